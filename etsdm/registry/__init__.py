@@ -1,0 +1,77 @@
+"""Registries: every interchangeable part of etsdm, by name.
+
+    from etsdm.registry import schedules, condition_maps
+    schedules.names()
+    schedules.create("linear", timesteps=1000)
+
+Nothing here imports torch. A registry imports the package that holds its parts when a name is first asked for.
+"""
+
+from typing import Any
+
+from etsdm.registry.errors import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
+from etsdm.registry.frozen import Frozen, Problem, explain, field_error, suggestion
+from etsdm.registry.json_schema import json_schema
+from etsdm.registry.part import Part
+from etsdm.registry.registry import Registry
+
+__all__ = [
+    "REGISTRIES",
+    "CheckpointError",
+    "DataError",
+    "EtsdmError",
+    "Frozen",
+    "IntegrityError",
+    "Part",
+    "Problem",
+    "RecipeError",
+    "Registry",
+    "RegistryError",
+    "backbones",
+    "condition_maps",
+    "datasets",
+    "explain",
+    "field_error",
+    "grids",
+    "json_schema",
+    "losses",
+    "metrics",
+    "samplers",
+    "schedules",
+    "suggestion",
+    "targets",
+    "time_inputs",
+    "time_samplers",
+    "weightings",
+]
+
+schedules: Registry[Any] = Registry("schedules", "etsdm.schedules", "schedule")
+targets: Registry[Any] = Registry("targets", "etsdm.targets", "target")
+condition_maps: Registry[Any] = Registry("condition_maps", "etsdm.condition_maps", "condition map")
+time_inputs: Registry[Any] = Registry("time_inputs", "etsdm.time_inputs", "time input")
+backbones: Registry[Any] = Registry("backbones", "etsdm.backbones", "backbone")
+datasets: Registry[Any] = Registry("datasets", "etsdm.data", "data set")
+losses: Registry[Any] = Registry("losses", "etsdm.losses", "loss")
+weightings: Registry[Any] = Registry("weightings", "etsdm.losses", "weighting")
+time_samplers: Registry[Any] = Registry("time_samplers", "etsdm.losses", "time sampler")
+samplers: Registry[Any] = Registry("samplers", "etsdm.samplers", "sampler")
+grids: Registry[Any] = Registry("grids", "etsdm.samplers", "grid")
+metrics: Registry[Any] = Registry("metrics", "etsdm.metrics", "metric")
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    registry.name: registry
+    for registry in (
+        schedules,
+        targets,
+        condition_maps,
+        time_inputs,
+        backbones,
+        datasets,
+        losses,
+        weightings,
+        time_samplers,
+        samplers,
+        grids,
+        metrics,
+    )
+}

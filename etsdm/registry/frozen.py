@@ -1,0 +1,115 @@
+"""`Frozen`, the immutable pydantic base of parts and recipes, and `explain`, which puts its errors into one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+__all__ = ["Frozen", "Problem", "explain", "field_error", "suggestion"]
+
+Location = tuple[str | int, ...]
+
+
+def suggestion(name: str, known: Iterable[str], noun: str) -> str:
+    """Names what is near to an unknown name, or else all that is known. Returns: a clause without a full stop."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"{noun}: {', '.join(names) or 'none'}"
+
+
+def field_error(model: str, location: Location, message: str, found: Any = None) -> ValidationError:
+    """Builds an error on one field, to be raised by a validator that looks at several.
+
+    Args:
+        model: name of the model whose validator raises.
+        location: path of the field below that model, for example `("condition_map", "t_tilde")`.
+        message: what is wrong and the mend, the whole sentence.
+        found: the offending value.
+    """
+    error = PydanticCustomError("etsdm", "{message}", {"message": message})
+    return ValidationError.from_exception_data(model, [InitErrorDetails(type=error, loc=location, input=found)])
+
+
+class Frozen(BaseModel):
+    """Immutable and hashable, refuses unknown fields with a near name, and refuses NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            for key in value:
+                if key not in cls.model_fields:
+                    hint = suggestion(str(key), cls.model_fields, "it has")
+                    raise field_error(cls.__name__, (str(key),), f"unknown field; {hint}", value[key])
+        return value
+
+
+class Problem(NamedTuple):
+    """One thing wrong with an input: the path of the field, and a sentence."""
+
+    location: Location
+    message: str
+
+    @property
+    def field(self) -> str:
+        """The path as it is written in a recipe, for example `model.condition_map.n`."""
+        return ".".join(str(step) for step in self.location)
+
+
+# pydantic's sentence for a failed bound or parse, in the words that name the mend.
+_EXPECTED = {
+    "greater_than": "give a value above {gt}",
+    "greater_than_equal": "give {ge} or more",
+    "less_than": "give a value below {lt}",
+    "less_than_equal": "give {le} or less",
+    "multiple_of": "give a multiple of {multiple_of}",
+    "finite_number": "give a finite number",
+    "literal_error": "give {expected}",
+    "int_parsing": "give an integer",
+    "int_type": "give an integer",
+    "int_from_float": "give an integer",
+    "float_parsing": "give a number",
+    "float_type": "give a number",
+    "bool_parsing": "give true or false",
+    "bool_type": "give true or false",
+    "string_type": "give text",
+    "tuple_type": "give a list",
+    "list_type": "give a list",
+    "dict_type": "give a mapping of names to values",
+    "model_type": "give a mapping of fields",
+    "model_attributes_type": "give a mapping of fields",
+    "too_short": "give {min_length} or more entries",
+    "too_long": "give {max_length} or fewer entries",
+}
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def explain(error: ValidationError) -> list[Problem]:
+    """Puts each error of a validation into one sentence: what was found, and what to give instead."""
+    problems = []
+    for item in error.errors(include_url=False):
+        kind, context = item["type"], item.get("ctx", {})
+        if kind == "missing":
+            message = "is required and missing; add it"
+        elif kind == "etsdm":
+            message = item["msg"]
+        elif kind == "value_error":
+            message = f"{_show(item['input'])}: {item['msg'].removeprefix('Value error, ')}"
+        elif kind in _EXPECTED:
+            message = f"found {_show(item['input'])}; {_EXPECTED[kind].format(**context)}"
+        else:
+            message = f"found {_show(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
+        problems.append(Problem(item["loc"], message))
+    return problems

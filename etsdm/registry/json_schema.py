@@ -1,0 +1,74 @@
+"""JSON schema of a model whose fields are parts, for editors and for `etsdm recipe schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from etsdm.registry.part import FAMILY_KEY
+from etsdm.registry.registry import Registry
+
+__all__ = ["json_schema"]
+
+
+def json_schema(model: type[BaseModel], registries: Mapping[str, Registry[Any]]) -> dict[str, Any]:
+    """The schema of `model` with every registered part, each once under `$defs`.
+
+    A family's union stands under its registry's name and lists the parts, the presets and the bare names, so that parts
+    that hold parts need no expansion.
+
+    Args:
+        model: a pydantic model with parts as fields.
+        registries: the registry objects by name.
+    """
+    schema = model.model_json_schema()
+    definitions: dict[str, Any] = schema.setdefault("$defs", {})
+    waiting = _families(schema)
+    while waiting:
+        registry = registries[waiting.pop()]
+        definitions[registry.name] = {"anyOf": [{"enum": registry.names()}]}
+        for name in registry.names():
+            key = f"{registry.name}/{name}"
+            part = registry[name].model_json_schema()
+            definitions.update(part.pop("$defs", {}))
+            properties = {"type": {"const": name}, **part.get("properties", {})}
+            for field, value in registry.defaults(name).items():
+                properties[field] = {**properties[field], "default": value}
+            required = [field for field in part.get("required", []) if field not in registry.defaults(name)]
+            definitions[key] = {
+                **part,
+                "title": name,
+                "description": registry.describe(name),
+                "properties": properties,
+                "required": ["type", *required],
+            }
+            definitions[registry.name]["anyOf"].append({"$ref": f"#/$defs/{_escape(key)}"})
+        waiting |= {family for family in _families(definitions) if family not in definitions}
+    linked: dict[str, Any] = _link(schema)
+    return linked
+
+
+def _escape(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _families(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node[FAMILY_KEY]} if FAMILY_KEY in node else set()
+        return own.union(*(_families(child) for child in node.values()))
+    if isinstance(node, list):
+        return set().union(*(_families(child) for child in node))
+    return set()
+
+
+def _link(node: Any) -> Any:
+    if isinstance(node, dict):
+        linked = {key: _link(child) for key, child in node.items()}
+        if FAMILY_KEY in linked:
+            linked["$ref"] = f"#/$defs/{linked.pop(FAMILY_KEY)}"
+        return linked
+    if isinstance(node, list):
+        return [_link(child) for child in node]
+    return node

@@ -1,0 +1,185 @@
+"""`Registry`: the parts of one family, by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from etsdm.registry.errors import RegistryError
+from etsdm.registry.frozen import explain, suggestion
+from etsdm.registry.part import Part
+
+__all__ = ["Registry"]
+
+P = TypeVar("P", bound=Part)
+Q = TypeVar("Q", bound=type[Part])
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+
+
+class Entry(NamedTuple):
+    """What a name stands for: a class, and the fields that a preset sets on it."""
+
+    part: type[Part]
+    fields: dict[str, Any]
+    description: str
+    origin: str
+
+
+def _origin(part: type[Part]) -> str:
+    return f"{part.__module__}.{part.__qualname__}"
+
+
+class Registry(Generic[P]):
+    """Names and classes of one family of parts.
+
+    The built-in parts live in the package `home`, which is imported when a name is first asked for. Parts of other
+    distributions are found through entry points in the group `etsdm.<name>`: the entry point's name is the part's name,
+    and its object is the class.
+
+    Args:
+        name: the registry's name, plural, as in `etsdm.registry`.
+        home: the package or module whose import registers the built-in parts.
+        noun: what one entry is called in messages, singular.
+    """
+
+    def __init__(self, name: str, home: str, noun: str) -> None:
+        self.name = name
+        self.home = home
+        self.noun = noun
+        self._entries: dict[str, Entry] = {}
+
+    def register(self, name: str) -> Callable[[Q], Q]:
+        """Registers the decorated class under a kebab-case name. Raises: RegistryError if the name is taken."""
+
+        def decorate(part: Q) -> Q:
+            lines = (inspect.getdoc(part) or "").strip().splitlines()
+            self._add(name, Entry(part, {}, lines[0] if lines else "", _origin(part)))
+            part.type_name = name
+            return part
+
+        return decorate
+
+    def preset(self, name: str, part: type[Part], description: str, **fields: Any) -> None:
+        """Registers a name for a registered class with some fields set; it dumps as the class's own type."""
+        self._add(name, Entry(part, fields, description, f"{_origin(part)}, preset {name}"))
+
+    def names(self) -> list[str]:
+        """All names in alphabetical order: built-in parts, presets and plug-ins."""
+        return sorted({*self._load(), *self._plugins()})
+
+    def create(self, name: str, **fields: Any) -> P:
+        """Makes a part. Raises: RegistryError if the name is unknown or a field is refused."""
+        entry = self._entry(name)
+        try:
+            return entry.part.model_validate({**entry.fields, **fields})  # type: ignore[return-value]
+        except ValidationError as error:
+            problems = "; ".join(f"{problem.field}: {problem.message}" for problem in explain(error))
+            raise RegistryError(f"{self.noun} {name!r}: {problems}") from None
+
+    def parse(self, value: Any) -> P:
+        """Makes a part of what stands in a recipe: an instance, a mapping with a `type`, or a bare name.
+
+        Raises:
+            RegistryError: there is no such part, or the value is of another kind.
+            pydantic.ValidationError: a field is refused; its location is relative to the part.
+        """
+        if isinstance(value, Part) and getattr(value, "family", None) is self:
+            return value  # type: ignore[return-value]
+        if isinstance(value, str):
+            value = {"type": value}
+        if not isinstance(value, Mapping):
+            raise RegistryError(f"found {value!r}; give the name of a {self.noun} or a mapping with `type` ({', '.join(self.names())})")
+        if not isinstance(value.get("type"), str):
+            raise RegistryError(f"a {self.noun} needs `type`, one of: {', '.join(self.names())}")
+        entry = self._entry(value["type"])
+        given = {key: field for key, field in value.items() if key != "type"}
+        return entry.part.model_validate({**entry.fields, **given})  # type: ignore[return-value]
+
+    def describe(self, name: str) -> str:
+        """The first line of the part's docstring, or the preset's description."""
+        return self._entry(name).description
+
+    def defaults(self, name: str) -> dict[str, Any]:
+        """The fields that a preset sets; empty for a part that is no preset."""
+        return dict(self._entry(name).fields)
+
+    def classes(self) -> dict[str, type[P]]:
+        """Every registered class by its own name, plug-ins loaded, presets left out."""
+        return {name: self[name] for name in self.names() if not self._entry(name).fields}
+
+    def __getitem__(self, name: str) -> type[P]:
+        return self._entry(name).part  # type: ignore[return-value]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __repr__(self) -> str:
+        return f"Registry({self.name!r}: {', '.join(self.names())})"
+
+    def _add(self, name: str, entry: Entry) -> None:
+        if not _NAME.fullmatch(name):
+            raise RegistryError(f"{name!r} is no name for a {self.noun}; use lower case, digits and hyphens ({entry.origin})")
+        taken = self._entries.get(name)
+        # The same class again is a module that was reloaded or a notebook cell that was run twice.
+        if taken and taken.origin != entry.origin:
+            raise RegistryError(f"two parts are called {self.noun} {name!r}: {taken.origin} and {entry.origin}; rename one")
+        self._entries[name] = entry
+
+    def _load(self) -> dict[str, Entry]:
+        importlib.import_module(self.home)
+        return self._entries
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=f"etsdm.{self.name}"):
+            taken = found.get(point.name)
+            if taken and taken.value != point.value:
+                raise RegistryError(
+                    f"two plug-ins offer {self.noun} {point.name!r}: {_plugin_origin(taken)} and {_plugin_origin(point)}; remove one"
+                )
+            built_in = self._entries.get(point.name)
+            if built_in and built_in.origin != point.value.replace(":", "."):
+                raise RegistryError(
+                    f"two parts are called {self.noun} {point.name!r}: {built_in.origin} and {_plugin_origin(point)}; remove the plug-in"
+                )
+            found[point.name] = point
+        return found
+
+    def _entry(self, name: str) -> Entry:
+        entries = self._load()
+        if name not in entries:
+            plugins = self._plugins()
+            if name not in plugins:
+                known = {*entries, *plugins}
+                raise RegistryError(f"unknown {self.noun} {name!r}; {suggestion(name, known, 'known')}")
+            self._load_plugin(name, plugins[name])
+        return entries[name]
+
+    def _load_plugin(self, name: str, point: EntryPoint) -> None:
+        try:
+            part = point.load()
+        except Exception as error:
+            raise RegistryError(f"{self.noun} {name!r}: the plug-in {_plugin_origin(point)} does not load: {error!r}") from error
+        if not (isinstance(part, type) and issubclass(part, Part) and getattr(part, "family", None) is self):
+            raise RegistryError(f"{self.noun} {name!r}: the plug-in {_plugin_origin(point)} is not a class of that family")
+        # Importing the plug-in may have registered the class by its decorator.
+        if name not in self._entries:
+            self.register(name)(part)
+
+
+def _plugin_origin(point: EntryPoint) -> str:
+    distribution = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+    return f"{point.value}{distribution}"
