@@ -1,0 +1,246 @@
+"""`adm-unet`: the UNet of guided-diffusion (Dhariwal and Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis").
+
+Levels of falling resolution on the way in, a middle, and the same levels on the way out, where each residual block takes the
+matching activation of the way in by concatenation. Field names of the specification are the arguments of
+openai/guided-diffusion's `UNetModel`, and the network's state dict has its keys. The super-resolution network is this one with
+twice the input channels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, cat, nn
+
+from etsdm.backbones.attention import AttentionBlock
+from etsdm.backbones.base import Backbone
+from etsdm.backbones.layers import Downsample, GroupNorm32, ResBlock, Stage, Upsample, conv3x3, timestep_embedding, zero_init
+from etsdm.registry import backbones, field_error
+
+__all__ = ["ADMUNet", "ADMUNetwork"]
+
+# The original writes "not set" as -1.
+Unset = BeforeValidator(lambda value: None if value == -1 else value)
+
+
+@backbones.register("adm-unet")
+class ADMUNet(Backbone):
+    """UNet of guided-diffusion, with attention and BigGAN resampling as options.
+
+    Attributes:
+        image_size: height and width of the images that it is meant for; it takes any multiple of `divisor`.
+        in_channels: channels of x.
+        model_channels: width of a level with multiplier 1, and of the time embedding's sinusoids.
+        out_channels: channels of the output.
+        num_res_blocks: residual blocks of a level on the way in; there is one more on the way out.
+        attention_resolutions: downsampling factors of the levels with attention; the middle always has it.
+        dropout: rate in the residual blocks.
+        channel_mult: width of each level over `model_channels`.
+        conv_resample: resampling layers hold a convolution; otherwise they average and repeat. Without effect under
+            `resblock_updown`.
+        num_classes: number of labels, or None for a network without labels.
+        num_heads: attention heads, where `num_head_channels` is not set.
+        num_head_channels: channels of a head; None or -1 leaves it to `num_heads`.
+        num_heads_upsample: attention heads on the way out; None or -1 for `num_heads`.
+        use_scale_shift_norm: time and label scale and shift the normalised activations, instead of being added.
+        resblock_updown: residual blocks resample (BigGAN).
+        use_new_attention_order: the output channels of `qkv` are (qkv, heads, d) and not (heads, qkv, d).
+        time_embed_dim: channels of the embedding of time and label, "timestep channels"; None for 4 * model_channels.
+        norm_groups: groups of every normalisation; 32 in the original.
+    """
+
+    image_size: PositiveInt
+    in_channels: PositiveInt
+    model_channels: PositiveInt
+    out_channels: PositiveInt
+    num_res_blocks: PositiveInt
+    attention_resolutions: tuple[PositiveInt, ...]
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    channel_mult: tuple[PositiveFloat, ...] = Field(default=(1, 2, 4, 8), min_length=1)
+    conv_resample: bool = True
+    num_classes: PositiveInt | None = None
+    num_heads: PositiveInt = 1
+    num_head_channels: Annotated[PositiveInt | None, Unset] = None
+    num_heads_upsample: Annotated[PositiveInt | None, Unset] = None
+    use_scale_shift_norm: bool = False
+    resblock_updown: bool = False
+    use_new_attention_order: bool = False
+    time_embed_dim: PositiveInt | None = None
+    norm_groups: PositiveInt = 32
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(int(mult * self.model_channels) for mult in self.channel_mult)
+
+    @property
+    def divisor(self) -> int:
+        return 1 << (len(self.channel_mult) - 1)
+
+    def attends(self, level: int) -> bool:
+        """Whether a level, counted from the full size, has attention."""
+        return 2**level in self.attention_resolutions
+
+    def heads(self, width: int, on_the_way_out: bool = False) -> int:
+        """Number of heads of an attention layer with `width` channels."""
+        if self.num_head_channels is not None:
+            return width // self.num_head_channels
+        return (on_the_way_out and self.num_heads_upsample) or self.num_heads
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> Self:
+        for level, (mult, width) in enumerate(zip(self.channel_mult, self.widths, strict=True)):
+            if width == 0 or width % self.norm_groups:
+                message = f"{mult:g} times model_channels {self.model_channels} gives {width} channels, not a multiple of norm_groups "
+                raise field_error("ADMUNet", ("channel_mult", level), f"{message}{self.norm_groups}; change one of the three", mult)
+        return self
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if self.image_size % self.divisor:
+            message = f"{self.image_size} is not a multiple of {self.divisor}; give one, or fewer entries of channel_mult"
+            raise field_error("ADMUNet", ("image_size",), message, self.image_size)
+        factors = {1 << level for level in range(len(self.widths))}
+        if unused := set(self.attention_resolutions) - factors:
+            # Accepted, because published configurations have such factors.
+            message = f"attention_resolutions: no level has the downsampling factors {sorted(unused)}; the factors are {sorted(factors)}"
+            warnings.warn(message, stacklevel=2)
+        return self
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        levels = {f"level {level}": width for level, width in enumerate(self.widths) if self.attends(level)}
+        every_layer = {**levels, "the middle": self.widths[-1]}
+        by_heads = {"num_heads": every_layer, "num_heads_upsample": levels}
+        for field, layers in ({"num_head_channels": every_layer} if self.num_head_channels else by_heads).items():
+            value = getattr(self, field)
+            for place, width in layers.items():
+                if value and width % value:
+                    message = f"{value} does not divide the {width} channels of the attention in {place}; give a divisor"
+                    raise field_error("ADMUNet", (field,), message, value)
+        return self
+
+    def build(self) -> ADMUNetwork:
+        return ADMUNetwork(self)
+
+
+class ADMUNetwork(nn.Module):
+    """The network of an `ADMUNet`."""
+
+    def __init__(self, spec: ADMUNet) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed_dim = spec.time_embed_dim or 4 * spec.model_channels
+        self.time_embed = nn.Sequential(
+            nn.Linear(spec.model_channels, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
+        )
+        if spec.num_classes is not None:
+            self.label_emb = nn.Embedding(spec.num_classes, self.embed_dim)
+
+        width = spec.widths[0]
+        self.input_blocks = nn.ModuleList([Stage([conv3x3(spec.in_channels, width)])])
+        skips = [width]
+        for level, level_width in enumerate(spec.widths):
+            if level > 0:
+                self.input_blocks.append(Stage([self._halving(width)]))
+                skips.append(width)
+            for _ in range(spec.num_res_blocks):
+                self.input_blocks.append(self._stage(level, width, on_the_way_out=False))
+                width = level_width
+                skips.append(width)
+
+        self.middle_block = Stage([self._residual(width, width), self._attention(width), self._residual(width, width)])
+
+        self.output_blocks = nn.ModuleList()
+        for level in reversed(range(len(spec.widths))):
+            for block in range(spec.num_res_blocks + 1):
+                stage = self._stage(level, width + skips.pop(), on_the_way_out=True)
+                width = spec.widths[level]
+                if level > 0 and block == spec.num_res_blocks:
+                    stage.append(self._doubling(width))
+                self.output_blocks.append(stage)
+
+        self.out = nn.Sequential(GroupNorm32(spec.norm_groups, width), nn.SiLU(), zero_init(conv3x3(width, spec.out_channels)))
+
+    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
+            time: time input, any finite values, (B,).
+            y: class labels, (B,), if and only if `num_classes` is set.
+
+        Returns:
+            (B, out_channels, H, W), in the dtype of x.
+
+        Raises:
+            ValueError: a shape does not fit, or a label is missing or not expected.
+        """
+        self._check(x, time, y)
+        emb = self.time_embed(timestep_embedding(time, self.spec.model_channels).to(x.dtype))
+        if y is not None:
+            emb = emb + self.label_emb(y)
+        h = x
+        skips = []
+        for stage in self.input_blocks:
+            h = stage(h, emb)
+            skips.append(h)
+        h = self.middle_block(h, emb)
+        for stage in self.output_blocks:
+            h = stage(cat([h, skips.pop()], dim=1), emb)
+        out: Tensor = self.out(h)
+        return out.to(x.dtype)
+
+    def _check(self, x: Tensor, time: Tensor, y: Tensor | None) -> None:
+        channels, divisor, classes = self.spec.in_channels, self.spec.divisor, self.spec.num_classes
+        if x.ndim != 4 or x.shape[1] != channels:
+            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")
+        if x.shape[2] % divisor or x.shape[3] % divisor:
+            raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give multiples of {divisor}")
+        if time.shape != x.shape[:1]:
+            raise ValueError(f"time has shape {tuple(time.shape)}; give one value an image, ({x.shape[0]},)")
+        if classes is None and y is not None:
+            raise ValueError("labels were given to a network without classes; leave out y or set num_classes")
+        if classes is not None and y is None:
+            raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
+        if y is not None and y.shape != x.shape[:1]:
+            raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")
+
+    def _stage(self, level: int, in_channels: int, *, on_the_way_out: bool) -> Stage:
+        width = self.spec.widths[level]
+        stage = Stage([self._residual(in_channels, width)])
+        if self.spec.attends(level):
+            stage.append(self._attention(width, on_the_way_out))
+        return stage
+
+    def _residual(self, in_channels: int, out_channels: int, resample: nn.Module | None = None) -> ResBlock:
+        return ResBlock(
+            in_channels,
+            out_channels,
+            embed_dim=self.embed_dim,
+            norm_groups=self.spec.norm_groups,
+            dropout=self.spec.dropout,
+            use_scale_shift_norm=self.spec.use_scale_shift_norm,
+            resample=resample,
+        )
+
+    def _attention(self, width: int, on_the_way_out: bool = False) -> AttentionBlock:
+        return AttentionBlock(
+            width,
+            self.spec.heads(width, on_the_way_out),
+            norm_groups=self.spec.norm_groups,
+            use_new_attention_order=self.spec.use_new_attention_order,
+        )
+
+    def _halving(self, width: int) -> nn.Module:
+        if self.spec.resblock_updown:
+            return self._residual(width, width, nn.AvgPool2d(2))
+        return Downsample(width) if self.spec.conv_resample else nn.AvgPool2d(2)
+
+    def _doubling(self, width: int) -> nn.Module:
+        nearest = nn.Upsample(scale_factor=2.0, mode="nearest")
+        if self.spec.resblock_updown:
+            return self._residual(width, width, nearest)
+        return Upsample(width) if self.spec.conv_resample else nearest

@@ -1,0 +1,152 @@
+"""Layers that the convolutional backbones share.
+
+Module and parameter names are those of openai/guided-diffusion, so that its state dicts load as they are. Activations are
+images, (B, C, H, W), and `emb` is the embedding of time and label, (B, E).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Downsample", "GroupNorm32", "ResBlock", "Stage", "Upsample", "conv3x3", "timestep_embedding", "zero_init"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def timestep_embedding(time: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
+    """Sinusoids of time, cosines first (Vaswani et al. 2017, in the order of Dhariwal and Nichol 2021).
+
+    Channel i of the first half is cos(t w_i), of the second sin(t w_i), with w_i = max_period^(-i / (dim // 2)). An odd `dim`
+    ends in a zero.
+
+    Args:
+        time: any finite values, (B,).
+        dim: number of channels.
+        max_period: its inverse is the limit of the lowest frequency.
+
+    Returns:
+        float32, (B, dim).
+    """
+    half = dim // 2
+    # A rounding error of a frequency shifts the phase of t = 1000 by up to 1e-4, so the frequencies are rounded as they were
+    # when published weights were trained: float32, in this order.
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
+    phase = time.float()[:, None] * frequencies
+    embedding = torch.cat([phase.cos(), phase.sin()], dim=1)
+    return F.pad(embedding, (0, 1)) if dim % 2 else embedding
+
+
+def zero_init(module: M) -> M:
+    """Sets all parameters of a module to zero, so that a residual branch that ends in it starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size, or divides it by `stride`."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+
+
+class GroupNorm32(nn.GroupNorm):
+    """Group normalisation in float32 or wider whatever comes in; it gives back the input's dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return F.group_norm(x.to(wide), self.num_groups, self.weight.to(wide), self.bias.to(wide), self.eps).to(x.dtype)
+
+
+class Downsample(nn.Module):
+    """Halves the size by a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = conv3x3(channels, channels, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.op(x)
+        return h
+
+
+class Upsample(nn.Module):
+    """Doubles the size: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return h
+
+
+class ResBlock(nn.Module):
+    """Residual block that is told time and label, BigGAN's if it resamples (Brock et al. 2019).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output; where they differ a 1x1 convolution makes the skip.
+        embed_dim: channels of the embedding.
+        norm_groups: groups of both normalisations.
+        dropout: rate before the last convolution.
+        use_scale_shift_norm: the embedding gives norm(h) * (1 + scale) + shift; otherwise it is added before the norm.
+        resample: applied to the branch before its first convolution and to the skip; a module without parameters.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        embed_dim: int,
+        norm_groups: int,
+        dropout: float,
+        use_scale_shift_norm: bool,
+        resample: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.use_scale_shift_norm = use_scale_shift_norm
+        self.in_layers = nn.Sequential(GroupNorm32(norm_groups, in_channels), nn.SiLU(), conv3x3(in_channels, out_channels))
+        self.resample = resample
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed_dim, out_channels * (2 if use_scale_shift_norm else 1)))
+        self.out_layers = nn.Sequential(
+            GroupNorm32(norm_groups, out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            zero_init(conv3x3(out_channels, out_channels)),
+        )
+        self.skip_connection: nn.Module = (
+            nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Args: x: (B, in_channels, H, W). emb: (B, embed_dim). Returns: (B, out_channels, H', W')."""
+        norm, activation, conv = self.in_layers
+        h: Tensor = activation(norm(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = conv(h)
+        condition = self.emb_layers(emb).to(h.dtype)[:, :, None, None]
+        norm, activation, dropout, conv = self.out_layers
+        if self.use_scale_shift_norm:
+            scale, shift = condition.chunk(2, dim=1)
+            h = torch.addcmul(shift, norm(h), 1 + scale)
+        else:
+            h = norm(h + condition)
+        h = self.skip_connection(x) + conv(dropout(activation(h)))
+        return h
+
+
+class Stage(nn.ModuleList):
+    """Layers in a row, of which the residual blocks are also given the embedding."""
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Args: x: (B, C, H, W). emb: (B, E). Returns: (B, C', H', W')."""
+        for layer in self:
+            x = layer(x, emb) if isinstance(layer, ResBlock) else layer(x)
+        return x

@@ -1,0 +1,119 @@
+"""A denoiser on disk: a folder with its specification in JSON and its weights in safetensors.
+
+    denoiser.json          format, specification (condition map included), what the weights are, their file and sha256
+    weights.safetensors    the backbone's state dict
+
+Writing is atomic and reading verifies the weights against their record, so a folder is either whole or refused.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from etsdm.atomic import sha256_of
+from etsdm.denoiser import Denoiser, DenoiserSpec
+from etsdm.registry import CheckpointError, IntegrityError, explain
+
+__all__ = ["DENOISER_FILE", "Checkpoint", "read_checkpoint", "read_json", "read_tensors", "write_denoiser", "write_tensors"]
+
+FORMAT = 1
+DENOISER_FILE = "denoiser.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class Checkpoint(NamedTuple):
+    """What a folder holds: the denoiser in eval mode, and the facts that were stored with it."""
+
+    denoiser: Denoiser
+    facts: dict[str, Any]
+    weights_sha256: str
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Writes tensors as safetensors. Returns: the record `{file, sha256}` with which `read_tensors` verifies them."""
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+    return {"file": path.name, "sha256": sha256_of(path)}
+
+
+def read_tensors(folder: Path, record: dict[str, str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Reads tensors that `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing.
+        IntegrityError: its content is not what was written.
+    """
+    path = folder / record["file"]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: this file of the checkpoint is missing; copy the whole folder again")
+    found = sha256_of(path)
+    if found != record["sha256"]:
+        raise IntegrityError(
+            f"{path}: sha256 is {found[:12]}..., but {record['sha256'][:12]}... was written; the file was damaged, copy it again"
+        )
+    try:
+        return load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise IntegrityError(f"{path}: is no safetensors file ({error}); copy it again") from None
+
+
+def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor], **facts: Any) -> None:
+    """Writes a denoiser into an existing folder.
+
+    Args:
+        folder: where; make it with `atomic_folder`, so that it appears whole.
+        denoiser: whose specification is written.
+        weights: the backbone's state dict, for example its moving average.
+        **facts: JSON values to keep beside it, for example `weights_are="ema"` and `images_seen`.
+    """
+    record = {
+        "format": FORMAT,
+        "denoiser": denoiser.spec.model_dump(mode="json"),
+        "weights": write_tensors(folder / WEIGHTS_FILE, weights),
+        "facts": facts,
+    }
+    (folder / DENOISER_FILE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON record of a checkpoint. Raises: CheckpointError if it is missing or is no JSON of a known format."""
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent}: is no checkpoint, {path.name} is missing; give a folder that holds it") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); copy the checkpoint again") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise CheckpointError(f"{path}: format {found!r} is not known, this etsdm reads format {FORMAT}; use the etsdm that wrote it")
+    return record
+
+
+def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Reads a denoiser, verifies its weights and loads them strictly.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, or its weights do not fit its specification.
+        IntegrityError: the weights are damaged.
+    """
+    record = read_json(folder / DENOISER_FILE)
+    try:
+        spec = DenoiserSpec.model_validate(record["denoiser"])
+    except ValidationError as error:
+        problem = explain(error)[0]
+        raise CheckpointError(f"{folder / DENOISER_FILE}: denoiser.{problem.field}: {problem.message}") from None
+    denoiser = spec.build()
+    weights = read_tensors(folder, record["weights"])
+    try:
+        denoiser.backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{folder}: the weights do not fit backbone {spec.backbone.type_name!r}: {reason}") from None
+    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], record["weights"]["sha256"])

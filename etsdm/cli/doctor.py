@@ -1,0 +1,27 @@
+"""`etsdm doctor`: what this machine has."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+__all__ = ["doctor"]
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Versions, devices and cores that etsdm sees."""
+    import os
+
+    import torch
+
+    from etsdm.run_folder import environment
+
+    facts: dict[str, object] = {**environment(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
+    facts["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none"
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        typer.echo(f"{key:16} {value}")

@@ -1,0 +1,53 @@
+"""`etsdm`: the commands put together, and errors turned into messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from etsdm.cli import doctor, parts, recipe, report, run, sample
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130  # the shell's code for a command that Ctrl-C ended
+
+app = typer.Typer(
+    name="etsdm",
+    help="Diffusion models that are smooth in time: train, sample and measure from recipes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("sample")(sample.sample)
+app.command("report")(report.report)
+app.command("parts")(parts.parts)
+app.add_typer(recipe.app, name="recipe")
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"etsdm {version_of('etsdm')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point. Exits with 2 for the user's mistakes, 1 for the rest, 130 after Ctrl-C."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        # Here and not above: the errors' package imports pydantic, which `--help` does not need.
+        from etsdm.registry import EtsdmError
+
+        if not isinstance(error, EtsdmError):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

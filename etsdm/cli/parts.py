@@ -1,0 +1,73 @@
+"""`etsdm parts`: what can be put together."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["parts"]
+
+
+def parts(
+    registry: Annotated[str | None, typer.Argument(help="Which registry, for example schedules.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Which part, for its fields.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the registered parts and what they are; with a name, the fields of one."""
+    from etsdm.registry import REGISTRIES, RegistryError, suggestion
+
+    if registry is not None and registry not in REGISTRIES:
+        raise RegistryError(f"unknown registry {registry!r}; {suggestion(registry, REGISTRIES, 'known')}")
+    if registry is not None and name is not None:
+        _one(registry, name, as_json)
+        return
+    chosen = {key: value for key, value in REGISTRIES.items() if registry in (None, key)}
+    listed = {key: {entry: value.describe(entry) for entry in value.names()} for key, value in chosen.items()}
+    if as_json:
+        typer.echo(json.dumps(listed, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    for key, entries in listed.items():
+        table = Table(title=key, title_justify="left", show_header=False)
+        for entry, description in entries.items():
+            table.add_row(entry, description)
+        Console().print(table)
+
+
+def _one(registry: str, name: str, as_json: bool) -> None:
+    from etsdm.registry import REGISTRIES
+
+    family = REGISTRIES[registry]
+    part, preset = family[name], family.defaults(name)
+    schema = part.model_json_schema()
+    fields: dict[str, dict[str, Any]] = {}
+    for key, field in part.model_fields.items():
+        default = preset.get(key, field.get_default(call_default_factory=True))
+        spec = schema["properties"][key]
+        fields[key] = {
+            "default": "required" if field.is_required() and key not in preset else _plain(default),
+            "type": spec.get("x-etsdm-registry") or spec.get("type") or "",
+            "about": spec.get("description", ""),
+        }
+    if as_json:
+        typer.echo(json.dumps({"name": name, "type": part.type_name, "about": family.describe(name), "fields": fields}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{registry}: {name}", caption=family.describe(name), title_justify="left", caption_justify="left")
+    for heading in ("field", "type", "default"):
+        table.add_column(heading)
+    for key, facts in fields.items():
+        table.add_row(key, str(facts["type"]), json.dumps(facts["default"]) if facts["default"] != "required" else "required")
+    Console().print(table)
+
+
+def _plain(value: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Any).dump_python(value, mode="json")

@@ -1,0 +1,99 @@
+"""`etsdm recipe`: look at recipes without running them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from etsdm.cli.run import Overrides, RecipeArgument
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, show, check and compare recipes.", no_args_is_help=True)
+
+ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm; by default the recipe as it is written.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_recipes(as_json: JsonOption = False) -> None:
+    """The recipes that can be said by name."""
+    from etsdm.recipe import names, read
+
+    found = {name: str(read(file).data.get("description", "")) for name, file in names().items()}
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, description in found.items():
+        typer.echo(f"{name:24} {description}")
+
+
+@app.command()
+def show(recipe: RecipeArgument, overrides: Overrides = None, arm: ArmOption = None, as_json: JsonOption = False) -> None:
+    """A recipe with every field written out."""
+    from etsdm.recipe import canonical, to_yaml
+
+    chosen = _arm(recipe, overrides, arm)
+    typer.echo(canonical(chosen) if as_json else to_yaml(chosen), nl=as_json)
+
+
+@app.command()
+def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonOption = False) -> None:
+    """Check every arm of a recipe, and print the arms' fingerprints."""
+    from etsdm.recipe import fingerprint, load_arms
+
+    prints = {name: fingerprint(arm) for name, arm in load_arms(recipe, *(overrides or ())).recipes.items()}
+    if as_json:
+        typer.echo(json.dumps({"valid": True, "fingerprints": prints}, indent=2))
+        return
+    for name, print_ in prints.items():
+        typer.echo(f"{name}: valid, fingerprint {print_[:16]}")
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="Recipe, or recipe:arm.")],
+    b: Annotated[str, typer.Argument(help="Recipe, or recipe:arm.")],
+    as_json: JsonOption = False,
+) -> None:
+    """The fields in which two recipes, or two arms, differ."""
+    from etsdm.recipe import MISSING
+    from etsdm.recipe import diff as differences
+
+    found = differences(_arm(*_split(a)), _arm(*_split(b)))
+    if as_json:
+        shown = [{"field": path, "a": None if x is MISSING else x, "b": None if y is MISSING else y} for path, x, y in found]
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    for path, x, y in found:
+        typer.echo(f"{path}: {_text(x)} -> {_text(y)}")
+    if not found:
+        typer.echo("the two are the same")
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of a recipe file, for editors."""
+    from etsdm.recipe import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=2))
+
+
+def _split(text: str) -> tuple[str, None, str | None]:
+    recipe, _, arm = text.partition(":")
+    return recipe, None, arm or None
+
+
+def _arm(recipe: str, overrides: list[str] | None, arm: str | None):  # type: ignore[no-untyped-def]
+    from etsdm.experiment import build
+
+    experiment = build(recipe, *(overrides or ()))
+    return experiment.recipe if arm is None else experiment.arm(arm).recipe
+
+
+def _text(value: object) -> str:
+    from etsdm.recipe import MISSING
+
+    return "missing" if value is MISSING else json.dumps(value)

@@ -1,0 +1,67 @@
+"""`etsdm run`: carry a recipe out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from etsdm.experiment import Experiment
+
+__all__ = ["run"]
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of one (`etsdm recipe list`).")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, for example training.images=20000.")]
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("runs"),
+    arm: Annotated[str | None, typer.Option(help="One arm only.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Stop after this stage: train, sample or evaluate.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Train, sample, measure and compare what a recipe describes.
+
+    Stages that are finished are not done again; a run that was stopped goes on.
+    """
+    from etsdm.cli.display import ProgressDisplay, console, plan_table, summary_table
+    from etsdm.experiment import build
+    from etsdm.launch import run_side_by_side
+    from etsdm.registry import RecipeError, suggestion
+    from etsdm.stages import STAGES
+
+    if stage is not None and stage not in STAGES:
+        raise RecipeError(f"--stage: {stage!r} is no stage; {suggestion(stage, STAGES, 'stages')}")
+    experiment = build(recipe, *(overrides or ()), out=out)
+    if arm is not None:
+        experiment = experiment.arm(arm)
+    stages = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
+    if dry_run:
+        console.print(plan_table(experiment, stages))
+        return
+    with experiment.folder.locked():
+        experiment.prepare()
+        todo = [one for one in experiment.runs if not all(one.is_done(name) for name in stages)]
+        if todo:
+            with ProgressDisplay() as display:
+                for event in run_side_by_side(todo, stages):
+                    display.show(event)
+        if stage is None:
+            _finish(experiment, fresh=bool(todo))
+            console.print(summary_table(experiment))
+        elif not todo:
+            console.print(f"{experiment.name}: nothing to do up to stage {stage}")
+
+
+def _finish(experiment: Experiment, *, fresh: bool) -> None:
+    from etsdm.cli.display import console
+
+    current = experiment.report_is_current()
+    report = experiment.report()
+    if not fresh:
+        console.print(f"{experiment.name}: every stage is done already{'' if current else ', the report was written anew'}")
+    console.print(f"report: {report}", soft_wrap=True)

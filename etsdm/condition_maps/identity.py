@@ -1,0 +1,20 @@
+"""The identity, which is every diffusion model's default."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from etsdm.condition_maps.base import ConditionMap
+from etsdm.registry import condition_maps
+
+__all__ = ["Identity"]
+
+
+@condition_maps.register("identity")
+class Identity(ConditionMap):
+    """The network is told the true time, f(t) = t: the baseline."""
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """Returns t."""
+        return t if t.is_floating_point() else t.to(torch.float64)

@@ -1,0 +1,190 @@
+"""The denoiser: a schedule, a target, a condition map, a time input and a backbone.
+
+    x, t  ->  F = backbone(c_in x, time_input(f(t)))  ->  x0 = c_skip x + c_out F,  eps = e_skip x + e_out F
+
+The condition map f is applied here and nowhere else, so training, sampling and measuring cannot disagree about it; the
+coefficients use the true t (paper Eq. 9, 10).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from etsdm.backbones import Backbone
+from etsdm.condition_maps import ConditionMap, Identity
+from etsdm.randomness import ambient
+from etsdm.registry import Frozen, field_error
+from etsdm.schedules import Schedule
+from etsdm.targets import Coefficients, Eps, Target
+from etsdm.time_inputs import TimeInput, Timesteps
+
+__all__ = ["Denoiser", "DenoiserSpec", "Prediction", "Predictor"]
+
+
+class Prediction:
+    """What a denoiser says about x at time t, in every space.
+
+    Args:
+        x: noisy images, (B, C, H, W).
+        output: the network's output F, same shape.
+        coefficients: the target's coefficients at t, each () or (B, 1, 1, 1).
+        alpha: signal coefficient at t, same shape as the coefficients.
+        sigma: noise standard deviation at t, likewise.
+    """
+
+    def __init__(self, x: Tensor, output: Tensor, coefficients: Coefficients, alpha: Tensor, sigma: Tensor) -> None:
+        self.x = x
+        self.output = output
+        self._coefficients = coefficients
+        self._alpha = alpha
+        self._sigma = sigma
+
+    @property
+    def x0(self) -> Tensor:
+        """The clean images, E[x0 | x]."""
+        c = self._coefficients
+        return c.c_skip.to(self.x.dtype) * self.x + c.c_out.to(self.x.dtype) * self.output
+
+    @property
+    def eps(self) -> Tensor:
+        """The noise, E[eps | x]."""
+        c = self._coefficients
+        return c.e_skip.to(self.x.dtype) * self.x + c.e_out.to(self.x.dtype) * self.output
+
+    @property
+    def v(self) -> Tensor:
+        """The velocity, alpha eps - sigma x0."""
+        return self._alpha.to(self.x.dtype) * self.eps - self._sigma.to(self.x.dtype) * self.x0
+
+    @property
+    def score(self) -> Tensor:
+        """The score of the noisy density, -eps / sigma."""
+        return -self.eps / self._sigma.to(self.x.dtype)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What samplers, losses and estimators ask for; trained and exact denoisers have it."""
+
+    schedule: Schedule
+    target: Target
+
+    def condition(self, t: Tensor) -> Tensor:
+        """What the network is told at time t; equal values mean equal outputs at the same x."""
+
+    def output(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        """F at (x, t), in the target's space."""
+
+    def predict(self, x: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        """x0, eps, v and score at (x, t)."""
+
+
+class DenoiserSpec(Frozen):
+    """The parts of a denoiser; the `model` section of a recipe."""
+
+    schedule: Schedule
+    target: Target = Eps()
+    condition_map: ConditionMap = Identity()
+    time_input: TimeInput = Timesteps()
+    backbone: Backbone
+
+    @model_validator(mode="after")
+    def _map_fits_schedule(self) -> Self:
+        for problem in self.condition_map.problems(self.schedule.horizon):
+            raise field_error("DenoiserSpec", ("condition_map", *problem.location), problem.message)
+        return self
+
+    @model_validator(mode="after")
+    def _eps_needs_signal_everywhere(self) -> Self:
+        last = self.schedule.domain[1]
+        if isinstance(self.target, Eps) and self.schedule.alpha(last) == 0:
+            message = "noise prediction cannot recover x0 where the signal is zero, at the last time of this schedule; use v"
+            raise field_error("DenoiserSpec", ("target",), message)
+        return self
+
+    def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:
+        """Makes the denoiser, its weights drawn from the stream "model/weights" of a seed."""
+        with ambient(seed, "model/weights"):
+            network = self.backbone.build()
+        return Denoiser(self, network).to(device)
+
+
+class Denoiser(nn.Module):
+    """A network that knows its schedule, target and condition map.
+
+    All weights are the backbone's, so whatever wraps a network (compilation, data parallelism) wraps `backbone`.
+
+    Args:
+        spec: the parts.
+        backbone: the network that `spec.backbone.build()` makes.
+    """
+
+    def __init__(self, spec: DenoiserSpec, backbone: nn.Module) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone
+        self.schedule = spec.schedule
+        self.target = spec.target
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        size = self.spec.backbone.image_size
+        return self.spec.backbone.in_channels, size, size
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of class labels, None for an unconditional denoiser."""
+        return self.spec.backbone.num_classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def condition(self, t: Tensor) -> Tensor:
+        """What the network is told at time t.
+
+        Args:
+            t: times in the schedule's unit, any shape.
+
+        Returns:
+            The time input of f(t), same shape.
+        """
+        return self.spec.time_input(self.spec.condition_map(t))
+
+    def output(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Tensor:
+        """The network's output F.
+
+        Args:
+            x: noisy images, (B, C, H, W).
+            t: true times in the schedule's unit, (B,) or ().
+            **cond: what else the backbone takes, for example labels `y` of shape (B,).
+
+        Returns:
+            F in the target's space, (B, C, H, W).
+        """
+        t = torch.as_tensor(t, device=x.device)
+        return self._network(x, t, self._coefficients(x, t)[0], cond)
+
+    def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
+        """x0, eps, v and score at (x, t); the arguments are those of `output`."""
+        t = torch.as_tensor(t, device=x.device)
+        coefficients, alpha, sigma = self._coefficients(x, t)
+        return Prediction(x, self._network(x, t, coefficients, cond), coefficients, alpha, sigma)
+
+    def _coefficients(self, x: Tensor, t: Tensor) -> tuple[Coefficients, Tensor, Tensor]:
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        if t.ndim:
+            alpha, sigma = (value.reshape(-1, *[1] * (x.ndim - 1)) for value in (alpha, sigma))
+        return self.target.coefficients(alpha, sigma), alpha, sigma
+
+    def _network(self, x: Tensor, t: Tensor, coefficients: Coefficients, cond: dict[str, Any]) -> Tensor:
+        time = self.condition(t).to(torch.float32).expand(len(x))
+        c_in = coefficients.c_in.to(x.dtype)
+        network: Tensor = self.backbone(c_in * x, time, **cond)
+        return network

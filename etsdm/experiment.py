@@ -1,0 +1,175 @@
+"""`etsdm.build` and what it gives: an experiment, which is one or more arms, each with one or more seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from etsdm.checkpoint import DENOISER_FILE, read_checkpoint
+from etsdm.denoiser import Denoiser
+from etsdm.metrics import Outcome
+from etsdm.recipe import Recipe, fingerprint, load_arms
+from etsdm.registry import CheckpointError, RecipeError, suggestion
+from etsdm.report import write_report
+from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord, digest_of, read_record, write_record
+from etsdm.samplers import sample
+from etsdm.stages import STAGES, Run
+
+__all__ = ["Experiment", "build", "load"]
+
+REPORT_FORMAT = 1  # raise it when the report shows something else from the same runs
+
+
+class Experiment:
+    """Arms that are compared, each a recipe, and the folder where they live.
+
+    Args:
+        arms: recipes by arm name; all of one experiment name and seeds.
+        out: folder of all experiments.
+        as_written: the arm that `denoiser` and `sample` speak of when there are several: the recipe without an arm's changes.
+    """
+
+    def __init__(self, arms: Mapping[str, Recipe], out: Path | str = "runs", as_written: str | None = None) -> None:
+        self.arms = dict(arms)
+        self.out = Path(out)
+        self.as_written = as_written or next(iter(self.arms))
+        first = next(iter(self.arms.values()))
+        self.name = first.name
+        self.seeds = first.seeds
+        self.folder = ExperimentFolder(self.out / self.name)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every arm with every seed, arms in the recipe's order."""
+        return [
+            Run(arm, recipe, seed, self.folder.run(arm, seed, self.seeds[0])) for arm, recipe in self.arms.items() for seed in self.seeds
+        ]
+
+    def arm(self, name: str) -> Experiment:
+        """The experiment with one arm only, in the same folder. Raises: RecipeError if there is no such arm."""
+        if name not in self.arms:
+            raise RecipeError(f"unknown arm {name!r} of recipe {self.name!r}; {suggestion(name, self.arms, 'it has')}")
+        return Experiment({name: self.arms[name]}, self.out)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it is written, without an arm's changes where an arm has none."""
+        return self.arms[self.as_written]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the arms' fingerprints."""
+        return digest_of({arm: fingerprint(recipe) for arm, recipe in self.arms.items()})
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The denoiser of `as_written` and the first seed, in eval mode; untrained before training."""
+        return self._main.denoiser
+
+    def train(self) -> None:
+        """Trains every run that is not trained yet, one after another."""
+        self._carry_out(("train",))
+
+    def sample(self, n: int = 16, *, seed: int = 0, **options: Any) -> Tensor:
+        """Draws images from `denoiser` with the recipe's sampler; the options are those of `etsdm.sample`."""
+        return sample(self.denoiser, n, seed=seed, **{"sampler": self.recipe.sampling.sampler, **options})
+
+    def evaluate(self) -> dict[str, dict[str, Outcome]]:
+        """Measures every run, after whatever has to come before. Returns: outcomes by run label and metric."""
+        self._carry_out(("train", "sample", "evaluate"))
+        return {run.label: run.outcomes for run in self.runs}
+
+    def run(self) -> Path:
+        """All stages of all runs, one run after another, and the report. Returns: the report's path."""
+        self._carry_out(STAGES)
+        return self.report()
+
+    def report(self) -> Path:
+        """Writes the report of what is in the folder, unless it is there already. Returns: its path."""
+        if not self.report_is_current():
+            write_report(self.folder)
+            record = {**read_record(self.folder.record_file), "report": StageRecord(self._report_digest(), 0.0, {})._asdict()}
+            write_record(self.folder.record_file, record)
+        return self.folder.report_file
+
+    def report_is_current(self) -> bool:
+        """Whether the report shows what the evaluations of these runs found."""
+        record = read_record(self.folder.record_file).get("report")
+        return bool(record and record["digest"] == self._report_digest() and self.folder.report_file.exists())
+
+    def prepare(self) -> None:
+        """Records the arms and seeds in the folder; arms that are there already and not in this experiment stay listed."""
+        before = read_record(self.folder.record_file)
+        others = [arm for arm in before.get("arms", []) if arm not in self.arms and (self.folder.path / arm).exists()]
+        arms = (
+            [*self.arms, *others]
+            if len(self.arms) > 1
+            else [*before.get("arms", []), *(a for a in self.arms if a not in before.get("arms", []))]
+        )
+        record = {**before, "name": self.name, "description": self.recipe.description, "arms": arms, "seeds": list(self.seeds)}
+        if record != before:
+            write_record(self.folder.record_file, record)
+
+    def _carry_out(self, stages: tuple[str, ...]) -> None:
+        with self.folder.locked():
+            self.prepare()
+            for run in self.runs:
+                for _ in run.carry_out(stages):
+                    pass
+
+    @property
+    def _main(self) -> Run:
+        return next(run for run in self.runs if run.arm == self.as_written)
+
+    def _report_digest(self) -> str:
+        stages = {arm: {seed: run.stage("evaluate") for seed, run in runs.items()} for arm, runs in self.folder.runs().items()}
+        found = {arm: {seed: record and record.digest for seed, record in runs.items()} for arm, runs in stages.items()}
+        return digest_of([REPORT_FORMAT, self.name, self.recipe.description, found])
+
+
+def build(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str, out: Path | str = "runs") -> Experiment:
+    """Makes an experiment of a recipe.
+
+    Args:
+        source: a path, the name of a recipe that comes with etsdm, a mapping, or a `Recipe`.
+        *overrides: changes such as `training.images=20000`, with YAML values.
+        out: folder of all experiments.
+
+    Returns:
+        The experiment; nothing has run yet.
+
+    Raises:
+        RecipeError: the recipe cannot be read, or does not fit together.
+    """
+    arms, as_written = load_arms(source, *overrides)
+    return Experiment(arms, out, as_written)
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Denoiser:
+    """Loads a denoiser, with its schedule, target and condition map, and verifies its weights.
+
+    Args:
+        path: a checkpoint's folder, or a run's folder, whose latest checkpoint is taken.
+        device: where to put it.
+
+    Returns:
+        The denoiser in eval mode, with gradients of the weights off.
+
+    Raises:
+        CheckpointError: there is no checkpoint.
+        IntegrityError: it is damaged.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: is no folder; give a checkpoint's folder or a run's folder")
+    if not (folder / DENOISER_FILE).exists():
+        latest = RunFolder(folder).latest_checkpoint()
+        if latest is None:
+            raise CheckpointError(f"{folder}: holds neither {DENOISER_FILE} nor checkpoints; give a checkpoint's folder or a run's folder")
+        folder = latest
+    return read_checkpoint(folder, device).denoiser

@@ -1,0 +1,97 @@
+"""What a metric is given, and what it gives back."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from etsdm.data import Images
+from etsdm.denoiser import Denoiser
+from etsdm.registry import Frozen, Part, metrics
+
+__all__ = ["Curve", "Histogram", "Metric", "Outcome", "Subject", "Value", "mean_value"]
+
+
+class Subject(NamedTuple):
+    """What is measured.
+
+    Fields: denoiser, in eval mode; samples, drawn from it, (N, C, H, W) in [-1, 1] on the CPU; train and test, the data's two
+    splits; seed, of the metric's own randomness.
+    """
+
+    denoiser: Denoiser
+    samples: Tensor
+    train: Images
+    test: Images
+    seed: int
+
+
+class Value(Frozen):
+    """One number with its uncertainty.
+
+    Fields: value; se, its standard error over `units`; units, the independent pieces whose mean it is (one an image or a
+    chunk), in an order that is the same for every arm, so that arms can be compared piece by piece; unit_name, what a piece
+    is; reference, the same figure for held-out real images; better, which way is better, if either; description, one line.
+    """
+
+    value: float
+    se: float | None = None
+    units: tuple[float, ...] = ()
+    unit_name: str = "image"
+    reference: float | None = None
+    better: str | None = None
+    description: str = ""
+
+
+class Curve(Frozen):
+    """A function of time with its standard error. Fields: t, mean, se, and what the axes mean."""
+
+    t: tuple[float, ...]
+    mean: tuple[float, ...]
+    se: tuple[float, ...]
+    t_label: str = "timestep t"
+    label: str
+    log_scale: bool = False
+    description: str = ""
+
+
+class Histogram(Frozen):
+    """Shares of named classes, beside those of held-out real images."""
+
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    reference: tuple[float, ...]
+    label: str
+    description: str = ""
+
+
+class Outcome(Frozen):
+    """All that one metric found, by name."""
+
+    values: dict[str, Value] = {}
+    curves: dict[str, Curve] = {}
+    histograms: dict[str, Histogram] = {}
+
+
+class Metric(Part, family=metrics):
+    """A measurement of a denoiser or of its samples."""
+
+    uses_samples: ClassVar[bool] = False
+
+    @abstractmethod
+    def compute(self, subject: Subject) -> Outcome:
+        """Measures. Everything random comes from named streams of `subject.seed`."""
+
+    def settings(self, subject: Subject) -> dict[str, object]:
+        """What was used besides the metric's own fields, for the protocol of its values."""
+        return {}
+
+
+def mean_value(units: Tensor, **fields: object) -> Value:
+    """The mean of independent pieces with its standard error. Args: units: (N,); **fields: other fields of `Value`."""
+    units = units.double()
+    se = float(units.std()) / math.sqrt(len(units)) if len(units) > 1 else None
+    return Value.model_validate({"value": float(units.mean()), "se": se, "units": units.tolist(), **fields})

@@ -1,0 +1,62 @@
+"""Frechet distance between Gaussians fitted to pixels."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from etsdm.metrics.base import Metric, Outcome, Subject, mean_value
+from etsdm.registry import metrics
+
+__all__ = ["PixelFrechet", "frechet_distance"]
+
+
+def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
+    """Squared Frechet (2-Wasserstein) distance between two Gaussians (Dowson and Landau 1982).
+
+        |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^{1/2} C_b C_a^{1/2})^{1/2})
+
+    Args:
+        mean_a: (D,), float64.
+        cov_a: (D, D), positive semi-definite, may be singular.
+        mean_b: (D,).
+        cov_b: (D, D).
+    """
+    # Eigenvalues of symmetric matrices only, so that singular covariances (constant pixels) do no harm.
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    flat = images.flatten(1).double()
+    return flat.mean(0), flat.T.cov()
+
+
+@metrics.register("pixel-frechet")
+class PixelFrechet(Metric):
+    """Frechet distance to the training images in pixel space, for images of few pixels.
+
+    Its bias depends on the number of images, so samples are taken in chunks as large as the held-out set, whose own distance
+    to the training images is the reference.
+    """
+
+    uses_samples: ClassVar[bool] = True
+
+    def compute(self, subject: Subject) -> Outcome:
+        """The mean over chunks, its standard error over chunks, and the held-out images' distance."""
+        train = _moments(subject.train.pixels)
+        size = min(len(subject.test), len(subject.samples))
+        chunks = [chunk for chunk in subject.samples.split(size) if len(chunk) == size]
+        distances = torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in chunks])
+        value = mean_value(
+            distances,
+            unit_name=f"chunk of {size} samples",
+            reference=frechet_distance(*_moments(subject.test.pixels), *train),
+            better="lower",
+            description=f"Frechet distance to the training images in pixel space, {size} samples at a time",
+        )
+        return Outcome(values={"pixel Frechet": value})

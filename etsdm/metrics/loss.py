@@ -1,0 +1,53 @@
+"""The training loss of held-out images, as a function of time."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveInt
+
+from etsdm.losses import MSE, Loss
+from etsdm.metrics.base import Curve, Metric, Outcome, Subject, mean_value
+from etsdm.randomness import normal
+from etsdm.registry import metrics
+
+__all__ = ["LossPerTime"]
+
+
+@metrics.register("loss-per-t")
+class LossPerTime(Metric):
+    """Loss of held-out images at a grid of timesteps: every `fine`-th below 100, every `coarse`-th above."""
+
+    loss: Loss = MSE()
+    fine: PositiveInt = 4
+    coarse: PositiveInt = 50
+    batch_size: PositiveInt = 256
+
+    @torch.no_grad()
+    def compute(self, subject: Subject) -> Outcome:
+        """The loss per time and its means below and above timestep 100; every image has one noise, the same for all t."""
+        denoiser, test = subject.denoiser, subject.test
+        end = int(denoiser.schedule.horizon)
+        low = torch.arange(0, min(100, end), self.fine)
+        times = torch.cat([low, torch.arange(100, end, self.coarse)]).double()
+        noise = normal(subject.seed, "metrics/loss", range(len(test)), denoiser.shape)
+        losses = torch.zeros(len(times), len(test), dtype=torch.float64)
+        for start in range(0, len(test), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            x0, eps = test.pixels[rows].to(denoiser.device), noise[rows].to(denoiser.device)
+            cond = {"y": test.labels[rows].to(denoiser.device)} if denoiser.num_classes else {}
+            for k, t in enumerate(times.tolist()):
+                t_all = torch.full((len(x0),), t, dtype=torch.float64, device=denoiser.device)
+                losses[k, rows] = self.loss.per_image(denoiser, x0, t_all, eps, **cond).double().cpu()
+        curve = Curve(
+            t=tuple(times.tolist()),
+            mean=tuple(losses.mean(1).tolist()),
+            se=tuple((losses.std(1) / len(test) ** 0.5).tolist()),
+            label="held-out loss",
+            log_scale=True,
+            description="Loss of held-out images at each timestep, one noise an image, the same for every arm.",
+        )
+        values = {"loss [0, 100)": mean_value(losses[: len(low)].mean(0), better="lower", description="mean held-out loss for t below 100")}
+        if len(times) > len(low):
+            above = losses[len(low) :].mean(0)
+            values[f"loss [100, {end})"] = mean_value(above, better="lower", description="mean held-out loss for t from 100 on")
+        return Outcome(values=values, curves={"loss": curve})

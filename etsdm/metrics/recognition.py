@@ -1,0 +1,67 @@
+"""How surely a classifier recognises the samples."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat
+
+from etsdm.metrics.base import Histogram, Metric, Outcome, Subject, mean_value
+from etsdm.registry import DataError, metrics
+
+__all__ = ["Recognition"]
+
+
+@metrics.register("recognition")
+class Recognition(Metric):
+    """Mean confidence with which a classifier fitted on the training split names the samples, and the classes it names.
+
+    The classifier is scikit-learn's support vector machine on pixels with calibrated probabilities, which suits small images.
+    """
+
+    uses_samples: ClassVar[bool] = True
+
+    regularisation: PositiveFloat = 10.0
+
+    def compute(self, subject: Subject) -> Outcome:
+        """Confidence of samples and of held-out images, the classifier's held-out accuracy, and the class histogram.
+
+        Raises:
+            DataError: the training images are all of one class.
+        """
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.svm import SVC
+
+        train, test = subject.train, subject.test
+        if len(train.labels.unique()) < 2:
+            raise DataError("recognition: the training images have one class; this metric needs two or more")
+        # Fixed folds and a deterministic solver: the same training images give the same classifier.
+        classifier = CalibratedClassifierCV(SVC(C=self.regularisation, gamma="scale"), ensemble=False)
+        classifier.fit(train.pixels.flatten(1).numpy(), train.labels.numpy())
+        named, sureness = _name(classifier, subject.samples)
+        real_named, real_sureness = _name(classifier, test.pixels)
+        accuracy = float(np.mean(real_named == test.labels.numpy()))
+        classes = [int(label) for label in classifier.classes_]
+        value = mean_value(
+            torch.from_numpy(sureness),
+            unit_name="sample",
+            reference=float(real_sureness.mean()),
+            better="higher",
+            description=f"mean probability of the named class, by a classifier that names {accuracy:.1%} of held-out images rightly",
+        )
+        histogram = Histogram(
+            names=tuple(str(label) for label in classes),
+            shares=tuple(float(np.mean(named == label)) for label in classes),
+            reference=tuple(float(np.mean(test.labels.numpy() == label)) for label in classes),
+            label="share of images",
+            description="Classes that the classifier names, beside the held-out images' true ones.",
+        )
+        return Outcome(values={"recognition": value}, histograms={"classes": histogram})
+
+
+def _name(classifier: object, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The class named for each image, and its probability."""
+    probability = classifier.predict_proba(images.flatten(1).numpy())  # type: ignore[attr-defined]
+    return classifier.classes_[probability.argmax(1)], probability.max(1)  # type: ignore[attr-defined]

@@ -1,0 +1,147 @@
+"""`Recipe`: the typed description of a denoiser and of what is done with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from etsdm.data import Dataset
+from etsdm.denoiser import DenoiserSpec
+from etsdm.losses import MSE, Loss, TimeSampler, Uniform
+from etsdm.metrics import Metric
+from etsdm.registry import Frozen, field_error
+from etsdm.samplers import DDIM, Sampler
+
+__all__ = ["Compute", "Evaluation", "Recipe", "Sampling", "Training"]
+
+
+class Training(Frozen):
+    """How the weights are found; progress is counted in images seen, and learning rate and data order are functions of it.
+
+    Fields:
+        images: images seen over the whole training.
+        batch_size: images in a step.
+        loss, time_sampler: what is minimised, and at which times.
+        optimizer, learning_rate, betas, weight_decay: of torch's optimiser of that name.
+        warmup: images over which the learning rate rises linearly from 0.
+        decay: what it does afterwards: `none`, or `cosine` to 0 at the end.
+        gradient_clip: largest norm of the gradient, None for no limit.
+        ema: decay of the moving average of the weights, per step.
+        log_every, checkpoint_every: images between records and between checkpoints.
+        keep_checkpoints: how many of the latest are kept.
+    """
+
+    images: PositiveInt
+    batch_size: PositiveInt = 128
+    loss: Loss = MSE()
+    time_sampler: TimeSampler = Uniform()
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: PositiveFloat = 1e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
+    warmup: NonNegativeInt = 0
+    decay: Literal["none", "cosine"] = "none"
+    gradient_clip: PositiveFloat | None = None
+    ema: float = Field(0.9999, ge=0, lt=1)
+    log_every: PositiveInt = 10_000
+    checkpoint_every: PositiveInt = 100_000
+    keep_checkpoints: PositiveInt = 2
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.warmup > self.images:
+            message = f"{self.warmup} images of warm-up are more than the {self.images} of the training; give fewer"
+            raise field_error("Training", ("warmup",), message, self.warmup)
+        return self
+
+
+class Sampling(Frozen):
+    """What is drawn from the trained denoiser.
+
+    Fields: sampler; n, number of images; seed, of their noise, the same in every arm; batch_size, images in one pass.
+    """
+
+    sampler: Sampler = DDIM()
+    n: PositiveInt = 64
+    seed: int = 0
+    batch_size: PositiveInt = 64
+
+
+class Evaluation(Frozen):
+    """What is measured. Fields: metrics; seed, of their own randomness, the same in every arm."""
+
+    metrics: tuple[Metric, ...] = ()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _each_metric_once(self) -> Self:
+        names = [metric.type_name for metric in self.metrics]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise field_error("Evaluation", ("metrics", i), f"metric {name!r} stands twice; remove one")
+        return self
+
+
+class Compute(Frozen):
+    """Where it runs; changes no result beyond rounding and counts in no digest.
+
+    Fields: device; threads of one arm's process, None to share the cores among the arms that run side by side; jobs, how many
+    runs go side by side, None for as many as the cores and threads allow (one on a GPU).
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt | None = None
+    jobs: PositiveInt | None = None
+
+
+class Recipe(Frozen):
+    """One arm of an experiment, fully described.
+
+    Fields:
+        name: of the experiment, and of its folder under `runs/`; the file's stem unless it is stated.
+        description: a line for the report.
+        seeds: one run each; weights, data order and noise follow from the seed.
+        data, model, training, sampling, evaluation, compute: the sections.
+    """
+
+    name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
+    data: Dataset
+    model: DenoiserSpec
+    training: Training
+    sampling: Sampling = Sampling()
+    evaluation: Evaluation = Evaluation()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise field_error("Recipe", ("seeds",), f"{list(self.seeds)}: a seed stands twice; give each once")
+        return self
+
+    @model_validator(mode="after")
+    def _backbone_fits_data(self) -> Self:
+        backbone = self.model.backbone
+        channels, height, width = self.data.shape
+        place = ("model", "backbone")
+        if backbone.in_channels != channels:
+            message = f"{backbone.in_channels} channels, but data set {self.data.type_name!r} has {channels}; give {channels}"
+            raise field_error("Recipe", (*place, "in_channels"), message)
+        if height != width or backbone.image_size != height:
+            message = f"{backbone.image_size} pixels, but images of data set {self.data.type_name!r} are {height}x{width}; give {height}"
+            raise field_error("Recipe", (*place, "image_size"), message)
+        if backbone.num_classes not in (None, self.data.num_classes):
+            known = self.data.num_classes
+            message = f"{backbone.num_classes} classes, but data set {self.data.type_name!r} has {known}; give {known} or null"
+            raise field_error("Recipe", (*place, "num_classes"), message)
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_fits_schedule(self) -> Self:
+        try:
+            self.sampling.sampler.times(self.model.schedule)
+        except ValueError as error:
+            raise field_error("Recipe", ("sampling", "sampler", "steps"), str(error).removeprefix("steps: ")) from None
+        return self

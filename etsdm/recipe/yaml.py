@@ -1,0 +1,153 @@
+"""YAML with lines: text to a tree of marked nodes.
+
+Nothing is constructed from tags: PyYAML composes its nodes, and the scalars are resolved here by the core schema of YAML 1.2:
+
+    null   null Null NULL ~ and nothing
+    bool   true True TRUE false False FALSE (on, off, yes and no are text)
+    int    12, 012 (= 12), 0o17, 0x1f       (1_000 and 1:30 are text)
+    float  1.5, 1e-4, .5, .inf, .nan
+    text   all the rest, dates included
+
+Anchors and aliases are read. Merge keys (`<<`) are refused: `extends` is the one way to inherit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import yaml
+
+from etsdm.recipe.document import Location, Mark, Node, refusal
+from etsdm.registry import RecipeError
+
+__all__ = ["SCALARS", "compose"]
+
+_TAG = "tag:yaml.org,2002:"
+# Aliases of aliases can spell more values than fit into memory in a few lines.
+_MOST_VALUES = 100_000
+
+
+def _integer(text: str) -> int:
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+def _real(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+# Tag, pattern and conversion; the first pattern that fits a plain scalar decides. Integers also fit the pattern of reals.
+_RULES: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+    ("null", r"~|null|Null|NULL|", lambda text: None),
+    ("bool", r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", _integer),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", _real),
+)
+SCALARS = {_TAG + name: re.compile(rf"(?:{pattern})\Z") for name, pattern, _ in _RULES}
+_CONVERSIONS: dict[str, Callable[[str], object]] = {f"{_TAG}str": str} | {_TAG + name: convert for name, _, convert in _RULES}
+
+
+class _Composer(yaml.SafeLoader):
+    yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML's own name, without its rules of YAML 1.1)
+
+
+for _tag, _pattern in SCALARS.items():
+    _Composer.add_implicit_resolver(_tag, _pattern, None)
+
+
+def compose(text: str, place: Callable[[int], Mark], path: Location = ()) -> Node | None:
+    """Reads one YAML document.
+
+    Args:
+        text: the document.
+        place: gives the mark of a line, counted from 1.
+        path: where the document belongs in the recipe, for messages.
+
+    Returns:
+        The root node; None if the text holds no value.
+
+    Raises:
+        RecipeError: the syntax is wrong, a key is given twice or is not text, or a tag is not of the core schema.
+    """
+    try:
+        root = _Composer(text).get_single_node()
+        if root is None:
+            return None
+        return _Marker(place).node(root, path, place(root.start_mark.line + 1), frozenset())
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, text, place, path) from None
+    except yaml.reader.ReaderError as error:
+        message = f"the character U+{ord(text[error.position]):04X} is not allowed; remove it"
+        raise refusal(path, message, place(text.count("\n", 0, error.position) + 1)) from None
+    except RecursionError:
+        raise refusal(path, "the values are nested too deep; write them flatter", place(1)) from None
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, place: Callable[[int], Mark], path: Location) -> RecipeError:
+    at = error.problem_mark or error.context_mark
+    line, column = (at.line, at.column) if at else (0, 0)
+    lines = text.splitlines()
+    indentation = re.match(r"\s*", lines[line] if line < len(lines) else "")
+    if indentation and "\t" in indentation[0]:
+        return refusal(path, "a tab in the indentation; use spaces", place(line + 1))
+    clauses = [error.problem or "this is not YAML"]
+    if clauses[0].startswith("but ") and error.context:
+        clauses.insert(0, error.context)
+    return refusal(path, f"{', '.join(clauses)}, column {column + 1}", place(line + 1))
+
+
+class _Marker:
+    """Turns PyYAML's nodes of one document into ours."""
+
+    def __init__(self, place: Callable[[int], Mark]) -> None:
+        self.place = place
+        self.left = _MOST_VALUES
+
+    def node(self, node: yaml.Node, path: Location, mark: Mark, around: frozenset[int]) -> Node:
+        """Args: around: the identities of the nodes that hold this one, which an alias may not repeat."""
+        self.left -= 1
+        if self.left < 0:
+            raise refusal(path, f"aliases make more than {_MOST_VALUES} values; write fewer", mark)
+        if id(node) in around:
+            raise refusal(path, "an alias stands inside its own anchor; write the value out", mark)
+        inside = around | {id(node)}
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return Node(self.mapping(node, path, inside), mark)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            entries = (self.node(entry, (*path, i), self._line(entry), inside) for i, entry in enumerate(node.value))
+            return Node(list(entries), mark)
+        if isinstance(node, yaml.ScalarNode) and node.tag in _CONVERSIONS:
+            return Node(self.scalar(node, path, mark), mark)
+        tag = f"!!{node.tag.removeprefix(_TAG)}" if node.tag.startswith(_TAG) else node.tag
+        raise refusal(path, f"the tag {tag} is not read here; leave it out", mark)
+
+    def mapping(self, node: yaml.MappingNode, path: Location, inside: frozenset[int]) -> dict[str, Node]:
+        entries: dict[str, Node] = {}
+        for key, value in node.value:
+            mark = self._line(key)
+            if not isinstance(key, yaml.ScalarNode):
+                raise refusal(path, "a key is a list or a mapping; give a name", mark)
+            if key.tag != f"{_TAG}str":
+                raise refusal(path, f"the key {key.value or 'null'} is not text; write it in quotes", mark)
+            name = key.value
+            if name == "<<" and key.style is None:
+                raise refusal(path, "merge keys (<<) are not read; use extends, or write the fields out", mark)
+            if name in entries:
+                lines = f", on lines {first.line} and {mark.line}" if (first := entries[name].mark) and first.line else ""
+                raise refusal((*path, name), f"given twice{lines}; keep one", mark)
+            entries[name] = self.node(value, (*path, name), mark, inside)
+        return entries
+
+    def scalar(self, node: yaml.ScalarNode, path: Location, mark: Mark) -> object:
+        pattern = SCALARS.get(node.tag)
+        kind = node.tag.removeprefix(_TAG)
+        if pattern and not pattern.match(node.value):
+            raise refusal(path, f"{node.value!r} does not fit the tag !!{kind}; leave the tag out", mark)
+        try:
+            return _CONVERSIONS[node.tag](node.value)
+        except ValueError:
+            # Python bounds the digits of an integer.
+            raise refusal(path, f"an integer of {len(node.value)} digits; give a shorter number", mark) from None
+
+    def _line(self, node: yaml.Node) -> Mark:
+        return self.place(node.start_mark.line + 1)

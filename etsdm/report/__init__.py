@@ -1,0 +1,5 @@
+"""The HTML report."""
+
+from etsdm.report.page import write_report
+
+__all__ = ["write_report"]

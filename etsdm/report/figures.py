@@ -1,0 +1,113 @@
+"""The report's figures, as SVG text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from etsdm.condition_maps import Intervals
+from etsdm.metrics import Curve, Histogram
+from etsdm.registry import condition_maps
+from etsdm.report.contents import Contents, RunRecord
+
+__all__ = ["curves_figure", "histogram_figure", "intervals_of", "training_figure"]
+
+COLOURS = ("#3b6ea5", "#c8553d", "#3a8f5c", "#8a5aa8", "#b8860b", "#4d4d4d")
+STYLES = ("-", "--", ":", "-.")
+SHADE = "#00000010"
+SMOOTHING = 5  # records in the running mean of the training loss
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _axes(width: float = 8.0, height: float = 3.4) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def intervals_of(contents: Contents) -> tuple[float, ...]:
+    """Edges of the shared sub-intervals of the first arm that has any."""
+    for run in contents.shown().values():
+        found = condition_maps.parse(run.recipe["model"]["condition_map"])
+        if isinstance(found, Intervals):
+            return found.edges
+    return ()
+
+
+def _shade(axes: Axes, edges: Sequence[float]) -> None:
+    for i in range(0, len(edges) - 1, 2):
+        axes.axvspan(edges[i], edges[i + 1], color=SHADE, linewidth=0)
+
+
+def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float], upto: float | None = None) -> str:
+    """A curve of every arm over time, averaged over seeds, with two standard errors, the sub-intervals shaded.
+
+    A logarithmic axis is linear below the smallest positive value, so that exact zeros are seen.
+
+    Args:
+        curves: of every arm, one a seed.
+        edges: of the sub-intervals to shade.
+        upto: the last time shown.
+    """
+    figure, axes = _axes()
+    _shade(axes, edges)
+    first = next(iter(curves.values()))[0]
+    lowest = np.inf
+    for k, (arm, of_seeds) in enumerate(curves.items()):
+        t = np.array(of_seeds[0].t)
+        mean = np.mean([curve.mean for curve in of_seeds], axis=0)
+        many = len(of_seeds) > 1
+        se = np.std([c.mean for c in of_seeds], axis=0, ddof=1) / len(of_seeds) ** 0.5 if many else np.array(of_seeds[0].se)
+        colour = COLOURS[k % len(COLOURS)]
+        axes.plot(t, mean, color=colour, linestyle=STYLES[k % len(STYLES)], linewidth=1.4, label=arm)
+        axes.fill_between(t, mean - 2 * se, mean + 2 * se, color=colour, alpha=0.2, linewidth=0)
+        lowest = min(lowest, *mean[mean > 0]) if (mean > 0).any() else lowest
+    if first.log_scale and np.isfinite(lowest):
+        axes.set_yscale("symlog", linthresh=lowest)
+        axes.set_ylim(bottom=0 if any((np.array(c.mean) == 0).any() for cs in curves.values() for c in cs) else lowest / 1.2)
+    axes.set_xlim(first.t[0], upto if upto is not None else first.t[-1])
+    axes.set_xlabel(first.t_label)
+    axes.set_ylabel(first.label)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def histogram_figure(histograms: Mapping[str, Histogram]) -> str:
+    """Shares of classes of every arm beside those of held-out images."""
+    figure, axes = _axes(height=2.8)
+    first = next(iter(histograms.values()))
+    bars = {**{arm: histogram.shares for arm, histogram in histograms.items()}, "held-out": first.reference}
+    width = 0.8 / len(bars)
+    for k, (name, shares) in enumerate(bars.items()):
+        colour = "#bbbbbb" if name == "held-out" else COLOURS[k % len(COLOURS)]
+        axes.bar(np.arange(len(shares)) + (k - (len(bars) - 1) / 2) * width, shares, width, label=name, color=colour)
+    axes.set_xticks(range(len(first.names)), first.names)
+    axes.set_ylabel(first.label)
+    axes.legend(frameon=False, ncols=len(bars))
+    return _svg(figure)
+
+
+def training_figure(runs: Mapping[str, RunRecord]) -> str:
+    """The training loss of every arm over images seen, as a running mean."""
+    figure, axes = _axes(height=2.8)
+    for k, (arm, run) in enumerate(runs.items()):
+        loss = np.array([record["loss"] for record in run.log])
+        seen = np.array([record["images_seen"] for record in run.log])
+        window = min(SMOOTHING, len(loss))
+        smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
+        axes.plot(seen[window - 1 :], smooth, color=COLOURS[k % len(COLOURS)], linestyle=STYLES[k % len(STYLES)], label=arm)
+    axes.set_yscale("log")
+    axes.set_xlabel("images seen")
+    axes.set_ylabel(f"training loss, mean of {SMOOTHING} records")
+    axes.legend(frameon=False)
+    return _svg(figure)

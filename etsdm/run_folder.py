@@ -1,0 +1,194 @@
+"""What a run leaves on disk: its paths and records, read and written here only.
+
+    runs/<experiment>/
+        experiment.json            arms, seeds and fingerprints
+        report.html
+        <arm>/                     the first seed; other seeds in <arm>/seed-<k>/
+            recipe.yaml            fully resolved
+            environment.json       versions and machine
+            stages.json            what is finished, and the digest of what it depends on
+            metrics.jsonl          training log, one record a line
+            checkpoints/<images_seen>/
+            samples/               samples.safetensors, grid.png
+            evaluation.json        every measured value with its protocol
+            superseded/<digest>/   what an earlier recipe in this folder left
+
+Every write is atomic; `metrics.jsonl` is appended to, and cut back to the last checkpoint when a killed training goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from etsdm.atomic import write_atomically
+from etsdm.registry import IntegrityError
+
+__all__ = ["ExperimentFolder", "RunFolder", "StageRecord", "digest_of", "environment"]
+
+DIGEST_LENGTH = 12  # hex digits in names of folders
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of the canonical JSON of a value: sorted keys, no spaces."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """Versions of what the numbers depend on, and the machine."""
+    packages = ("etsdm", "torch", "numpy", "scikit-learn")
+    found = {name: version(name) for name in packages}
+    return {"python": platform.python_version(), **found, "platform": f"{sys.platform} {platform.machine()}"}
+
+
+class StageRecord(NamedTuple):
+    """A finished stage. Fields: digest of what it depends on; seconds it took; facts, JSON values for the summary."""
+
+    digest: str
+    seconds: float
+    facts: dict[str, Any]
+
+
+class RunFolder:
+    """The folder of one arm and seed. Args: path: need not exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe_file = path / "recipe.yaml"
+        self.environment_file = path / "environment.json"
+        self.checkpoints = path / "checkpoints"
+        self.samples_file = path / "samples" / "samples.safetensors"
+        self.grid_file = path / "samples" / "grid.png"
+        self.evaluation_file = path / "evaluation.json"
+        self._stages_file = path / "stages.json"
+        self._metrics_file = path / "metrics.jsonl"
+
+    def checkpoint_at(self, images_seen: int) -> Path:
+        """Where the checkpoint after so many images is or will be."""
+        return self.checkpoints / f"{images_seen:012d}"
+
+    def all_checkpoints(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        return sorted(path for path in self.checkpoints.glob("[0-9]*") if path.is_dir())
+
+    def latest_checkpoint(self) -> Path | None:
+        """The checkpoint after the most images."""
+        found = self.all_checkpoints()
+        return found[-1] if found else None
+
+    def keep_checkpoints(self, count: int) -> None:
+        """Removes all but the latest `count`."""
+        for path in self.all_checkpoints()[:-count]:
+            shutil.rmtree(path)
+
+    def stage(self, name: str) -> StageRecord | None:
+        """The record of a finished stage."""
+        record = read_record(self._stages_file).get(name)
+        return StageRecord(**record) if record else None
+
+    def finish_stage(self, name: str, record: StageRecord) -> None:
+        """Records that a stage is finished."""
+        stages = {**read_record(self._stages_file), name: record._asdict()}
+        write_record(self._stages_file, stages)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one line to the training log."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._metrics_file.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def training_log(self) -> list[dict[str, Any]]:
+        """All records of the training log; a last line that a kill cut short is left out."""
+        if not self._metrics_file.exists():
+            return []
+        records = []
+        for line in self._metrics_file.read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+    def cut_log(self, images_seen: int) -> None:
+        """Drops the records after so many images, which a resumed training will write again."""
+        kept = [record for record in self.training_log() if record["images_seen"] <= images_seen]
+        write_atomically(self._metrics_file, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def supersede(self, digest: str) -> None:
+        """Moves what an earlier recipe left here to `superseded/`, so that nothing that was trained is lost."""
+        target = self.path / "superseded" / digest[:DIGEST_LENGTH]
+        if target.exists():
+            shutil.rmtree(target)
+        target.mkdir(parents=True)
+        for name in (*(file.name for file in self._files()), "checkpoints", "samples"):
+            if (self.path / name).exists():
+                (self.path / name).rename(target / name)
+
+    def _files(self) -> tuple[Path, ...]:
+        return self._stages_file, self._metrics_file, self.evaluation_file, self.recipe_file, self.environment_file
+
+
+class ExperimentFolder:
+    """The folder of all arms. Args: path: need not exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.report_file = path / "report.html"
+        self.record_file = path / "experiment.json"
+
+    def run(self, arm: str, seed: int, first_seed: int) -> RunFolder:
+        """The folder of one arm and seed."""
+        folder = self.path / arm
+        return RunFolder(folder if seed == first_seed else folder / f"seed-{seed}")
+
+    def runs(self) -> dict[str, dict[int, RunFolder]]:
+        """Folders of every arm by seed, as `experiment.json` lists them."""
+        record = read_record(self.record_file)
+        seeds = record.get("seeds", [])
+        return {arm: {seed: self.run(arm, seed, seeds[0]) for seed in seeds} for arm in record.get("arms", [])}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder, so that two processes never write it at once. Raises: IntegrityError if another one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise IntegrityError(
+                f"{self.path}: another etsdm run is writing here; wait for it, or give another folder with --out"
+            ) from None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON record, empty where there is none. Raises: IntegrityError if it is damaged."""
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise IntegrityError(f"{path}: is no JSON ({error}); remove the file to do its stages again") from None
+    if not isinstance(record, dict):
+        raise IntegrityError(f"{path}: holds a {type(record).__name__}, a mapping was expected; remove the file to do its stages again")
+    return record
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes a JSON record atomically, with the time of writing."""
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
+
+
+def now() -> str:
+    """The time in UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

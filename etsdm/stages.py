@@ -1,0 +1,222 @@
+"""One run, an arm with one seed: its stages, what each depends on, and how each is carried out.
+
+    train  <-  data, model, training, seed
+    sample <-  train, sampling
+    evaluate <- sample, evaluation
+
+A stage is done when its record carries the digest of all that it depends on; a changed field changes the digests from its
+stage on, and only those stages are done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from etsdm.atomic import write_atomically
+from etsdm.checkpoint import DENOISER_FILE, read_checkpoint, read_json
+from etsdm.data import Images
+from etsdm.denoiser import Denoiser
+from etsdm.metrics import Metric, Outcome, Subject
+from etsdm.pictures import image_grid, png_bytes
+from etsdm.recipe import Recipe, fingerprint, to_yaml
+from etsdm.run_folder import RunFolder, StageRecord, digest_of, environment, read_record, write_record
+from etsdm.samplers import sample_batches
+from etsdm.training import Trainer
+
+__all__ = ["STAGES", "Run", "StageProgress"]
+
+STAGES = ("train", "sample", "evaluate")
+STAGE_FORMAT = 1  # raise it when a stage computes something else from the same fields
+PREVIEW = 64  # samples in the grid picture
+WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints"}  # fields of training that change no weight
+
+
+class StageProgress(NamedTuple):
+    """Where a run is. Fields: stage; done of total, in `unit`s; `reused` if the stage was found finished."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    reused: bool = False
+
+
+class Run:
+    """One arm with one seed.
+
+    Args:
+        arm: its name.
+        recipe: the arm's recipe.
+        seed: one of the recipe's seeds.
+        folder: where it lives.
+    """
+
+    def __init__(self, arm: str, recipe: Recipe, seed: int, folder: RunFolder) -> None:
+        self.arm = arm
+        self.recipe = recipe
+        self.seed = seed
+        self.folder = folder
+
+    @property
+    def label(self) -> str:
+        """The arm, and the seed where the recipe has several."""
+        return self.arm if len(self.recipe.seeds) == 1 else f"{self.arm} seed {self.seed}"
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """What each stage depends on, as one digest."""
+        recipe = self.recipe
+        dump = recipe.model_dump(mode="json")
+        training = {key: value for key, value in dump["training"].items() if key not in WITHOUT_EFFECT}
+        sampling = {key: value for key, value in dump["sampling"].items() if key != "batch_size"}
+        train = digest_of([STAGE_FORMAT, "train", dump["data"], dump["model"], training, self.seed])
+        sample = digest_of([STAGE_FORMAT, "sample", train, sampling])
+        return {"train": train, "sample": sample, "evaluate": digest_of([STAGE_FORMAT, "evaluate", sample, dump["evaluation"]])}
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage's record and files are there and belong to this recipe."""
+        record = self.folder.stage(stage)
+        if record is None or record.digest != self.digests[stage]:
+            return False
+        needed = {
+            "train": self.folder.checkpoint_at(self.recipe.training.images) / DENOISER_FILE,
+            "sample": self.folder.samples_file,
+            "evaluate": self.folder.evaluation_file,
+        }
+        return needed[stage].exists()
+
+    def carry_out(self, stages: tuple[str, ...] = STAGES) -> Iterator[StageProgress]:
+        """Does the stages that are not done, in order, and yields progress.
+
+        Args:
+            stages: which; a stage that is not done and comes before one of them is done first.
+        """
+        last = max(STAGES.index(stage) for stage in stages)
+        with _threads(self.recipe.compute.threads):
+            for stage in STAGES[: last + 1]:
+                if self.is_done(stage):
+                    yield StageProgress(stage, 1, 1, "", reused=True)
+                    continue
+                clock = time.perf_counter()
+                facts: dict[str, float] = {}
+                yield from {"train": self._train, "sample": self._sample, "evaluate": self._evaluate}[stage](facts)
+                seconds = round(time.perf_counter() - clock, 2)
+                self.folder.finish_stage(stage, StageRecord(self.digests[stage], seconds, facts))
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the recipe asks for."""
+        wanted = self.recipe.compute.device
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The trained denoiser in eval mode, or, before training, the one that training starts from."""
+        if self.is_done("train"):
+            return read_checkpoint(self.folder.checkpoint_at(self.recipe.training.images), self.device).denoiser
+        return self.recipe.model.build(self.seed, self.device).eval()
+
+    @property
+    def samples(self) -> Tensor:
+        """What the sampling stage drew, (N, C, H, W) in [-1, 1]."""
+        return load(self.folder.samples_file.read_bytes())["images"]
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What the evaluation stage found, by metric."""
+        record = read_record(self.folder.evaluation_file)
+        return {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in record.get("results", [])}
+
+    def _train(self, facts: dict[str, float]) -> Iterator[StageProgress]:
+        folder, digest = self.folder, self.digests["train"]
+        latest = folder.latest_checkpoint()
+        if latest:
+            found = read_json(latest / DENOISER_FILE)["facts"]["train_digest"]
+            if found != digest:
+                folder.supersede(found)
+                latest = None
+        write_atomically(folder.recipe_file, to_yaml(self.recipe))
+        write_record(folder.environment_file, {**environment(), "device": str(self.device), "threads": torch.get_num_threads()})
+        trainer = Trainer(self.recipe.model, self.recipe.training, self._images("train"), seed=self.seed, device=self.device)
+        if latest:
+            trainer.restore(latest)
+        folder.cut_log(trainer.images_seen)
+        total = self.recipe.training.images
+        yield StageProgress("train", trainer.images_seen, total, "images")
+        for progress in trainer.run(
+            folder.checkpoint_at, train_digest=digest, recipe=fingerprint(self.recipe), arm=self.arm, seed=self.seed
+        ):
+            if progress.record:
+                folder.log(progress.record)
+                folder.keep_checkpoints(self.recipe.training.keep_checkpoints)
+            yield StageProgress("train", progress.images_seen, total, "images")
+        rates = [record["images_per_second"] for record in folder.training_log()]
+        facts["images_per_second"] = sorted(rates)[len(rates) // 2]
+
+    def _sample(self, facts: dict[str, float]) -> Iterator[StageProgress]:
+        sampling, denoiser = self.recipe.sampling, self.denoiser
+        labels = self._labels(denoiser, sampling.n)
+        images = []
+        batches = sample_batches(denoiser, sampling.sampler, n=sampling.n, seed=sampling.seed, batch_size=sampling.batch_size, y=labels)
+        for indices, step in batches:
+            if step.i == step.n:
+                images.append(step.x.clamp(-1, 1).float().cpu())
+                facts["nfe"] = step.nfe
+            yield StageProgress("sample", indices.start + len(indices) * step.i // step.n, sampling.n, "images")
+        drawn = torch.cat(images)
+        write_atomically(self.folder.samples_file, save({"images": drawn}))
+        protocol = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
+        write_atomically(self.folder.grid_file, png_bytes(image_grid(drawn[:PREVIEW]), protocol))
+
+    def _evaluate(self, facts: dict[str, float]) -> Iterator[StageProgress]:
+        evaluation = self.recipe.evaluation
+        train, test = self._images("train"), self._images("test")
+        subject = Subject(self.denoiser, self.samples, train, test, evaluation.seed)
+        results = []
+        yield StageProgress("evaluate", 0, len(evaluation.metrics), "metrics")
+        for metric in evaluation.metrics:
+            outcome = metric.compute(subject)
+            protocol = self._protocol(metric, subject)
+            results.append({"protocol": protocol, "protocol_digest": digest_of(protocol), "outcome": outcome.model_dump(mode="json")})
+            yield StageProgress("evaluate", len(results), len(evaluation.metrics), "metrics")
+        write_record(self.folder.evaluation_file, {"results": results})
+
+    def _protocol(self, metric: Metric, subject: Subject) -> dict[str, object]:
+        """All that a value depends on except the weights: arms whose protocols have one digest may be compared."""
+        sampling = self.recipe.sampling
+        drawn = {"sampler": sampling.sampler.model_dump(mode="json"), "n": sampling.n, "seed": sampling.seed}
+        drawn["nfe"] = len(sampling.sampler.times(self.recipe.model.schedule))
+        return {
+            "metric": metric.model_dump(mode="json"),
+            "seed": self.recipe.evaluation.seed,
+            "data": {**self.recipe.data.model_dump(mode="json"), "train": subject.train.digest(), "test": subject.test.digest()},
+            "samples": drawn if metric.uses_samples else None,
+            "weights": "ema",
+            "versions": environment(),
+        }
+
+    def _images(self, split: str) -> Images:
+        return self.recipe.data.open(split)  # type: ignore[arg-type]
+
+    def _labels(self, denoiser: Denoiser, n: int) -> Tensor | None:
+        """Labels in turn, so that every class is drawn equally often."""
+        return torch.arange(n) % denoiser.num_classes if denoiser.num_classes else None
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Runs a block with a number of threads; the order of additions, and so the last bit, depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

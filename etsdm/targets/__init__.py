@@ -1,0 +1,8 @@
+"""Prediction targets: what the network's output stands for, and the way back to x0 and eps."""
+
+from etsdm.targets.base import Coefficients, Target
+from etsdm.targets.eps import Eps
+from etsdm.targets.v import V
+from etsdm.targets.x0 import X0
+
+__all__ = ["X0", "Coefficients", "Eps", "Target", "V"]

@@ -1,0 +1,67 @@
+"""A training's checkpoint: a denoiser that can be loaded on its own, and beside it all that is needed to go on exactly.
+
+denoiser.json, weights.safetensors     the averaged weights (`etsdm.checkpoint`)
+training.json, training.safetensors    the current weights and the optimiser's state
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from etsdm.atomic import atomic_folder
+from etsdm.checkpoint import read_checkpoint, read_json, read_tensors, write_denoiser, write_tensors
+from etsdm.denoiser import Denoiser
+from etsdm.registry import CheckpointError
+
+__all__ = ["TRAINING_FILE", "read_state", "write_state"]
+
+FORMAT = 1
+TRAINING_FILE = "training.json"
+
+
+def write_state(
+    folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer, *, images_seen: int, **facts: Any
+) -> None:
+    """Writes a checkpoint folder, atomically."""
+    tensors = {f"network.{key}": value for key, value in denoiser.backbone.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors.update({f"optimizer.{index}.{key}": value for key, value in state.items()})
+    with atomic_folder(folder) as new:
+        write_denoiser(new, denoiser, average.module.state_dict(), weights_are="ema", images_seen=images_seen, **facts)
+        record = {
+            "format": FORMAT,
+            "images_seen": images_seen,
+            "averaged": int(average.n_averaged),
+            "tensors": write_tensors(new / "training.safetensors", tensors),
+        }
+        (new / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer) -> int:
+    """Puts a checkpoint's state into a freshly made training. Returns: images seen.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint of a training, or one of another denoiser.
+        IntegrityError: a file is damaged.
+    """
+    record = read_json(folder / TRAINING_FILE)
+    tensors = read_tensors(folder, record["tensors"], denoiser.device)
+    saved = read_checkpoint(folder, denoiser.device).denoiser
+    if saved.spec != denoiser.spec:
+        raise CheckpointError(f"{folder}: holds another denoiser than the recipe describes; train in another folder")
+    average.module.load_state_dict(saved.backbone.state_dict())
+    average.n_averaged.fill_(record["averaged"])
+    denoiser.backbone.load_state_dict({key.removeprefix("network."): v for key, v in tensors.items() if key.startswith("network.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(record["images_seen"])
