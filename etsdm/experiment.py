@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from etsdm.atomic import sha256_of
 from etsdm.checkpoint import DENOISER_FILE, read_checkpoint
 from etsdm.denoiser import Denoiser
 from etsdm.metrics import Outcome
-from etsdm.recipe import Recipe, fingerprint, load_arms
+from etsdm.recipe import Arms, Recipe, fingerprint, load_arms
 from etsdm.registry import CheckpointError, RecipeError, suggestion
 from etsdm.report import write_report
 from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord, digest_of, read_record, write_record
@@ -29,37 +30,30 @@ class Experiment:
     """Arms that are compared, each a recipe, and the folder where they live.
 
     Args:
-        arms: recipes by arm name; all of one experiment name and seeds.
+        recipe_arms: what `etsdm.recipe.load_arms` gives.
         out: folder of all experiments.
-        as_written: the arm that `denoiser` and `sample` speak of when there are several: the recipe without an arm's changes.
+        only: the one arm that is spoken of, None for all.
     """
 
-    def __init__(self, arms: Mapping[str, Recipe], out: Path | str = "runs", as_written: str | None = None) -> None:
-        self.arms = dict(arms)
+    def __init__(self, recipe_arms: Arms, out: Path | str = "runs", only: str | None = None) -> None:
+        self._all = recipe_arms
         self.out = Path(out)
-        self.as_written = as_written or next(iter(self.arms))
-        first = next(iter(self.arms.values()))
-        self.name = first.name
-        self.seeds = first.seeds
+        self.arms = recipe_arms.recipes if only is None else {only: recipe_arms.recipes[only]}
+        self.recipe = recipe_arms.recipes[only or recipe_arms.as_written]
+        self.name = self.recipe.name
         self.folder = ExperimentFolder(self.out / self.name)
 
     @cached_property
     def runs(self) -> list[Run]:
         """Every arm with every seed, arms in the recipe's order."""
-        return [
-            Run(arm, recipe, seed, self.folder.run(arm, seed, self.seeds[0])) for arm, recipe in self.arms.items() for seed in self.seeds
-        ]
+        seeds = self.recipe.seeds
+        return [Run(arm, recipe, seed, self.folder.run(arm, seed, seeds[0])) for arm, recipe in self.arms.items() for seed in seeds]
 
     def arm(self, name: str) -> Experiment:
         """The experiment with one arm only, in the same folder. Raises: RecipeError if there is no such arm."""
-        if name not in self.arms:
-            raise RecipeError(f"unknown arm {name!r} of recipe {self.name!r}; {suggestion(name, self.arms, 'it has')}")
-        return Experiment({name: self.arms[name]}, self.out)
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe as it is written, without an arm's changes where an arm has none."""
-        return self.arms[self.as_written]
+        if name not in self._all.recipes:
+            raise RecipeError(f"unknown arm {name!r} of recipe {self.name!r}; {suggestion(name, self._all.recipes, 'it has')}")
+        return Experiment(self._all, self.out, name)
 
     @property
     def fingerprint(self) -> str:
@@ -68,8 +62,8 @@ class Experiment:
 
     @property
     def denoiser(self) -> Denoiser:
-        """The denoiser of `as_written` and the first seed, in eval mode; untrained before training."""
-        return self._main.denoiser
+        """The denoiser of `recipe` and its first seed, in eval mode; untrained before training."""
+        return next(run for run in self.runs if run.recipe is self.recipe).denoiser
 
     def train(self) -> None:
         """Trains every run that is not trained yet, one after another."""
@@ -103,17 +97,16 @@ class Experiment:
         return bool(record and record["digest"] == self._report_digest() and self.folder.report_file.exists())
 
     def prepare(self) -> None:
-        """Records the arms and seeds in the folder; arms that are there already and not in this experiment stay listed."""
+        """Records the recipe's arms and seeds in the folder, so that a report can be made from it alone."""
         before = read_record(self.folder.record_file)
-        others = [arm for arm in before.get("arms", []) if arm not in self.arms and (self.folder.path / arm).exists()]
-        arms = (
-            [*self.arms, *others]
-            if len(self.arms) > 1
-            else [*before.get("arms", []), *(a for a in self.arms if a not in before.get("arms", []))]
-        )
-        record = {**before, "name": self.name, "description": self.recipe.description, "arms": arms, "seeds": list(self.seeds)}
-        if record != before:
-            write_record(self.folder.record_file, record)
+        facts = {
+            "name": self.name,
+            "description": self.recipe.description,
+            "arms": list(self._all.recipes),
+            "seeds": list(self.recipe.seeds),
+        }
+        if before != {**before, **facts}:
+            write_record(self.folder.record_file, {**before, **facts})
 
     def _carry_out(self, stages: tuple[str, ...]) -> None:
         with self.folder.locked():
@@ -122,13 +115,9 @@ class Experiment:
                 for _ in run.carry_out(stages):
                     pass
 
-    @property
-    def _main(self) -> Run:
-        return next(run for run in self.runs if run.arm == self.as_written)
-
     def _report_digest(self) -> str:
-        stages = {arm: {seed: run.stage("evaluate") for seed, run in runs.items()} for arm, runs in self.folder.runs().items()}
-        found = {arm: {seed: record and record.digest for seed, record in runs.items()} for arm, runs in stages.items()}
+        files = {arm: {seed: run.evaluation_file for seed, run in runs.items()} for arm, runs in self.folder.runs().items()}
+        found = {arm: {seed: sha256_of(file) for seed, file in of_arm.items() if file.exists()} for arm, of_arm in files.items()}
         return digest_of([REPORT_FORMAT, self.name, self.recipe.description, found])
 
 
@@ -146,8 +135,7 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str, out:
     Raises:
         RecipeError: the recipe cannot be read, or does not fit together.
     """
-    arms, as_written = load_arms(source, *overrides)
-    return Experiment(arms, out, as_written)
+    return Experiment(load_arms(source, *overrides), out)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Denoiser:

@@ -158,6 +158,7 @@ class Run:
                 folder.log(progress.record)
                 folder.keep_checkpoints(self.recipe.training.keep_checkpoints)
             yield StageProgress("train", progress.images_seen, total, "images")
+        folder.keep_checkpoints(self.recipe.training.keep_checkpoints)
         rates = [record["images_per_second"] for record in folder.training_log()]
         facts["images_per_second"] = sorted(rates)[len(rates) // 2]
 

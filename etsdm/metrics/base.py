@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple
 
+from pydantic import Field
 from torch import Tensor
 
 from etsdm.data import Images
@@ -71,9 +72,9 @@ class Histogram(Frozen):
 class Outcome(Frozen):
     """All that one metric found, by name."""
 
-    values: dict[str, Value] = {}
-    curves: dict[str, Curve] = {}
-    histograms: dict[str, Histogram] = {}
+    values: dict[str, Value] = Field(default_factory=dict)
+    curves: dict[str, Curve] = Field(default_factory=dict)
+    histograms: dict[str, Histogram] = Field(default_factory=dict)
 
 
 class Metric(Part, family=metrics):

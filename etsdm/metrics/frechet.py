@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.metrics.base import Metric, Outcome, Subject, mean_value
-from etsdm.registry import metrics
+from etsdm.registry import DataError, metrics
 
 __all__ = ["PixelFrechet", "frechet_distance"]
 
@@ -31,6 +32,12 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
 
 
+def _distances(images: Tensor, size: int, train: tuple[Tensor, Tensor]) -> Tensor:
+    """Of each whole chunk of `size` images to the training images."""
+    whole = len(images) // size * size
+    return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in images[:whole].split(size)])
+
+
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
     flat = images.flatten(1).double()
     return flat.mean(0), flat.T.cov()
@@ -40,22 +47,25 @@ def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
 class PixelFrechet(Metric):
     """Frechet distance to the training images in pixel space, for images of few pixels.
 
-    Its bias depends on the number of images, so samples are taken in chunks as large as the held-out set, whose own distance
-    to the training images is the reference.
+    Its bias depends on the number of images, so samples are cut into `chunks`, and the reference is the mean over held-out
+    chunks of the same size.
     """
 
     uses_samples: ClassVar[bool] = True
 
+    chunks: PositiveInt = 4
+
     def compute(self, subject: Subject) -> Outcome:
         """The mean over chunks, its standard error over chunks, and the held-out images' distance."""
         train = _moments(subject.train.pixels)
-        size = min(len(subject.test), len(subject.samples))
-        chunks = [chunk for chunk in subject.samples.split(size) if len(chunk) == size]
-        distances = torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in chunks])
+        size = min(len(subject.test), len(subject.samples) // self.chunks)
+        if size < 2:
+            found = len(subject.samples)
+            raise DataError(f"pixel-frechet: {found} samples do not fill {self.chunks} chunks of 2; draw more, or take fewer chunks")
         value = mean_value(
-            distances,
+            _distances(subject.samples, size, train)[: self.chunks],
             unit_name=f"chunk of {size} samples",
-            reference=frechet_distance(*_moments(subject.test.pixels), *train),
+            reference=float(_distances(subject.test.pixels, size, train).mean()),
             better="lower",
             description=f"Frechet distance to the training images in pixel space, {size} samples at a time",
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from etsdm.recipe.arms import DEFAULT_ARM, arm_document, arm_names
-from etsdm.recipe.document import Document, Node
+from etsdm.recipe.document import Document, Node, refusal
 from etsdm.recipe.library import find
 from etsdm.recipe.models import Recipe
 from etsdm.recipe.overrides import override
@@ -52,6 +52,11 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
     unchanged = document.root.value.keys() - {"arms"}
     plain = {key: document.data[key] for key in unchanged}
     as_written = next((name for name in names if documents[name].data == plain), names[0])
+    for name, recipe in recipes.items():
+        for field in ("name", "seeds"):
+            if getattr(recipe, field) != getattr(recipes[as_written], field):
+                place = documents[name].place((field,))
+                raise refusal(("arms", name, field), f"all arms of a recipe have one {field}; set it for the whole recipe", place)
     return Arms(recipes, as_written)
 
 

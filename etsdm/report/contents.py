@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from scipy.stats import t as student_t
+
 from etsdm.metrics import Curve, Histogram, Outcome, Value
 from etsdm.recipe import read
 from etsdm.registry import DataError
 from etsdm.run_folder import ExperimentFolder, RunFolder, read_record
 
 __all__ = ["Comparison", "Contents", "Interval", "RunRecord", "gather"]
-
-Z95 = 1.96  # half the width of a 95 % interval, in standard errors
 
 
 class RunRecord(NamedTuple):
@@ -28,10 +28,16 @@ class RunRecord(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """An estimate with its standard error, None where there is one piece only."""
+    """An estimate. Fields: value; se, its standard error, None where there is one piece only; pieces, over how many."""
 
     value: float
     se: float | None
+    pieces: int
+
+    @property
+    def half_width(self) -> float:
+        """Half of the 95 % interval, by Student's t."""
+        return float(student_t.ppf(0.975, self.pieces - 1)) * (self.se or 0.0)
 
     def __str__(self) -> str:
         return f"{self.value:.4g}" if self.se is None else f"{self.value:.4g} ± {self.se:.2g}"
@@ -58,7 +64,7 @@ class Comparison(NamedTuple):
             return "not compared: measured by different protocols"
         if difference.se is None:
             return f"{difference.value:+.3g}, no interval from one piece"
-        half = Z95 * difference.se
+        half = difference.half_width
         base = next(iter(self.by_arm.values())).value
         share = f" ({difference.value / base:+.1%})" if base else ""
         low, high = difference.value - half, difference.value + half
@@ -77,7 +83,8 @@ class Contents(NamedTuple):
     @property
     def first_seed(self) -> int:
         """The seed whose samples and logs are shown."""
-        return list(next(iter(self.runs.values())))[0]
+        first: int = next(iter(next(iter(self.runs.values()))))
+        return first
 
     def shown(self) -> dict[str, RunRecord]:
         """The first seed's run of every arm."""
@@ -155,13 +162,13 @@ def _mean(pieces: list[float]) -> Interval:
     n = len(pieces)
     mean = math.fsum(pieces) / n
     if n < 2:
-        return Interval(mean, None)
-    return Interval(mean, math.sqrt(math.fsum((piece - mean) ** 2 for piece in pieces) / (n - 1) / n))
+        return Interval(mean, None, n)
+    return Interval(mean, math.sqrt(math.fsum((piece - mean) ** 2 for piece in pieces) / (n - 1) / n), n)
 
 
 def _estimate(values: list[Value]) -> Interval:
     """Over seeds where there are several, else over the pieces of the one."""
-    return Interval(values[0].value, values[0].se) if len(values) == 1 else _mean([value.value for value in values])
+    return Interval(values[0].value, values[0].se, len(values[0].units)) if len(values) == 1 else _mean([value.value for value in values])
 
 
 def _difference(base: list[Value], other: list[Value]) -> Interval:
@@ -170,4 +177,4 @@ def _difference(base: list[Value], other: list[Value]) -> Interval:
         return _mean([b.value - a.value for a, b in zip(base, other, strict=True)])
     if len(base[0].units) == len(other[0].units) > 1:
         return _mean([b - a for a, b in zip(base[0].units, other[0].units, strict=True)])
-    return Interval(other[0].value - base[0].value, None)
+    return Interval(other[0].value - base[0].value, None, 1)

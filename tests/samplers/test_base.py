@@ -1,0 +1,142 @@
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from etsdm.randomness import SampleNoise, normal
+from etsdm.registry import samplers
+from etsdm.samplers import DDIM, DDPM
+from etsdm.schedules import Linear
+from etsdm.targets import Eps
+
+SAMPLERS = [DDPM(steps=4), DDPM(steps=4, variance="posterior"), DDIM(steps=4), DDIM(steps=4, eta=0.5)]
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+NOISE = normal(0, "test/noise", range(3), (1, 4, 4))
+
+
+class Answer(NamedTuple):
+    x0: Tensor
+    eps: Tensor
+
+
+class Gaussian:
+    """The exact denoiser of N(0, 0.5^2) in every pixel; it counts its calls and notes whether gradients were on."""
+
+    schedule = Linear(timesteps=10)
+    target = Eps()
+
+    def __init__(self):
+        self.times = []
+        self.gradients = []
+        self.conditions = []
+
+    def predict(self, x, t, **cond):
+        self.times.append(float(t))
+        self.gradients.append(torch.is_grad_enabled())
+        self.conditions.append(cond)
+        alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
+        eps = sigma * x / (0.25 * alpha**2 + sigma**2)
+        return Answer((x - sigma * eps) / alpha, eps)
+
+
+def last(sampler, *arguments, **cond):
+    *_, step = sampler.trajectory(Gaussian(), *arguments, **cond)
+    return step
+
+
+@every_sampler
+def test_steps_are_numbered_and_start_from_the_times_of_the_grid(sampler):
+    steps = list(sampler.trajectory(Gaussian(), NOISE))
+    assert [step.i for step in steps] == [1, 2, 3, 4]
+    assert {step.n for step in steps} == {4}
+    assert [step.t for step in steps] == sampler.times(Gaussian.schedule).tolist()
+    assert all(step.x.shape == step.x0.shape == NOISE.shape for step in steps)
+
+
+@every_sampler
+def test_a_step_is_computed_only_when_it_is_asked_for(sampler):
+    denoiser = Gaussian()
+    trajectory = sampler.trajectory(denoiser, NOISE)
+    assert denoiser.times == []
+    for calls, step in enumerate(trajectory, start=1):
+        assert len(denoiser.times) == step.nfe == calls
+    assert denoiser.times == sampler.times(denoiser.schedule).tolist()
+
+
+@every_sampler
+def test_gradients_are_off_inside_and_the_callers_between_the_steps(sampler):
+    denoiser = Gaussian()
+    for _ in sampler.trajectory(denoiser, NOISE):
+        assert torch.is_grad_enabled()
+    assert denoiser.gradients == [False] * 4
+    with torch.no_grad():
+        for _ in sampler.trajectory(denoiser, NOISE):
+            assert not torch.is_grad_enabled()
+
+
+@every_sampler
+def test_the_starting_noise_is_left_as_it_was(sampler):
+    before = NOISE.clone()
+    last(sampler, NOISE)
+    assert torch.equal(NOISE, before)
+
+
+@every_sampler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_have_the_dtype_of_the_noise(sampler, dtype):
+    assert last(sampler, NOISE.to(dtype)).x.dtype == dtype
+
+
+@every_sampler
+def test_what_the_network_takes_besides_reaches_it(sampler):
+    denoiser, y = Gaussian(), torch.tensor([1, 2, 3])
+    list(sampler.trajectory(denoiser, NOISE, y=y))
+    assert all(cond["y"] is y for cond in denoiser.conditions)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS[:2] + SAMPLERS[3:], ids=str)
+def test_the_noise_of_the_steps_can_be_given(sampler):
+    default = last(sampler, NOISE).x
+    assert torch.equal(default, last(sampler, NOISE, SampleNoise(0, "sampling/steps", range(3))).x)
+    assert not torch.equal(default, last(sampler, NOISE, SampleNoise(1, "sampling/steps", range(3))).x)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(steps=4), DDIM(steps=4, clip_x0=False)], ids=str)
+def test_ddim_without_eta_draws_no_noise(sampler):
+    class Nothing:
+        def draw(self, shape):
+            raise AssertionError("noise was drawn")
+
+    last(sampler, NOISE, Nothing())
+
+
+@every_sampler
+def test_the_last_image_is_the_predicted_one_within_its_range(sampler):
+    step = last(sampler, 3 * NOISE)
+    torch.testing.assert_close(step.x, step.x0)
+    assert step.x0.abs().max() <= 1
+
+
+@pytest.mark.parametrize("sampler", [DDPM(steps=4, clip_x0=False), DDIM(steps=4, clip_x0=False)], ids=str)
+def test_clipping_can_be_left_out(sampler):
+    assert last(sampler, 9 * NOISE).x.abs().max() > 1
+
+
+def test_ddpm_visits_every_timestep_unless_told():
+    assert DDPM().times(Linear()).tolist() == list(reversed(range(1000)))
+    assert len(DDPM(steps=7).times(Linear())) == 7
+    assert len(DDIM().times(Linear())) == 50
+
+
+@every_sampler
+def test_more_steps_than_timesteps_are_refused(sampler):
+    many = samplers.create(sampler.type_name, steps=11)
+    with pytest.raises(ValueError, match=r"^steps: 11 steps do not fit a schedule of 10 timesteps; give 1 to 10$"):
+        next(many.trajectory(Gaussian(), NOISE))
+
+
+@pytest.mark.parametrize("fields", [{"steps": 0}, {"eta": -0.1}, {"eta": 1.1}, {"grid": "karass"}])
+def test_settings_that_make_no_sense_are_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        DDIM(**fields)

@@ -1,0 +1,130 @@
+import pytest
+import torch
+from torch import nn
+
+import etsdm
+from etsdm.denoiser import Denoiser
+from etsdm.registry import RegistryError
+from etsdm.samplers import DDIM, DDPM, resolve_sampler, sample_batches
+
+STOCHASTIC = DDPM(steps=3)
+
+
+class Halving(nn.Module):
+    """A network whose arithmetic is the same in a batch of any size, to the last bit."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x, time):
+        return self.factor * x
+
+
+@pytest.fixture(scope="module")
+def denoiser(tiny_denoiser):
+    return tiny_denoiser(condition_map="e-tsdm", target="v")
+
+
+@pytest.fixture(scope="module")
+def labelled(tiny_denoiser):
+    return tiny_denoiser(target="v", backbone={"num_classes": 10})
+
+
+def close(found, expected):
+    # Convolutions of other batch sizes may add up in another order.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [STOCHASTIC, DDIM(steps=3)], ids=str)
+@pytest.mark.parametrize("target", ["eps", "v"])
+def test_a_sample_is_the_same_alone_and_in_a_batch_to_the_last_bit(tiny_spec, sampler, target):
+    denoiser = Denoiser(tiny_spec(target=target), Halving())
+    together = etsdm.sample(denoiser, 5, sampler=sampler, seed=1)
+    assert (together[0] - together[1]).abs().max() > 0.1
+    for batch_size in (1, 2, 3):
+        assert torch.equal(etsdm.sample(denoiser, 5, sampler=sampler, seed=1, batch_size=batch_size), together)
+    for k in range(5):
+        assert torch.equal(etsdm.sample(denoiser, 1, sampler=sampler, seed=1, first=k)[0], together[k])
+
+
+@pytest.mark.parametrize("sampler", [STOCHASTIC, DDIM(steps=3)], ids=str)
+def test_a_sample_of_a_network_is_the_same_alone_and_in_a_batch(denoiser, sampler):
+    together = etsdm.sample(denoiser, 5, sampler=sampler)
+    for k in range(5):
+        close(etsdm.sample(denoiser, 1, sampler=sampler, first=k)[0], together[k])
+
+
+def test_a_sample_keeps_its_label_in_any_batch(labelled):
+    y = torch.tensor([3, 1, 4, 1, 5])
+    together = etsdm.sample(labelled, 5, sampler=STOCHASTIC, y=y)
+    close(etsdm.sample(labelled, 5, sampler=STOCHASTIC, y=y, batch_size=2), together)
+    close(etsdm.sample(labelled, 2, sampler=STOCHASTIC, y=y[3:], first=3), together[3:])
+    assert (etsdm.sample(labelled, 5, sampler=STOCHASTIC, y=y.flip(0)) - together)[0].abs().max() > 1e-4
+
+
+def test_samples_are_a_function_of_the_seed(denoiser):
+    one, same, other = (etsdm.sample(denoiser, 2, sampler=STOCHASTIC, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_sampling_leaves_the_global_generator_alone(denoiser):
+    state = torch.get_rng_state()
+    etsdm.sample(denoiser, 2, sampler=STOCHASTIC)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_samples_are_single_precision_images_within_the_range(denoiser):
+    images = etsdm.sample(denoiser, 2, sampler=DDIM(steps=2, clip_x0=False))
+    assert images.shape == (2, 1, 8, 8)
+    assert images.dtype == torch.float32
+    assert images.abs().max() <= 1
+    assert not images.requires_grad
+
+
+def test_every_step_of_every_batch_comes_with_the_indices_of_its_samples(denoiser):
+    steps = list(sample_batches(denoiser, DDIM(steps=2), n=5, seed=0, batch_size=2, first=10))
+    assert [(list(indices), step.i, len(step.x)) for indices, step in steps] == [
+        ([10, 11], 1, 2),
+        ([10, 11], 2, 2),
+        ([12, 13], 1, 2),
+        ([12, 13], 2, 2),
+        ([14], 1, 1),
+        ([14], 2, 1),
+    ]
+
+
+def test_a_sampler_can_be_named_with_a_number_of_steps(denoiser):
+    assert resolve_sampler("ddim") == DDIM()
+    assert resolve_sampler("ddpm", 7) == DDPM(steps=7)
+    by_name = etsdm.sample(denoiser, 1, sampler="ddim", steps=3)
+    assert torch.equal(by_name, etsdm.sample(denoiser, 1, sampler=DDIM(steps=3)))
+
+
+def test_a_number_of_steps_replaces_the_samplers_own_and_nothing_else():
+    assert resolve_sampler(DDIM(steps=9, eta=0.5, grid="trailing"), 3) == DDIM(steps=3, eta=0.5, grid="trailing")
+    assert resolve_sampler(DDIM(steps=9)) == DDIM(steps=9)
+
+
+@pytest.mark.parametrize(("name", "value"), [("n", 0), ("n", -2), ("batch_size", 0)])
+def test_no_images_are_refused(denoiser, name, value):
+    with pytest.raises(ValueError, match=rf"^{name}: {value} is too few; give 1 or more$"):
+        etsdm.sample(denoiser, **{name: value})
+
+
+def test_no_steps_are_refused(denoiser):
+    with pytest.raises(RegistryError, match=r"^sampler 'ddim': steps: found 0; give a value above 0$"):
+        etsdm.sample(denoiser, 1, steps=0)
+    with pytest.raises(RegistryError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
+        etsdm.sample(denoiser, 1, sampler=DDIM(), steps=0)
+
+
+def test_more_steps_than_timesteps_are_refused(denoiser):
+    with pytest.raises(ValueError, match=r"^steps: 1001 steps do not fit a schedule of 1000 timesteps; give 1 to 1000$"):
+        etsdm.sample(denoiser, 1, steps=1001)
+
+
+def test_an_unknown_sampler_is_refused_with_near_names(denoiser):
+    with pytest.raises(RegistryError, match=r"^unknown sampler 'dimm'; did you mean 'ddim'"):
+        etsdm.sample(denoiser, 1, sampler="dimm")

@@ -1,0 +1,90 @@
+"""DDPM and DDIM on data N(0, c^2), whose exact denoiser is linear, so that the variance of what they draw is exact as well.
+
+A linear sampler's output is a weighted sum of the starting noise and the noise of each step. A batch in which every sample
+is given one of these as 1 and all others as 0 yields the weights, whose squares add up to the output's variance. Nothing is
+random. Expected numbers: a recursion of the variance in float64, independent of this code, for the linear schedule.
+"""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from etsdm.samplers import DDIM, DDPM
+from etsdm.schedules import Linear
+from etsdm.targets import Eps
+
+SCHEDULE = Linear()
+
+
+class Answer(NamedTuple):
+    x0: Tensor
+    eps: Tensor
+
+
+class Gaussian:
+    """The best noise prediction for data N(0, c^2), eps = sigma x / (alpha^2 c^2 + sigma^2).
+
+    With n conditions below timestep 100 it is the mean of that over each sub-interval, the optimum of a network that cannot
+    tell the timesteps of one apart.
+    """
+
+    schedule = SCHEDULE
+    target = Eps()
+
+    def __init__(self, c, n=None):
+        t = torch.arange(1000)
+        alpha, sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+        self.slope = sigma / (alpha**2 * c**2 + sigma**2)
+        if n is not None:
+            self.slope[:100] = self.slope[:100].reshape(n, -1).mean(1).repeat_interleave(100 // n)
+
+    def predict(self, x, t):
+        eps = self.slope[int(t)] * x
+        return Answer((x - self.schedule.sigma(t) * eps) / self.schedule.alpha(t), eps)
+
+
+class OneAtATime:
+    """At the n-th draw, noise 1 for sample n and 0 for the others."""
+
+    def __init__(self, size):
+        self.size = size
+        self.n = 0
+
+    def draw(self, shape):
+        self.n += 1
+        noise = torch.zeros(self.size, *shape, dtype=torch.float64)
+        noise[self.n] = 1
+        return noise
+
+
+def relative_spread(sampler, denoiser, c):
+    """Standard deviation of the samples over that of the data."""
+    size = 1 + len(sampler.times(SCHEDULE))
+    start = torch.zeros(size, 1, dtype=torch.float64)
+    start[0] = 1
+    *_, last = sampler.trajectory(denoiser, start, OneAtATime(size))
+    return last.x.square().sum().sqrt().item() / c
+
+
+@pytest.mark.parametrize(("c", "baseline", "shared"), [(1, 0.9999, 0.9997), (0.5, 1.0015, 1.0), (0.1, 1.0077, 0.9787), (0.02, 0.9714, 1.1365)])
+def test_ddpm_spreads_the_samples_as_the_recursion_says(c, baseline, shared):
+    sampler = DDPM(clip_x0=False)
+    assert relative_spread(sampler, Gaussian(c), c) == pytest.approx(baseline, abs=6e-5)
+    assert relative_spread(sampler, Gaussian(c, n=5), c) == pytest.approx(shared, abs=6e-5)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 2.3964), (50, 0.9633)])
+def test_sharing_more_or_fewer_conditions_changes_the_spread(n, expected):
+    assert relative_spread(DDPM(clip_x0=False), Gaussian(0.02, n), 0.02) == pytest.approx(expected, abs=6e-5)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(None, 0.9449), (5, 0.9224)])
+def test_ddim_in_fifty_steps_spreads_the_samples_as_the_recursion_says(n, expected):
+    assert relative_spread(DDIM(steps=50, clip_x0=False), Gaussian(0.5, n), 0.5) == pytest.approx(expected, abs=6e-5)
+
+
+def test_ddpm_with_posterior_variance_is_ddim_with_all_its_noise():
+    one, other = DDPM(variance="posterior", steps=50, grid="leading", clip_x0=False), DDIM(steps=50, eta=1, clip_x0=False)
+    assert relative_spread(one, Gaussian(0.5), 0.5) == pytest.approx(relative_spread(other, Gaussian(0.5), 0.5), rel=1e-12)

@@ -1,0 +1,95 @@
+"""Runs side by side in processes: the same bits as one after another, and nothing lost when they are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import etsdm
+from etsdm.launch import jobs_for, run_side_by_side
+from etsdm.registry import IntegrityError
+
+TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
+LAST = "checkpoints/000000000320"
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def children_of(pid):
+    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def test_side_by_side_gives_the_same_weights_as_one_after_another(tmp_path):
+    apart = etsdm.build(TINY, "compute.jobs=2", out=tmp_path / "apart")
+    events = list(run_side_by_side(apart.runs, ("train",)))
+    assert {event.label for event in events if event.finished} == {"baseline", "e-tsdm"}
+    assert max(event.progress.done for event in events if event.progress) == 320
+    together = etsdm.build(TINY, out=tmp_path / "together")
+    together.train()
+    for arm in ("baseline", "e-tsdm"):
+        a, b = (tmp_path / name / "tiny" / arm / LAST / "weights.safetensors" for name in ("apart", "together"))
+        assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
+def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_bits(tmp_path):
+    long = ["training.images=1600", "sampling.n=4"]
+    command = [sys.executable, "-m", "etsdm", "run", str(TINY), *long, "--stage", "train", "--out", str(tmp_path / "killed")]
+    for after in ("000000000128", "000000000640"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        reached = tmp_path / "killed/tiny/e-tsdm/checkpoints" / after
+        # The checkpoint may be pruned before it is seen: any later one will do.
+        wait_for(lambda reached=reached: any(path.name >= reached.name for path in reached.parent.glob("[0-9]*")))
+        workers = children_of(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert workers
+        wait_for(lambda workers=workers: not any(alive(pid) for pid in workers))
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    whole = etsdm.build(TINY, *long, out=tmp_path / "whole")
+    whole.train()
+    for arm in ("baseline", "e-tsdm"):
+        for file in ("weights.safetensors", "training.safetensors"):
+            path = f"tiny/{arm}/checkpoints/000000001600/{file}"
+            assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_child_that_dies_is_reported_with_its_signal(tmp_path):
+    experiment = etsdm.build(TINY, "training.images=3200", out=tmp_path).arm("baseline")
+    with pytest.raises(IntegrityError, match=r"baseline: its process ended with signal SIGKILL; nothing that was saved is lost, run again"):
+        for event in run_side_by_side(experiment.runs, ("train",)):
+            if event.progress and event.progress.done >= 64:
+                for child in children_of(os.getpid()):
+                    if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+                        os.kill(child, signal.SIGKILL)
+
+
+def test_an_error_of_one_run_names_it_and_keeps_its_kind(tmp_path):
+    experiment = etsdm.build(TINY, "training.learning_rate=1e30", out=tmp_path).arm("e-tsdm")
+    with pytest.raises(IntegrityError, match=r"^e-tsdm: training: "):
+        list(run_side_by_side(experiment.runs, ("train",)))
+
+
+def test_jobs_are_what_the_recipe_says_and_no_more_than_runs():
+    runs = etsdm.build(TINY, "compute.jobs=8", "compute.device=cpu").runs
+    assert jobs_for(runs) == 2
+    assert jobs_for(etsdm.build(TINY, "compute.jobs=1").runs) == 1

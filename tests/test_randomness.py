@@ -1,0 +1,106 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etsdm.randomness import SampleNoise, ambient, generator, normal, permutation, stream_seed
+
+SEEDS = st.integers(0, 2**40)
+NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
+STREAMS = st.tuples(SEEDS, NAMES, SEEDS)
+
+
+def draw(*stream):
+    return torch.randn(8, generator=generator(*stream))
+
+
+def test_the_seed_of_a_stream_is_a_hash_of_seed_name_and_index():
+    # printf '0\x1fnoise\x1f0' | b2sum -l 64, its bytes read as a little-endian number and halved (coreutils).
+    assert stream_seed(0, "noise") == int.from_bytes(bytes.fromhex("043b6b57fd531442"), "little") // 2
+    assert stream_seed(7, "training/noise", 51200) == int.from_bytes(bytes.fromhex("7c5822ceea04b567"), "little") // 2
+
+
+@given(STREAMS, STREAMS)
+def test_streams_differ_by_seed_name_and_index(one, other):
+    assert 0 <= stream_seed(*one) < 2**63
+    assert (stream_seed(*one) == stream_seed(*other)) == (one == other)
+
+
+@pytest.mark.parametrize("other", [(1, "a", 0), (0, "b", 0), (0, "a", 1)])
+def test_another_stream_gives_other_numbers(other):
+    assert not torch.equal(draw(0, "a", 0), draw(*other))
+
+
+def test_digits_do_not_move_between_the_name_and_the_index():
+    assert stream_seed(0, "a", 11) != stream_seed(0, "a1", 1)
+    assert stream_seed(1, "0", 0) != stream_seed(10, "", 0)
+
+
+def test_a_stream_starts_anew_whatever_was_drawn_before():
+    first = draw(3, "a", 5)
+    torch.rand(7)
+    draw(3, "a", 6)
+    assert torch.equal(draw(3, "a", 5), first)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6), st.sampled_from([(), (3,), (1, 8, 8)]))
+def test_a_sample_alone_equals_itself_in_a_batch(indices, shape):
+    batch = normal(0, "a", indices, shape)
+    assert batch.shape == (len(indices), *shape)
+    assert batch.dtype == torch.float32
+    for row, index in zip(batch, indices, strict=True):
+        assert torch.equal(row, normal(0, "a", [index], shape)[0])
+
+
+def test_successive_draws_go_on_for_each_sample_alone():
+    together, alone = SampleNoise(0, "a", [4, 9, 2]), SampleNoise(0, "a", [9])
+    draws = [(together.draw((1, 4)), alone.draw((1, 4))) for _ in range(3)]
+    assert all(torch.equal(batch[1], one[0]) for batch, one in draws)
+    assert not torch.equal(draws[0][0], draws[1][0])
+
+
+def test_noise_is_standard_normal():
+    noise = normal(0, "a", range(64), (1, 32, 32)).double()
+    # Four standard errors of the mean and of the variance of N = 65,536 normal numbers: 4 / sqrt(N) and 4 sqrt(2 / N).
+    assert abs(noise.mean()) < 4 / 256
+    assert abs(noise.var() - 1) < 4 * 2**0.5 / 256
+
+
+@given(SEEDS, st.integers(0, 100), st.integers(0, 50))
+def test_a_permutation_holds_every_index_once(seed, index, n):
+    order = permutation(seed, "order", index, n)
+    assert order.dtype == torch.int64
+    assert sorted(order.tolist()) == list(range(n))
+    assert torch.equal(order, permutation(seed, "order", index, n))
+
+
+def test_permutations_of_two_epochs_differ():
+    assert not torch.equal(permutation(0, "order", 0, 50), permutation(0, "order", 1, 50))
+
+
+def test_ambient_draws_from_the_stream_of_its_name():
+    with ambient(0, "a", 2):
+        inside = torch.randn(8)
+    assert torch.equal(inside, draw(0, "a", 2))
+
+
+def test_ambient_puts_the_global_generator_back():
+    state = torch.get_rng_state()
+    with ambient(0, "a"):
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_ambient_puts_the_global_generator_back_after_an_error():
+    state = torch.get_rng_state()
+    with pytest.raises(KeyError), ambient(0, "a"):
+        raise KeyError(torch.rand(3))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nothing_here_touches_the_global_generator():
+    state = torch.get_rng_state()
+    normal(0, "a", [1, 2], (3,))
+    permutation(0, "a", 0, 9)
+    generator(0, "a")
+    assert torch.equal(torch.get_rng_state(), state)

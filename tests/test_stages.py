@@ -1,0 +1,140 @@
+"""Stages of a run: done once, in order, and again only where something they depend on changed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import etsdm
+from etsdm.stages import STAGES
+
+TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the tiny recipe has run."""
+    out = tmp_path_factory.mktemp("finished")
+    etsdm.build(TINY, out=out).run()
+    return out
+
+
+@pytest.fixture
+def out(finished, tmp_path):
+    """A copy of it to spoil."""
+    shutil.copytree(finished, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def redone(out, *overrides, arm="e-tsdm"):
+    """The stages that a run does, with changes."""
+    run = etsdm.build(TINY, *overrides, out=out).arm(arm).runs[0]
+    done = []
+    for progress in run.carry_out():
+        if not progress.reused and progress.stage not in done:
+            done.append(progress.stage)
+    return done
+
+
+def test_a_second_run_does_nothing(out):
+    assert redone(out) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("training.learning_rate=1e-3", ["train", "sample", "evaluate"]),
+        ("model.target=v", ["train", "sample", "evaluate"]),
+        ("seeds=[3]", ["train", "sample", "evaluate"]),
+        ("sampling.n=24", ["sample", "evaluate"]),
+        ("sampling.sampler.eta=1.0", ["sample", "evaluate"]),
+        ("evaluation.seed=1", ["evaluate"]),
+        ("evaluation.metrics.0.coarse=300", ["evaluate"]),
+        # Changes that no number depends on.
+        ("training.log_every=32", []),
+        ("training.checkpoint_every=64", []),
+        ("sampling.batch_size=16", []),
+        ("compute.threads=2", []),
+        ("description=another", []),
+    ],
+)
+def test_a_changed_field_redoes_the_stages_that_depend_on_it(out, override, stages):
+    assert redone(out, override) == stages
+    assert redone(out, override) == []
+
+
+def test_a_stage_whose_files_are_gone_is_done_again(out):
+    (out / "tiny/e-tsdm/samples/samples.safetensors").unlink()
+    assert redone(out) == ["sample"]
+
+
+def test_what_an_earlier_recipe_trained_is_kept(out):
+    old = out / "tiny/e-tsdm/checkpoints/000000000320/weights.safetensors"
+    content = old.read_bytes()
+    redone(out, "training.learning_rate=1e-3")
+    assert old.read_bytes() != content
+    [kept] = (out / "tiny/e-tsdm/superseded").iterdir()
+    assert (kept / "checkpoints/000000000320/weights.safetensors").read_bytes() == content
+    assert (kept / "evaluation.json").exists()
+    assert (kept / "recipe.yaml").exists()
+
+
+def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(finished, tmp_path):
+    run = etsdm.build(TINY, out=tmp_path).arm("baseline").runs[0]
+    for progress in run.carry_out(("train",)):
+        if progress.done >= 288:
+            break
+    seen = [progress.done for progress in run.carry_out(("train",))]
+    assert seen[0] == 256
+    path = "tiny/baseline/checkpoints/000000000320/weights.safetensors"
+    assert (tmp_path / path).read_bytes() == (finished / path).read_bytes()
+    logs = [[json.loads(line) for line in (base / "tiny/baseline/metrics.jsonl").read_text().splitlines()] for base in (tmp_path, finished)]
+    without_speed = [[{k: v for k, v in record.items() if k != "images_per_second"} for record in log] for log in logs]
+    assert without_speed[0] == without_speed[1]
+
+
+def test_arms_start_from_the_same_weights_and_see_the_same_images(tmp_path):
+    runs = etsdm.build(TINY, out=tmp_path).runs
+    first, second = (run.denoiser.backbone.state_dict() for run in runs)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_condition_map_travels_with_the_checkpoint(finished):
+    e_tsdm, baseline = (etsdm.load(finished / "tiny" / arm) for arm in ("e-tsdm", "baseline"))
+    t = torch.arange(0.0, 101.0)
+    assert torch.equal(e_tsdm.condition(t)[:40], torch.tensor([0.0] * 20 + [20.0] * 20))
+    assert torch.equal(baseline.condition(t), t)
+
+
+def test_k_is_exactly_zero_inside_the_sub_intervals_and_not_for_the_baseline(finished):
+    images = etsdm.data.Digits().open("train").pixels[:4]
+    inside = [t for t in range(99) if (t + 1) % 20]
+    edges = [19, 39, 59, 79, 99]
+    e_tsdm, baseline = (etsdm.load(finished / "tiny" / arm) for arm in ("e-tsdm", "baseline"))
+    assert etsdm.lipschitz_curve(e_tsdm, images, inside).values.abs().max() == 0
+    assert (etsdm.lipschitz_curve(e_tsdm, images, edges).values > 0).all()
+    assert (etsdm.lipschitz_curve(baseline, images, inside).values > 0).all()
+
+
+def test_a_checkpoint_without_the_whole_state_is_no_finished_training(out):
+    shutil.rmtree(out / "tiny/e-tsdm/checkpoints/000000000320")
+    assert redone(out)[0] == "train"
+
+
+def test_every_value_carries_its_protocol(finished):
+    results = json.loads((finished / "tiny/e-tsdm/evaluation.json").read_text())["results"]
+    assert [result["protocol"]["metric"]["type"] for result in results] == ["loss-per-t", "lipschitz", "pixel-frechet", "recognition"]
+    for result in results:
+        assert len(result["protocol_digest"]) == 64
+        assert len(result["protocol"]["data"]["train"]) == 64
+    drawn = results[2]["protocol"]["samples"]
+    assert (drawn["n"], drawn["nfe"], drawn["seed"]) == (16, 3, 0)
+    other = json.loads((finished / "tiny/baseline/evaluation.json").read_text())["results"]
+    assert [r["protocol_digest"] for r in results] == [r["protocol_digest"] for r in other]
+
+
+def test_stages_are_recorded_with_what_they_depend_on(finished):
+    run = etsdm.build(TINY, out=finished).arm("e-tsdm").runs[0]
+    assert {stage: run.folder.stage(stage).digest for stage in STAGES} == run.digests
