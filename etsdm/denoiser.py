@@ -178,7 +178,7 @@ class Denoiser(nn.Module):
         return Prediction(x, self._network(x, t, coefficients, cond), coefficients, alpha, sigma)
 
     def _coefficients(self, x: Tensor, t: Tensor) -> tuple[Coefficients, Tensor, Tensor]:
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)
         if t.ndim:
             alpha, sigma = (value.reshape(-1, *[1] * (x.ndim - 1)) for value in (alpha, sigma))
         return self.target.coefficients(alpha, sigma), alpha, sigma

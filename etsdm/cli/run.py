@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+INTERRUPTED = 130  # the shell's code for a command that Ctrl-C ended
+
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of one (`etsdm recipe list`).")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, for example training.images=20000.")]
 
@@ -47,9 +49,13 @@ def run(
         experiment.prepare()
         todo = [one for one in experiment.runs if not all(one.is_done(name) for name in stages)]
         if todo:
-            with ProgressDisplay() as display:
-                for event in run_side_by_side(todo, stages):
-                    display.show(event)
+            try:
+                with ProgressDisplay() as display:
+                    for event in run_side_by_side(todo, stages):
+                        display.show(event)
+            except KeyboardInterrupt:
+                typer.echo("interrupted; run the same command again to go on", err=True)
+                raise typer.Exit(INTERRUPTED) from None
         if stage is None:
             _finish(experiment, fresh=bool(todo))
             console.print(summary_table(experiment))

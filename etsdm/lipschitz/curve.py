@@ -68,7 +68,7 @@ def lipschitz_curve(
         raise ValueError(f"{len(images)} images and {len(times)} times; give one or more of each")
     device = denoiser.device
     here, there = denoiser.condition(times), denoiser.condition(times + dt)
-    alpha, sigma = denoiser.schedule.alpha(times), denoiser.schedule.sigma(times)
+    alpha, sigma = denoiser.schedule.alpha_sigma(times)
     denoiser.schedule.alpha(times + dt)  # refuses times whose neighbour is outside the domain
     noise = normal(seed, "lipschitz/noise", range(len(images)), images.shape[1:])
     values = torch.zeros(len(times), len(images), dtype=torch.float64)

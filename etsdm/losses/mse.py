@@ -45,7 +45,7 @@ class MSE(Loss):
 
     def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """weighting(t) times the mean of (prediction - truth)^2; see `Loss.per_image`."""
-        alpha, sigma = (c.reshape(-1, *[1] * (x0.ndim - 1)) for c in (denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)))
+        alpha, sigma = (c.reshape(-1, *[1] * (x0.ndim - 1)) for c in denoiser.schedule.alpha_sigma(t))
         x = alpha.to(x0.dtype) * x0 + sigma.to(x0.dtype) * eps
         prediction = denoiser.predict(x, t, **cond)
         space = self.space or denoiser.target

@@ -110,7 +110,8 @@ def explain(error: ValidationError) -> list[Problem]:
     """Puts each error of a validation into one sentence: what was found, and what to give instead."""
     problems = []
     for item in error.errors(include_url=False):
-        kind, context = item["type"], item.get("ctx", {})
+        kind = item["type"]
+        context = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in item.get("ctx", {}).items()}
         if kind == "missing":
             message = "is required and missing; add it"
         elif kind == "etsdm":

@@ -48,7 +48,7 @@ class Ancestral(Sampler):
 
     def _trajectory(self, denoiser: Predictor, x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]) -> Iterator[Step]:
         times = self.times(denoiser.schedule)
-        alpha, sigma = denoiser.schedule.alpha(times), denoiser.schedule.sigma(times)
+        alpha, sigma = denoiser.schedule.alpha_sigma(times)
         alpha_s = torch.cat([alpha[1:], alpha.new_ones(1)])
         sigma_s = torch.cat([sigma[1:], sigma.new_zeros(1)])
         table = [column.tolist() for column in self._coefficients(alpha, sigma, alpha_s, sigma_s)]

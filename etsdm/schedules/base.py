@@ -55,13 +55,18 @@ class Schedule(Part, family=schedules):
         """lambda(t) = log(alpha^2 / sigma^2), decreasing in t."""
         return self._log_snr(self._times(t))
 
+    def alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """alpha(t) and sigma(t), for the price of one."""
+        log_snr = self.log_snr(t)
+        return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+
     def alpha(self, t: Tensor | float) -> Tensor:
         """Signal coefficient alpha(t)."""
-        return self.log_snr(t).sigmoid().sqrt()
+        return self.alpha_sigma(t)[0]
 
     def sigma(self, t: Tensor | float) -> Tensor:
         """Noise standard deviation sigma(t)."""
-        return (-self.log_snr(t)).sigmoid().sqrt()
+        return self.alpha_sigma(t)[1]
 
     def alpha_bar(self, t: Tensor | float) -> Tensor:
         """alpha(t)^2, the `alphas_cumprod` of DDPM code."""

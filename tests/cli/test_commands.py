@@ -1,12 +1,19 @@
-"""The command line as a person uses it: in a process of its own, with its exit code."""
+"""The command line as a person uses it: what it prints, and its exit code."""
 
+import contextlib
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
+
+from etsdm.cli import main
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 DIGITS = Path(__file__).parents[2] / "recipes" / "digits.yaml"
@@ -18,8 +25,26 @@ training:
 """
 
 
-def etsdm(*arguments, cwd=None):
-    return subprocess.run([sys.executable, "-m", "etsdm", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def etsdm(*arguments, cwd="."):
+    """Runs the entry point in this process, which has torch already."""
+    out, err = io.StringIO(), io.StringIO()
+    before = Path.cwd()
+    os.chdir(cwd)
+    try:
+        with patch.object(sys, "argv", ["etsdm", *map(str, arguments)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    finally:
+        os.chdir(before)
+    return Result(code, out.getvalue(), err.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -43,7 +68,7 @@ def etsdm(*arguments, cwd=None):
         ),
         (
             GOOD + "\tbatch_size: 32\n",
-            "a tab stands in the indentation; use spaces (bad.yaml:4)",
+            "a tab in the indentation; use spaces (bad.yaml:4)",
         ),
         (
             "extends: bass.yaml\n",
@@ -71,14 +96,20 @@ def test_a_missing_recipe_says_what_is_near(tmp_path):
 
 
 def test_help_imports_neither_torch_nor_pydantic():
-    probe = "import sys, etsdm.cli.main as m; m.app(['--help'], standalone_mode=False); print('torch' in sys.modules, 'pydantic' in sys.modules)"
+    probe = (
+        "import sys, etsdm.cli.app as m; m.app(['--help'], standalone_mode=False); print('torch' in sys.modules, 'pydantic' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "run" in result.stdout
     assert result.stdout.splitlines()[-1] == "False False"
 
 
-def test_version_is_printed():
-    assert re.fullmatch(r"etsdm \d+\.\d+\S*\n", etsdm("--version").stdout)
+def test_the_module_is_run_like_the_script():
+    result = subprocess.run([sys.executable, "-m", "etsdm", "--version"], capture_output=True, text=True)
+    assert re.fullmatch(r"etsdm \d+\.\d+\S*\n", result.stdout)
+    broken = subprocess.run([sys.executable, "-m", "etsdm", "run", "digit"], capture_output=True, text=True)
+    assert broken.returncode == 2
+    assert "Traceback" not in broken.stderr
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +187,10 @@ def test_parts_lists_registries_and_fields():
 def test_recipe_commands_show_validate_diff_list_and_schema():
     shown = etsdm("recipe", "show", "digits", "--arm", "baseline").stdout
     assert "  condition_map:\n    type: identity\n" in shown
-    assert re.fullmatch(r"baseline: valid, fingerprint [0-9a-f]{16}\ne-tsdm: valid, fingerprint [0-9a-f]{16}\n", etsdm("recipe", "validate", "digits").stdout)
+    assert re.fullmatch(
+        r"baseline: valid, fingerprint [0-9a-f]{16}\ne-tsdm: valid, fingerprint [0-9a-f]{16}\n",
+        etsdm("recipe", "validate", "digits").stdout,
+    )
     differences = etsdm("recipe", "diff", "digits:baseline", "digits:e-tsdm").stdout
     assert differences == 'model.condition_map: {"type": "identity"} -> {"type": "e-tsdm", "t_tilde": 100.0, "n": 5}\n'
     assert etsdm("recipe", "diff", "digits", "digits").stdout == "the two are the same\n"

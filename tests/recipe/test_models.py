@@ -26,7 +26,7 @@ def refusal(*overrides):
         ),
         (
             "model.backbone.image_size=9",
-            "model.backbone: the image size 9 is not a multiple of 2, the downsampling of 2 levels; give 8 or 10 (command line)",
+            "model.backbone.image_size: 9 is not a multiple of 2; give one, or fewer entries of channel_mult (command line)",
         ),
         (
             "model.backbone.image_size=16",

@@ -34,11 +34,13 @@ class Mixture:
 
     def __init__(self, schedule):
         self.schedule = schedule
+        self.alpha, self.sigma = schedule.alpha(torch.arange(1000)), schedule.sigma(torch.arange(1000))
         self.times = []
 
     def predict(self, x, t):
-        self.times.append(int(t))
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        i = int(t)
+        self.times.append(i)
+        alpha, sigma = self.alpha[i], self.sigma[i]
         variance = alpha**2 * self.sd**2 + sigma**2
         gap = x - alpha * self.mean
         share = (self.weight.log() - 0.5 * variance.log() - 0.5 * gap**2 / variance).softmax(-1)

@@ -100,7 +100,9 @@ def test_a_log_snr_beyond_the_ends_gives_the_ends(schedule):
 
 
 @pytest.mark.parametrize("method", ["alpha", "sigma", "alpha_bar", "log_snr", "snr", "t_of_log_snr"])
-@pytest.mark.parametrize("t", [3, 3.0, torch.tensor(3), torch.tensor(3, dtype=torch.float16), torch.tensor([3], dtype=torch.int32)], ids=repr)
+@pytest.mark.parametrize(
+    "t", [3, 3.0, torch.tensor(3), torch.tensor(3, dtype=torch.float16), torch.tensor([3], dtype=torch.int32)], ids=repr
+)
 def test_values_are_float64_whatever_comes_in(method, t):
     found = getattr(Linear(), method)(t)
     assert found.dtype == torch.float64

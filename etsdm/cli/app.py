@@ -10,8 +10,6 @@ from etsdm.cli import doctor, parts, recipe, report, run, sample
 
 __all__ = ["app", "main"]
 
-INTERRUPTED = 130  # the shell's code for a command that Ctrl-C ended
-
 app = typer.Typer(
     name="etsdm",
     help="Diffusion models that are smooth in time: train, sample and measure from recipes.",
@@ -40,9 +38,6 @@ def main() -> None:
     """Entry point. Exits with 2 for the user's mistakes, 1 for the rest, 130 after Ctrl-C."""
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on", err=True)
-        sys.exit(INTERRUPTED)
     except Exception as error:
         # Here and not above: the errors' package imports pydantic, which `--help` does not need.
         from etsdm.registry import EtsdmError

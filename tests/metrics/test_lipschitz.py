@@ -1,0 +1,48 @@
+import pytest
+
+from etsdm.data import Digits, Images
+from etsdm.lipschitz import lipschitz_curve
+from etsdm.metrics import Lipschitz, Subject
+
+
+@pytest.fixture(scope="module")
+def some():
+    train = Digits().open("train")
+    return Images(train.pixels[:5], train.labels[:5])
+
+
+def compute(metric, denoiser, images, seed=0):
+    return metric.compute(Subject(denoiser, images.pixels, images, images, seed))
+
+
+def test_the_curve_is_that_of_noised_training_images(tiny_denoiser, some):
+    denoiser = tiny_denoiser(condition_map="e-tsdm")
+    outcome = compute(Lipschitz(images=3, start=15, stop=45), denoiser, some, seed=4)
+    expected = lipschitz_curve(denoiser, some.pixels[:3], range(15, 45), seed=4)
+    curve = outcome.curves["lipschitz"]
+    assert curve.t == tuple(range(15, 45))
+    assert curve.mean == pytest.approx(expected.mean.tolist())
+    assert curve.se == pytest.approx(expected.se.tolist())
+    assert outcome.values == {}  # no range of timesteps was measured whole
+
+
+def test_means_of_ranges_have_a_value_for_each_image(tiny_denoiser, some):
+    outcome = compute(Lipschitz(stop=120), tiny_denoiser(condition_map="e-tsdm"), some)
+    curve = outcome.curves["lipschitz"]
+    assert set(outcome.values) == {"K [0, 10)", "K [10, 50)", "K [50, 100)", "K [0, 100)", "K [100, 120)"}
+    assert all(len(value.units) == 5 for value in outcome.values.values())
+    assert outcome.values["K [0, 10)"].value == 0  # one condition
+    assert outcome.values["K [0, 100)"].value == pytest.approx(sum(curve.mean[:100]) / 100)
+    assert outcome.values["K [100, 120)"].value == pytest.approx(sum(curve.mean[100:]) / 20)
+
+
+def test_labels_reach_the_network(tiny_denoiser, some):
+    denoiser = tiny_denoiser(backbone={"num_classes": 10})
+    other = Images(some.pixels, some.labels.flip(0))
+    found = [compute(Lipschitz(start=5, stop=7), denoiser, images).curves["lipschitz"].mean for images in (some, other)]
+    assert found[0] != found[1]
+
+
+def test_one_image_can_be_measured(tiny_denoiser, some):
+    outcome = compute(Lipschitz(images=1, stop=11), tiny_denoiser(), some)
+    assert outcome.values["K [0, 10)"].se is None

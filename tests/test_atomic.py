@@ -1,0 +1,84 @@
+import hashlib
+
+import pytest
+
+from etsdm.atomic import atomic_folder, sha256_of, write_atomically
+
+
+def everything(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("content", ["text, ümlaut\n", b"\x00bytes", ""])
+def test_content_is_written_as_it_is(tmp_path, content):
+    write_atomically(tmp_path / "a" / "b.txt", content)
+    found = (tmp_path / "a" / "b.txt").read_bytes()
+    assert found == (content if isinstance(content, bytes) else content.encode())
+    assert everything(tmp_path) == ["a", "a/b.txt"]
+
+
+def test_old_content_is_replaced(tmp_path):
+    for content in ("long old content", "new"):
+        write_atomically(tmp_path / "a.txt", content)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert everything(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("content", ["\ud800", 3], ids=["no UTF-8", "no text"])
+def test_content_that_cannot_be_written_leaves_the_old_one(tmp_path, content):
+    write_atomically(tmp_path / "a.txt", "old")
+    with pytest.raises((UnicodeEncodeError, TypeError, AttributeError)):
+        write_atomically(tmp_path / "a.txt", content)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert everything(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_in_the_way_of_a_file_is_left_alone(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        write_atomically(tmp_path / "a", "content")
+    assert everything(tmp_path) == ["a", "a/b"]
+
+
+def test_a_folder_appears_whole_at_the_end_of_the_block(tmp_path):
+    with atomic_folder(tmp_path / "runs" / "a") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "x.txt").write_text("x")
+        assert not (tmp_path / "runs" / "a").exists()
+        assert folder.name.startswith(".")
+    assert everything(tmp_path) == ["runs", "runs/a", "runs/a/deep", "runs/a/deep/x.txt"]
+
+
+def test_a_folder_replaces_the_old_one_and_nothing_of_that_stays(tmp_path):
+    for name in ("old.txt", "new.txt"):
+        with atomic_folder(tmp_path / "a") as folder:
+            (folder / name).write_text(name)
+    assert everything(tmp_path) == ["a", "a/new.txt"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), atomic_folder(tmp_path / "a") as folder:
+        (folder / "x.txt").write_text("x")
+        raise error
+    assert everything(tmp_path) == []
+
+
+def test_an_exception_leaves_the_old_folder(tmp_path):
+    with atomic_folder(tmp_path / "a") as folder:
+        (folder / "old.txt").write_text("old")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "a") as folder:
+        (folder / "new.txt").write_text("new")
+        raise RuntimeError
+    assert everything(tmp_path) == ["a", "a/old.txt"]
+
+
+def test_two_writers_do_not_share_a_temporary_folder(tmp_path):
+    with atomic_folder(tmp_path / "a") as one, atomic_folder(tmp_path / "a") as other:
+        assert one != other
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"x" * 100_000])
+def test_the_digest_of_a_file_is_its_sha256(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
