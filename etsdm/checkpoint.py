@@ -104,6 +104,9 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         IntegrityError: the weights are damaged.
     """
     record = read_json(folder / DENOISER_FILE)
+    for key in ("denoiser", "weights", "facts"):
+        if key not in record:
+            raise CheckpointError(f"{folder / DENOISER_FILE}: has no {key!r}; copy the checkpoint again")
     try:
         spec = DenoiserSpec.model_validate(record["denoiser"])
     except ValidationError as error:

@@ -168,12 +168,12 @@ class Denoiser(nn.Module):
         Returns:
             F in the target's space, (B, C, H, W).
         """
-        t = torch.as_tensor(t, device=x.device)
+        t = _as_times(t, x)
         return self._network(x, t, self._coefficients(x, t)[0], cond)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t); the arguments are those of `output`."""
-        t = torch.as_tensor(t, device=x.device)
+        t = _as_times(t, x)
         coefficients, alpha, sigma = self._coefficients(x, t)
         return Prediction(x, self._network(x, t, coefficients, cond), coefficients, alpha, sigma)
 
@@ -188,3 +188,8 @@ class Denoiser(nn.Module):
         c_in = coefficients.c_in.to(x.dtype)
         network: Tensor = self.backbone(c_in * x, time, **cond)
         return network
+
+
+def _as_times(t: Tensor | float, x: Tensor) -> Tensor:
+    # A Python number would become float32, in which 0.02 is not 0.02.
+    return t.to(x.device) if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64, device=x.device)

@@ -5,6 +5,14 @@ import pytest
 from etsdm.atomic import atomic_folder, sha256_of, write_atomically
 
 
+def fill(path, name, error=None):
+    """Writes a folder with one file, and fails at the end if told to."""
+    with atomic_folder(path) as folder:
+        (folder / name).write_text(name)
+        if error:
+            raise error
+
+
 def everything(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
@@ -50,26 +58,22 @@ def test_a_folder_appears_whole_at_the_end_of_the_block(tmp_path):
 
 
 def test_a_folder_replaces_the_old_one_and_nothing_of_that_stays(tmp_path):
-    for name in ("old.txt", "new.txt"):
-        with atomic_folder(tmp_path / "a") as folder:
-            (folder / name).write_text(name)
+    fill(tmp_path / "a", "old.txt")
+    fill(tmp_path / "a", "new.txt")
     assert everything(tmp_path) == ["a", "a/new.txt"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), atomic_folder(tmp_path / "a") as folder:
-        (folder / "x.txt").write_text("x")
-        raise error
+    with pytest.raises(error):
+        fill(tmp_path / "a", "x.txt", error)
     assert everything(tmp_path) == []
 
 
 def test_an_exception_leaves_the_old_folder(tmp_path):
-    with atomic_folder(tmp_path / "a") as folder:
-        (folder / "old.txt").write_text("old")
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "a") as folder:
-        (folder / "new.txt").write_text("new")
-        raise RuntimeError
+    fill(tmp_path / "a", "old.txt")
+    with pytest.raises(RuntimeError):
+        fill(tmp_path / "a", "new.txt", RuntimeError)
     assert everything(tmp_path) == ["a", "a/old.txt"]
 
 

@@ -75,12 +75,16 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_bits(tmp_path
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_child_that_dies_is_reported_with_its_signal(tmp_path):
     experiment = etsdm.build(TINY, "training.images=3200", out=tmp_path).arm("baseline")
-    with pytest.raises(IntegrityError, match=r"baseline: its process ended with signal SIGKILL; nothing that was saved is lost, run again"):
+
+    def watch():
         for event in run_side_by_side(experiment.runs, ("train",)):
             if event.progress and event.progress.done >= 64:
                 for child in children_of(os.getpid()):
                     if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
                         os.kill(child, signal.SIGKILL)
+
+    with pytest.raises(IntegrityError, match=r"baseline: its process ended with signal SIGKILL; nothing that was saved is lost"):
+        watch()
 
 
 def test_an_error_of_one_run_names_it_and_keeps_its_kind(tmp_path):

@@ -48,11 +48,11 @@ class Value(Frozen):
 
 
 class Curve(Frozen):
-    """A function of time with its standard error. Fields: t, mean, se, and what the axes mean."""
+    """A function of time. Fields: t, mean, se, its standard error, None where it is of one piece, and what the axes mean."""
 
     t: tuple[float, ...]
     mean: tuple[float, ...]
-    se: tuple[float, ...]
+    se: tuple[float, ...] | None
     t_label: str = "timestep t"
     label: str
     log_scale: bool = False

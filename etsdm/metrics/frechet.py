@@ -35,7 +35,7 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 def _distances(images: Tensor, size: int, train: tuple[Tensor, Tensor]) -> Tensor:
     """Of each whole chunk of `size` images to the training images."""
     whole = len(images) // size * size
-    return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in images[:whole].split(size)])
+    return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in images[:whole].split(size)], dtype=torch.float64)
 
 
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ class Lipschitz(Metric):
         shown = Curve(
             t=tuple(curve.t.tolist()),
             mean=tuple(curve.mean.tolist()),
-            se=tuple(curve.se.tolist()),
+            se=tuple(curve.se.tolist()) if len(curve.values[0]) > 1 else None,
             label="K(t, t+1)",
             log_scale=True,
             description="Change of the network's output from t to t+1 at the same noised image (paper Eq. 8), per step.",

@@ -28,7 +28,7 @@ class LossPerTime(Metric):
         denoiser, test = subject.denoiser, subject.test
         end = int(denoiser.schedule.horizon)
         low = torch.arange(0, min(100, end), self.fine)
-        times = torch.cat([low, torch.arange(100, end, self.coarse)]).double()
+        times = torch.cat([low, torch.arange(100, max(end, 100), self.coarse)]).double()
         noise = normal(subject.seed, "metrics/loss", range(len(test)), denoiser.shape)
         losses = torch.zeros(len(times), len(test), dtype=torch.float64)
         for start in range(0, len(test), self.batch_size):
@@ -41,7 +41,7 @@ class LossPerTime(Metric):
         curve = Curve(
             t=tuple(times.tolist()),
             mean=tuple(losses.mean(1).tolist()),
-            se=tuple((losses.std(1) / len(test) ** 0.5).tolist()),
+            se=tuple((losses.std(1) / len(test) ** 0.5).tolist()) if len(test) > 1 else None,
             label="held-out loss",
             log_scale=True,
             description="Loss of held-out images at each timestep, one noise an image, the same for every arm.",

@@ -54,6 +54,7 @@ class Registry(Generic[P]):
         self.home = home
         self.noun = noun
         self._entries: dict[str, Entry] = {}
+        self._plugin_of: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[Q], Q]:
         """Registers the decorated class under a kebab-case name. Raises: RegistryError if the name is taken."""
@@ -151,7 +152,7 @@ class Registry(Generic[P]):
                     f"two plug-ins offer {self.noun} {point.name!r}: {_plugin_origin(taken)} and {_plugin_origin(point)}; remove one"
                 )
             built_in = self._entries.get(point.name)
-            if built_in and built_in.origin != point.value.replace(":", "."):
+            if built_in and self._plugin_of.get(point.name) != point.value:
                 raise RegistryError(
                     f"two parts are called {self.noun} {point.name!r}: {built_in.origin} and {_plugin_origin(point)}; remove the plug-in"
                 )
@@ -178,6 +179,7 @@ class Registry(Generic[P]):
         # Importing the plug-in may have registered the class by its decorator.
         if name not in self._entries:
             self.register(name)(part)
+        self._plugin_of[name] = point.value
 
 
 def _plugin_origin(point: EntryPoint) -> str:

@@ -70,7 +70,7 @@ def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float], upt
         t = np.array(of_seeds[0].t)
         mean = np.mean([curve.mean for curve in of_seeds], axis=0)
         many = len(of_seeds) > 1
-        se = np.std([c.mean for c in of_seeds], axis=0, ddof=1) / len(of_seeds) ** 0.5 if many else np.array(of_seeds[0].se)
+        se = np.std([c.mean for c in of_seeds], axis=0, ddof=1) / len(of_seeds) ** 0.5 if many else np.array(of_seeds[0].se or 0.0)
         colour = COLOURS[k % len(COLOURS)]
         axes.plot(t, mean, color=colour, linestyle=STYLES[k % len(STYLES)], linewidth=1.4, label=arm)
         axes.fill_between(t, mean - 2 * se, mean + 2 * se, color=colour, alpha=0.2, linewidth=0)

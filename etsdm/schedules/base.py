@@ -77,13 +77,15 @@ class Schedule(Part, family=schedules):
         return self.log_snr(t).exp()
 
     def _times(self, t: Tensor | float) -> Tensor:
-        t = torch.as_tensor(t).to(torch.float64)
+        t = torch.as_tensor(t, dtype=torch.float64)
         low, high = self.domain
         if t.device.type == "cpu" and t.numel() and not torch.compiler.is_compiling():
             least, most = torch.aminmax(t)
             if not (least >= low and most <= high):
                 found = least if not least >= low else most
-                raise ValueError(f"t: {found.item():g} is outside the times of schedule {self.type_name!r}; give t in [{low:g}, {high:g}]")
+                raise ValueError(
+                    f"t: {found.item():.12g} is outside the times of schedule {self.type_name!r}; give t in [{low:g}, {high:g}]"
+                )
         return t
 
 
@@ -134,10 +136,11 @@ class Discrete(Schedule):
 
     def t_of_log_snr(self, log_snr: Tensor | float) -> Tensor:
         """Inverse of the interpolated log-SNR; values beyond the ends give the ends."""
-        log_snr = torch.as_tensor(log_snr).to(torch.float64)
+        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
         table = self._table_on(log_snr.device)
         if self.timesteps == 1:
             return torch.zeros_like(log_snr)
         i = torch.searchsorted(-table, -log_snr, right=True).clamp(1, self.timesteps - 1) - 1
-        w = (log_snr - table[i]) / (table[i + 1] - table[i])
+        # At the next index exactly: the quotient rounds, and is NaN where that end is infinite.
+        w = torch.where(log_snr == table[i + 1], 1.0, (log_snr - table[i]) / (table[i + 1] - table[i]))
         return i + w.clamp(0, 1)

@@ -105,7 +105,7 @@ def test_heads_that_are_not_used_are_not_checked():
         ({"channel_mult": ()}, "channel_mult", "found (); give 1 or more entries"),
         ({"channel_mult": (1, -2)}, "channel_mult.1", "found -2; give a value above 0"),
         ({"attention_resolutions": (0,)}, "attention_resolutions.0", "found 0; give a value above 0"),
-        ({"dropout": 1.0}, "dropout", "found 1.0; give a value below 1.0"),
+        ({"dropout": 1.0}, "dropout", "found 1.0; give a value below 1"),
         ({"num_head_channels": 0}, "num_head_channels", "found 0; give a value above 0"),
         ({"num_classes": 0}, "num_classes", "found 0; give a value above 0"),
         ({"time_embed_dim": 0}, "time_embed_dim", "found 0; give a value above 0"),

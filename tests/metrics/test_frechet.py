@@ -86,6 +86,15 @@ def test_real_images_have_no_distance_to_themselves(tiny_denoiser, test_split):
     assert value.se is None
 
 
+def test_the_distance_of_images_is_that_of_their_means_and_covariances(tiny_denoiser, test_split):
+    few = Images(test_split.pixels[:100], test_split.labels[:100])
+    value = pixel_frechet(tiny_denoiser(), few.pixels, test_split, few, chunks=1)
+    moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in (images.pixels.flatten(1).double().numpy() for images in (few, test_split))]
+    expected = frechet_distance(*(numbers(moment) for pair in moments for moment in pair))
+    assert value.value == pytest.approx(expected, rel=1e-8)
+    assert value.reference == pytest.approx(expected, rel=1e-8)  # roots of eigenvalues that are zero cost half the digits
+
+
 def test_samples_and_held_out_images_are_measured_in_chunks_of_one_size(tiny_denoiser, test_split):
     train = Digits().open("train")
     moved = (train.pixels[:700] + 0.5)[torch.randperm(700, generator=generator(0, "test/order"))]

@@ -102,7 +102,7 @@ def test_a_field_of_one_class_takes_that_class_only():
 def test_errors_keep_the_whole_path_of_fields():
     value = {"type": "around", "base": {"type": "row", "members": ["circle", {"type": "circle", "radius": -1}], "last": {"type": "circel"}}}
     assert problems(Drawing, {"shape": value, "more": {"a": {"type": "around"}}}) == {
-        "shape.base.members.1.radius": "found -1; give a value above 0.0",
+        "shape.base.members.1.radius": "found -1; give a value above 0",
         "shape.base.last": "unknown shape 'circel'; did you mean 'circle'?",
         "more.a.base": "is required and missing; add it",
     }

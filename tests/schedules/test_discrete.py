@@ -51,7 +51,9 @@ def exact_sigma(betas):
 @schedule
 def test_alpha_and_sigma_preserve_variance(schedule):
     t = torch.linspace(0, schedule.timesteps - 1, 301, dtype=torch.float64)
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    alpha, sigma = schedule.alpha_sigma(t)
+    assert torch.equal(schedule.alpha(t), alpha)
+    assert torch.equal(schedule.sigma(t), sigma)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t), rtol=0, atol=1e-15)
     torch.testing.assert_close(schedule.alpha_bar(t), alpha**2, rtol=1e-14, atol=0)
     torch.testing.assert_close(schedule.snr(t), alpha**2 / sigma**2, rtol=1e-13, atol=0)
