@@ -71,9 +71,8 @@ def main() -> None:
     ratios = sorted(pair["ours"] / pair["loop"] for pair in pairs)
     print(f"etsdm trainer       {ours * 1e3:7.2f} ms a step, {recipe.training.batch_size / ours:,.0f} images/s of one core")
     print(f"hand-written loop   {theirs * 1e3:7.2f} ms a step")
-    print(
-        f"ratio, paired       {statistics.median(ratios):7.3f} (quartiles {ratios[len(ratios) // 4]:.3f} to {ratios[-len(ratios) // 4]:.3f})"
-    )
+    low, high = ratios[len(ratios) // 4], ratios[-len(ratios) // 4]
+    print(f"ratio, paired       {statistics.median(ratios):7.3f} (quartiles {low:.3f} to {high:.3f})")
     fastest = {name: min(pair[name] for pair in pairs) for name in ("ours", "loop")}
     print(
         f"ratio, fastest      {fastest['ours'] / fastest['loop']:7.3f} ({fastest['ours'] * 1e3:.2f} ms to {fastest['loop'] * 1e3:.2f} ms)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
 from etsdm.denoiser import Predictor
@@ -29,7 +30,7 @@ class Loss(Part, family=losses):
             **cond: what the network takes besides.
 
         Returns:
-            (B,), in x0's dtype.
+            (B,), float32, or float64 where x0 is.
         """
 
 
@@ -50,5 +51,7 @@ class MSE(Loss):
         prediction = denoiser.predict(x, t, **cond)
         space = self.space or denoiser.target
         found = prediction.output if space == denoiser.target else space.value(prediction.x0, prediction.eps, alpha, sigma)
-        error = (found.float() - space.value(x0, eps, alpha, sigma)).square().flatten(1).mean(1)
+        # Under autocast F is in half precision; its square is not.
+        found = found.to(torch.promote_types(found.dtype, torch.float32))
+        error = (found - space.value(x0, eps, alpha, sigma)).square().flatten(1).mean(1)
         return error * self.weighting(denoiser.schedule, t).to(error.dtype)

@@ -16,8 +16,8 @@ __all__ = ["json_schema"]
 def json_schema(model: type[BaseModel], registries: Mapping[str, Registry[Any]]) -> dict[str, Any]:
     """The schema of `model` with every registered part, each once under `$defs`.
 
-    A family's union stands under its registry's name and lists the parts, the presets and the bare names, so that parts
-    that hold parts need no expansion.
+    A family's union stands under its registry's name and lists the parts, the presets and, where no field is required, the
+    bare names, so that parts that hold parts need no expansion.
 
     Args:
         model: a pydantic model with parts as fields.
@@ -28,7 +28,8 @@ def json_schema(model: type[BaseModel], registries: Mapping[str, Registry[Any]])
     waiting = _families(schema)
     while waiting:
         registry = registries[waiting.pop()]
-        definitions[registry.name] = {"anyOf": [{"enum": registry.names()}]}
+        bare: list[str] = []
+        definitions[registry.name] = {"anyOf": [{"enum": bare}]}
         for name in registry.names():
             key = f"{registry.name}/{name}"
             part = registry[name].model_json_schema()
@@ -44,6 +45,8 @@ def json_schema(model: type[BaseModel], registries: Mapping[str, Registry[Any]])
                 "properties": properties,
                 "required": ["type", *required],
             }
+            if not required:
+                bare.append(name)
             definitions[registry.name]["anyOf"].append({"$ref": f"#/$defs/{_escape(key)}"})
         waiting |= {family for family in _families(definitions) if family not in definitions}
     linked: dict[str, Any] = _link(schema)

@@ -7,6 +7,7 @@ alpha = 1 and sigma = 0.
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import accumulate, repeat
 
 import torch
 from torch import Tensor
@@ -64,6 +65,6 @@ class Respaced(Grid):
     """n timesteps from 0 to T-1 at equal distances, rounded, as in guided-diffusion's respacing."""
 
     def _indices(self, total: int, n: int) -> Tensor:
-        if n == 1:
-            return torch.zeros(1, dtype=torch.long)
-        return (torch.arange(n, dtype=torch.float64) * (total - 1) / (n - 1)).round().long()
+        stride = (total - 1) / (n - 1) if n > 1 else 0.0
+        # Added up and not multiplied, as the original does: the roundings decide which way a half goes.
+        return torch.tensor([round(index) for index in accumulate(repeat(stride, n - 1), initial=0.0)])
