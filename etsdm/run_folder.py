@@ -1,7 +1,7 @@
 """What a run leaves on disk: its paths and records, read and written here only.
 
     runs/<experiment>/
-        experiment.json            arms, seeds and fingerprints
+        experiment.json            name, arms and seeds, and what the report was made from
         report.html
         <arm>/                     the first seed; other seeds in <arm>/seed-<k>/
             recipe.yaml            fully resolved
@@ -25,7 +25,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,10 +184,5 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a JSON record atomically, with the time of writing."""
+    """Writes a JSON record atomically."""
     write_atomically(path, json.dumps(record, indent=2) + "\n")
-
-
-def now() -> str:
-    """The time in UTC, to the second, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

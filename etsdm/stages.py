@@ -105,6 +105,9 @@ class Run:
                 if self.is_done(stage):
                     yield StageProgress(stage, 1, 1, "", reused=True)
                     continue
+                if stage == "train":
+                    self._make_room()
+                write_atomically(self.folder.recipe_file, to_yaml(self.recipe))
                 clock = time.perf_counter()
                 facts: dict[str, float] = {}
                 yield from {"train": self._train, "sample": self._sample, "evaluate": self._evaluate}[stage](facts)
@@ -135,18 +138,18 @@ class Run:
         record = read_record(self.folder.evaluation_file)
         return {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in record.get("results", [])}
 
+    def _make_room(self) -> None:
+        """Moves away what another training left in the folder; what this one left stays, to go on from."""
+        if latest := self.folder.latest_checkpoint():
+            found = read_json(latest / DENOISER_FILE)["facts"]["train_digest"]
+            if found != self.digests["train"]:
+                self.folder.supersede(found)
+
     def _train(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         folder, digest = self.folder, self.digests["train"]
-        latest = folder.latest_checkpoint()
-        if latest:
-            found = read_json(latest / DENOISER_FILE)["facts"]["train_digest"]
-            if found != digest:
-                folder.supersede(found)
-                latest = None
-        write_atomically(folder.recipe_file, to_yaml(self.recipe))
         write_record(folder.environment_file, {**environment(), "device": str(self.device), "threads": torch.get_num_threads()})
         trainer = Trainer(self.recipe.model, self.recipe.training, self._images("train"), seed=self.seed, device=self.device)
-        if latest:
+        if latest := folder.latest_checkpoint():
             trainer.restore(latest)
         folder.cut_log(trainer.images_seen)
         total = self.recipe.training.images

@@ -65,6 +65,11 @@ def test_a_changed_field_redoes_the_stages_that_depend_on_it(out, override, stag
     assert redone(out, override) == []
 
 
+def test_the_folders_recipe_is_the_one_that_was_last_carried_out(out):
+    redone(out, "sampling.n=24")
+    assert etsdm.build(out / "tiny/e-tsdm/recipe.yaml").recipe.sampling.n == 24
+
+
 def test_a_stage_whose_files_are_gone_is_done_again(out):
     (out / "tiny/e-tsdm/samples/samples.safetensors").unlink()
     assert redone(out) == ["sample"]

@@ -1,7 +1,7 @@
 """Maps that share one condition in each of several sub-intervals of time; E-TSDM is the uniform one.
 
 Given edges e_0 < e_1 < ... < e_n, every t in [e_i, e_{i+1}) gets the condition of sub-interval i, here its left edge; times
-outside [e_0, e_n) keep their own. With e_i = i t_tilde / n this is f_T of the paper (section 4, Eq. 8).
+outside [e_0, e_n) keep their own. With e_i = i t_tilde / n this is f_T of the paper (section 4).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Intervals(ConditionMap):
 
 @condition_maps.register("e-tsdm")
 class ETSDM(Intervals):
-    """Shares one condition in each of n equal sub-intervals of [0, t_tilde) (paper section 4, Eq. 8)."""
+    """Shares one condition in each of n equal sub-intervals of [0, t_tilde) (paper section 4)."""
 
     t_tilde: PositiveFloat = 100.0
     n: PositiveInt = 5

@@ -19,7 +19,7 @@ __all__ = ["Compute", "Evaluation", "Recipe", "Sampling", "Training"]
 class Training(Frozen):
     """How the weights are found; progress is counted in images seen, and learning rate and data order are functions of it.
 
-    Fields:
+    Attributes:
         images: images seen over the whole training.
         batch_size: images in a step.
         loss, time_sampler: what is minimised, and at which times.
@@ -98,7 +98,7 @@ class Compute(Frozen):
 class Recipe(Frozen):
     """One arm of an experiment, fully described.
 
-    Fields:
+    Attributes:
         name: of the experiment, and of its folder under `runs/`; the file's stem unless it is stated.
         description: a line for the report.
         seeds: one run each; weights, data order and noise follow from the seed.

@@ -11,9 +11,9 @@ from typing import Any
 
 from etsdm.registry.errors import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
 from etsdm.registry.frozen import Frozen, Problem, explain, field_error, suggestion
-from etsdm.registry.json_schema import json_schema
 from etsdm.registry.part import Part
 from etsdm.registry.registry import Registry
+from etsdm.registry.schema import json_schema
 
 __all__ = [
     "REGISTRIES",

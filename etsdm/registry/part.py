@@ -33,7 +33,7 @@ FAMILY_KEY = "x-etsdm-registry"
 class Part(Frozen):
     """Base of everything that a registry holds.
 
-    Class attributes:
+    Attributes:
         family: the registry of this kind of part.
         type_name: the name under which the class was registered; it is the `type` of its dump.
     """
