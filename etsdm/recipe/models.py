@@ -126,9 +126,10 @@ class Recipe(Frozen):
         backbone = self.model.backbone
         channels, height, width = self.data.shape
         place = ("model", "backbone")
-        if backbone.in_channels != channels:
-            message = f"{backbone.in_channels} channels, but data set {self.data.type_name!r} has {channels}; give {channels}"
-            raise field_error("Recipe", (*place, "in_channels"), message)
+        for field in ("in_channels", "out_channels"):
+            if getattr(backbone, field) != channels:
+                message = f"{getattr(backbone, field)} channels, but data set {self.data.type_name!r} has {channels}; give {channels}"
+                raise field_error("Recipe", (*place, field), message)
         if height != width or backbone.image_size != height:
             message = f"{backbone.image_size} pixels, but images of data set {self.data.type_name!r} are {height}x{width}; give {height}"
             raise field_error("Recipe", (*place, "image_size"), message)

@@ -37,6 +37,10 @@ def refusal(*overrides):
             "model.backbone.in_channels: 3 channels, but data set 'digits' has 1; give 1 (command line)",
         ),
         (
+            "model.backbone.out_channels=2",
+            "model.backbone.out_channels: 2 channels, but data set 'digits' has 1; give 1 (command line)",
+        ),
+        (
             "model.backbone.num_classes=7",
             "model.backbone.num_classes: 7 classes, but data set 'digits' has 10; give 10 or null (command line)",
         ),
