@@ -87,8 +87,8 @@ class RunFolder:
         return found[-1] if found else None
 
     def keep_checkpoints(self, count: int) -> None:
-        """Removes all but the latest `count`."""
-        for path in self.all_checkpoints()[:-count]:
+        """Removes all but the latest `count`, and what a killed process left of one that it was writing."""
+        for path in (*self.all_checkpoints()[:-count], *self.checkpoints.glob(".*.tmp")):
             shutil.rmtree(path)
 
     def stage(self, name: str) -> StageRecord | None:
@@ -126,16 +126,29 @@ class RunFolder:
 
     def supersede(self, digest: str) -> None:
         """Moves what an earlier recipe left here to `superseded/`, so that nothing that was trained is lost."""
-        target = self.path / "superseded" / digest[:DIGEST_LENGTH]
-        if target.exists():
-            shutil.rmtree(target)
+        target = self._superseded(digest)
         target.mkdir(parents=True)
-        for name in (*(file.name for file in self._files()), "checkpoints", "samples"):
-            if (self.path / name).exists():
-                (self.path / name).rename(target / name)
+        for path in self._contents():
+            if path.exists():
+                path.rename(target / path.name)
 
-    def _files(self) -> tuple[Path, ...]:
-        return self._stages_file, self._metrics_file, self.evaluation_file, self.recipe_file, self.environment_file
+    def bring_back(self, digest: str) -> None:
+        """Undoes `supersede` for a training that is asked for again; does nothing if there is none."""
+        source = self._superseded(digest)
+        if source.exists():
+            for path in self._contents():
+                if (source / path.name).exists():
+                    # Left by a run that was stopped before its first checkpoint.
+                    path.unlink(missing_ok=True)
+                    (source / path.name).rename(path)
+            source.rmdir()
+
+    def _superseded(self, digest: str) -> Path:
+        return self.path / "superseded" / digest[:DIGEST_LENGTH]
+
+    def _contents(self) -> tuple[Path, ...]:
+        files = (self._stages_file, self._metrics_file, self.evaluation_file, self.recipe_file, self.environment_file)
+        return (*files, self.checkpoints, self.samples_file.parent)
 
 
 class ExperimentFolder:

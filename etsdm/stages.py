@@ -100,13 +100,13 @@ class Run:
             stages: which; a stage that is not done and comes before one of them is done first.
         """
         last = max(STAGES.index(stage) for stage in stages)
+        if not self.is_done("train"):
+            self._make_room()
         with _threads(self.recipe.compute.threads):
             for stage in STAGES[: last + 1]:
                 if self.is_done(stage):
                     yield StageProgress(stage, 1, 1, "", reused=True)
                     continue
-                if stage == "train":
-                    self._make_room()
                 write_atomically(self.folder.recipe_file, to_yaml(self.recipe))
                 clock = time.perf_counter()
                 facts: dict[str, float] = {}
@@ -139,11 +139,14 @@ class Run:
         return {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in record.get("results", [])}
 
     def _make_room(self) -> None:
-        """Moves away what another training left in the folder; what this one left stays, to go on from."""
-        if latest := self.folder.latest_checkpoint():
-            found = read_json(latest / DENOISER_FILE)["facts"]["train_digest"]
-            if found != self.digests["train"]:
-                self.folder.supersede(found)
+        """Moves away what another training left in the folder, and brings back what this one left before."""
+        digest, latest = self.digests["train"], self.folder.latest_checkpoint()
+        found = read_json(latest / DENOISER_FILE)["facts"]["train_digest"] if latest else None
+        if found == digest:
+            return
+        if found:
+            self.folder.supersede(found)
+        self.folder.bring_back(digest)
 
     def _train(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         folder, digest = self.folder, self.digests["train"]

@@ -65,6 +65,12 @@ def test_a_changed_field_redoes_the_stages_that_depend_on_it(out, override, stag
     assert redone(out, override) == []
 
 
+def test_going_back_to_an_earlier_recipe_finds_what_it_trained(out):
+    assert redone(out, "training.learning_rate=1e-3") == ["train", "sample", "evaluate"]
+    assert redone(out) == []
+    assert redone(out, "training.learning_rate=1e-3") == []
+
+
 def test_the_folders_recipe_is_the_one_that_was_last_carried_out(out):
     redone(out, "sampling.n=24")
     assert etsdm.build(out / "tiny/e-tsdm/recipe.yaml").recipe.sampling.n == 24
