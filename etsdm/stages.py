@@ -22,7 +22,7 @@ from torch import Tensor
 
 from etsdm.atomic import write_atomically
 from etsdm.checkpoint import DENOISER_FILE, read_checkpoint, read_json
-from etsdm.data import Images
+from etsdm.data import Images, Split
 from etsdm.denoiser import Denoiser
 from etsdm.metrics import Metric, Outcome, Subject
 from etsdm.pictures import image_grid, png_bytes
@@ -210,8 +210,8 @@ class Run:
             "versions": environment(),
         }
 
-    def _images(self, split: str) -> Images:
-        return self.recipe.data.open(split)  # type: ignore[arg-type]
+    def _images(self, split: Split) -> Images:
+        return self.recipe.data.open(split)
 
     def _labels(self, denoiser: Denoiser, n: int) -> Tensor | None:
         """Labels in turn, so that every class is drawn equally often."""

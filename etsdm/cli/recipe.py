@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from etsdm.cli.run import Overrides, RecipeArgument
+
+if TYPE_CHECKING:
+    from etsdm.recipe import Recipe
 
 __all__ = ["app"]
 
@@ -86,7 +89,7 @@ def _split(text: str) -> tuple[str, None, str | None]:
     return recipe, None, arm or None
 
 
-def _arm(recipe: str, overrides: list[str] | None, arm: str | None):  # type: ignore[no-untyped-def]
+def _arm(recipe: str, overrides: list[str] | None, arm: str | None) -> Recipe:
     from etsdm.experiment import build
 
     experiment = build(recipe, *(overrides or ()))

@@ -35,7 +35,7 @@ class Value(Frozen):
 
     Fields: value; se, its standard error over `units`; units, the independent pieces whose mean it is (one an image or a
     chunk), in an order that is the same for every arm, so that arms can be compared piece by piece; unit_name, what a piece
-    is; reference, the same figure for held-out real images; better, which way is better, if either; description, one line.
+    is; reference, the same figure for held-out real images; better, `lower` or `higher` if either is; description, one line.
     """
 
     value: float
@@ -85,10 +85,6 @@ class Metric(Part, family=metrics):
     @abstractmethod
     def compute(self, subject: Subject) -> Outcome:
         """Measures. Everything random comes from named streams of `subject.seed`."""
-
-    def settings(self, subject: Subject) -> dict[str, object]:
-        """What was used besides the metric's own fields, for the protocol of its values."""
-        return {}
 
 
 def mean_value(units: Tensor, **fields: object) -> Value:

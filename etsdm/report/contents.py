@@ -144,7 +144,7 @@ def _comparisons(runs: dict[str, dict[int, RunRecord]]) -> list[Comparison]:
             found.append(
                 Comparison(
                     name,
-                    value.description,
+                    f"{value.description}; {value.better} is better" if value.better else value.description,
                     {arm: _estimate(vs) for arm, vs in values.items()},
                     value.reference,
                     {arm: _difference(values[first_arm], vs) if same[arm] else None for arm, vs in values.items() if arm != first_arm},
