@@ -58,11 +58,14 @@ class Prediction:
     @property
     def v(self) -> Tensor:
         """The velocity, alpha eps - sigma x0."""
-        return self._alpha.to(self.x.dtype) * self.eps - self._sigma.to(self.x.dtype) * self.x0
+        # Put together in float64, so that v of a v-network is F itself.
+        c, alpha, sigma = self._coefficients, self._alpha, self._sigma
+        skip, out = alpha * c.e_skip - sigma * c.c_skip, alpha * c.e_out - sigma * c.c_out
+        return skip.to(self.x.dtype) * self.x + out.to(self.x.dtype) * self.output
 
     @property
     def score(self) -> Tensor:
-        """The score of the noisy density, -eps / sigma."""
+        """The score of the noisy density, -eps / sigma; not a number at sigma = 0."""
         return -self.eps / self._sigma.to(self.x.dtype)
 
 
@@ -76,8 +79,11 @@ class Predictor(Protocol):
     def condition(self, t: Tensor) -> Tensor:
         """What the network is told at time t; equal values mean equal outputs at the same x."""
 
-    def output(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
-        """F at (x, t), in the target's space."""
+    def level_time(self, t: Tensor) -> Tensor:
+        """The time at which training noises an image that drew t: t itself, unless the condition map shares levels too."""
+
+    def output(self, x: Tensor, t: Tensor, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
+        """F at (x, t), in the target's space; with `told`, under that time's condition."""
 
     def predict(self, x: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t)."""
@@ -94,16 +100,17 @@ class DenoiserSpec(Frozen):
 
     @model_validator(mode="after")
     def _map_fits_schedule(self) -> Self:
-        for problem in self.condition_map.problems(self.schedule.horizon):
+        for problem in self.condition_map.problems(self.schedule):
             raise field_error("DenoiserSpec", ("condition_map", *problem.location), problem.message)
         return self
 
     @model_validator(mode="after")
-    def _eps_needs_signal_everywhere(self) -> Self:
-        last = self.schedule.domain[1]
-        if isinstance(self.target, Eps) and self.schedule.alpha(last) == 0:
-            message = "noise prediction cannot recover x0 where the signal is zero, at the last time of this schedule; use v"
-            raise field_error("DenoiserSpec", ("target",), message)
+    def _target_is_defined_at_the_ends(self) -> Self:
+        try:
+            self.target.coefficients(*self.schedule.alpha_sigma(self.schedule.domain[1]))
+        except ValueError as error:
+            reason = str(error).removeprefix(f"target {self.target.type_name}: ")
+            raise field_error("DenoiserSpec", ("target",), f"{reason} (the last time of schedule {self.schedule.type_name!r})") from None
         return self
 
     def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:
@@ -155,24 +162,30 @@ class Denoiser(nn.Module):
         Returns:
             The time input of f(t), same shape.
         """
-        return self.spec.time_input(self.spec.condition_map(t))
+        return self.spec.time_input(self.spec.condition_map(t, self.schedule))
 
-    def output(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Tensor:
+    def level_time(self, t: Tensor) -> Tensor:
+        """The time at which training noises an image that drew t, same shape; see `ConditionMap.level_time`."""
+        return self.spec.condition_map.level_time(t, self.schedule)
+
+    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """The network's output F.
 
         Args:
             x: noisy images, (B, C, H, W).
             t: true times in the schedule's unit, (B,) or ().
+            told: times whose condition the network gets in place of that of t, same shape; its input stays that of t. For
+                measuring what the condition alone does (paper Eq. 8).
             **cond: what else the backbone takes, for example labels `y` of shape (B,).
 
         Returns:
             F in the target's space, (B, C, H, W).
         """
         t = _as_times(t, x)
-        return self._network(x, t, self._coefficients(x, t)[0], cond)
+        return self._network(x, t if told is None else told.to(x.device), self._coefficients(x, t)[0], cond)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
-        """x0, eps, v and score at (x, t); the arguments are those of `output`."""
+        """x0, eps, v and score at (x, t), arguments as in `output`."""
         t = _as_times(t, x)
         coefficients, alpha, sigma = self._coefficients(x, t)
         return Prediction(x, self._network(x, t, coefficients, cond), coefficients, alpha, sigma)

@@ -200,7 +200,7 @@ class Run:
         """All that a value depends on except the weights: arms whose protocols have one digest may be compared."""
         sampling = self.recipe.sampling
         drawn = {"sampler": sampling.sampler.model_dump(mode="json"), "n": sampling.n, "seed": sampling.seed}
-        drawn["nfe"] = len(sampling.sampler.times(self.recipe.model.schedule))
+        drawn["nfe"] = len(sampling.sampler.times(self.recipe.model))
         return {
             "metric": metric.model_dump(mode="json"),
             "seed": self.recipe.evaluation.seed,

@@ -6,7 +6,7 @@ from torch import nn
 from etsdm.denoiser import Denoiser, Predictor
 from etsdm.randomness import generator
 from etsdm.registry import explain, targets
-from etsdm.schedules import Discrete, Linear
+from etsdm.schedules import Linear, Sigmoid, ZeroTerminal, ZeroTerminalContinuous
 
 
 class Recording(nn.Module):
@@ -24,16 +24,6 @@ class Recording(nn.Module):
         self.inputs.append(x)
         self.labels.append(y)
         return self.scale * x.flip(-1)
-
-
-class ZeroTerminal(Discrete):
-    """A schedule that ends without signal."""
-
-    timesteps: int = 3
-
-    @property
-    def betas(self):
-        return torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
 
 
 X = torch.randn(3, 1, 8, 8, generator=generator(0, "test/x"), dtype=torch.float64)
@@ -82,8 +72,8 @@ def test_image_noise_velocity_and_score_are_consistent_at_the_true_time(recordin
     close(alpha * found.x0 + sigma * found.eps, X)
     close(found.v, alpha * found.eps - sigma * found.x0)
     close(found.score, -found.eps / sigma)
-    close({"eps": found.eps, "x0": found.x0, "v": found.v}[target], found.output)
-    close(found.output, 0.3 * X.flip(-1))
+    close(targets.create(target).value(found.x0, found.eps, alpha, sigma), found.output)
+    close(found.output, 0.3 * (targets.create(target).c_in(alpha, sigma) * X).flip(-1))
 
 
 @every_target
@@ -106,6 +96,15 @@ def test_a_scaled_time_input_multiplies_the_condition(recording):
     denoiser = recording(condition_map="e-tsdm", time_input={"type": "scaled", "factor": 10})
     denoiser.predict(X, T)
     assert denoiser.backbone.times[0].tolist() == [0, 400, 4000]
+
+
+def test_the_network_can_be_told_another_time_for_the_same_input(recording):
+    denoiser = recording(condition_map="e-tsdm", target="edm")
+    found = denoiser.output(X, T, told=T + 20)
+    assert denoiser.backbone.times[0].tolist() == [20, 60, 420]
+    plain = denoiser.output(X, T)
+    assert torch.equal(denoiser.backbone.inputs[0], denoiser.backbone.inputs[1])
+    assert torch.equal(found, plain)
 
 
 def test_the_network_is_told_single_precision_times(recording):
@@ -147,7 +146,7 @@ def test_all_weights_are_those_of_the_backbone(tiny_denoiser):
 
 def test_a_specification_has_the_defaults_of_ddpm(tiny_spec):
     dump = tiny_spec().model_dump()
-    assert dump["target"] == {"type": "eps"}
+    assert dump["target"] == {"type": "eps", "allow_eps_at_zero_snr": False, "scale_input": False}
     assert dump["condition_map"] == {"type": "identity"}
     assert dump["time_input"] == {"type": "timesteps"}
 
@@ -164,16 +163,31 @@ def test_a_t_tilde_beyond_the_horizon_is_refused(tiny_spec):
     ]
 
 
-def test_noise_prediction_is_refused_where_the_signal_is_zero(tiny_spec):
-    message = "noise prediction cannot recover x0 where the signal is zero, at the last time of this schedule; use v"
-    assert refused(tiny_spec, schedule=ZeroTerminal()) == [("target", message)]
+@pytest.mark.parametrize("target", ["eps", "score"])
+@pytest.mark.parametrize("schedule", [ZeroTerminal(), ZeroTerminalContinuous(), Sigmoid()])
+def test_noise_prediction_is_refused_where_the_signal_is_zero(tiny_spec, schedule, target):
+    message = (
+        f"the noise says nothing of x0 at alpha = 0; use v, or set allow_eps_at_zero_snr (the last time of schedule {schedule.type_name!r})"
+    )
+    assert refused(tiny_spec, schedule=schedule, target=target) == [("target", message)]
 
 
-@pytest.mark.parametrize("target", ["v", "x0"])
+def test_noise_prediction_without_terminal_signal_is_taken_where_it_is_asked_for(recording):
+    denoiser = recording(schedule=ZeroTerminal(), target={"type": "eps", "allow_eps_at_zero_snr": True})
+    close(denoiser.predict(X, 999).eps, denoiser.output(X, 999))
+    assert denoiser.predict(X, 998).x0.isfinite().all()
+
+
+@pytest.mark.parametrize("target", ["v", "x0", "edm", "flow"])
 def test_other_targets_go_with_a_schedule_that_ends_without_signal(recording, target):
-    found = recording(schedule=ZeroTerminal(), target=target).predict(X, 2)
+    found = recording(schedule=ZeroTerminal(), target=target).predict(X, 999)
     close(found.eps, X)
     assert found.x0.isfinite().all()
+
+
+def test_the_velocity_of_a_velocity_network_is_its_output(tiny_denoiser):
+    found = tiny_denoiser(target="v").predict(X.float(), T)
+    assert torch.equal(found.v, found.output)
 
 
 def test_building_is_a_function_of_the_seed(tiny_spec):

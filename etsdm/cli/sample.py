@@ -35,7 +35,7 @@ def sample(
     denoiser = load(checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
     chosen = resolve_sampler(sampler, steps)
     labels = torch.arange(n) % denoiser.num_classes if denoiser.num_classes else None
-    total = -(-n // batch_size) * len(chosen.times(denoiser.schedule))
+    total = -(-n // batch_size) * len(chosen.times(denoiser))
     batches = sample_batches(denoiser, chosen, n=n, seed=seed, batch_size=batch_size, y=labels)
     images = [step.x.cpu() for _, step in track(batches, "sampling", total, console=console) if step.i == step.n]
     facts = {"seed": str(seed), "sampler": chosen.model_dump_json(), "denoiser": denoiser.spec.model_dump_json()}

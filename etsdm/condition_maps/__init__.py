@@ -1,7 +1,25 @@
 """Condition maps: what the network is told instead of the true time."""
 
 from etsdm.condition_maps.base import ConditionMap
+from etsdm.condition_maps.compose import Compose
+from etsdm.condition_maps.constant import Constant
 from etsdm.condition_maps.identity import Identity
-from etsdm.condition_maps.intervals import ETSDM, Intervals
+from etsdm.condition_maps.intervals import ETSDM, Intervals, SharedIntervals
+from etsdm.condition_maps.inverse import Inverse, InverseSigmoid
+from etsdm.condition_maps.noise_level import LogSNR, Sigma
+from etsdm.condition_maps.remap import Remap
 
-__all__ = ["ETSDM", "ConditionMap", "Identity", "Intervals"]
+__all__ = [
+    "ETSDM",
+    "Compose",
+    "ConditionMap",
+    "Constant",
+    "Identity",
+    "Intervals",
+    "Inverse",
+    "InverseSigmoid",
+    "LogSNR",
+    "Remap",
+    "SharedIntervals",
+    "Sigma",
+]

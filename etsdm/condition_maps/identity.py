@@ -7,6 +7,7 @@ from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.registry import condition_maps
+from etsdm.schedules import Schedule
 
 __all__ = ["Identity"]
 
@@ -15,6 +16,15 @@ __all__ = ["Identity"]
 class Identity(ConditionMap):
     """The network is told the true time, f(t) = t: the baseline."""
 
-    def __call__(self, t: Tensor) -> Tensor:
+    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
         """Returns t."""
         return t if t.is_floating_point() else t.to(torch.float64)
+
+    @property
+    def is_invertible(self) -> bool:
+        """True."""
+        return True
+
+    def inverse(self, condition: Tensor, schedule: Schedule) -> Tensor:
+        """Returns the condition."""
+        return condition.to(torch.float64)

@@ -1,7 +1,21 @@
 """Losses, their weightings, and the distributions of training times."""
 
 from etsdm.losses.mse import MSE, Loss
-from etsdm.losses.times import TimeSampler, Uniform
-from etsdm.losses.weightings import Constant, Weighting
+from etsdm.losses.regularised import LipschitzRegularized
+from etsdm.losses.times import LogNormal, SoftTruncation, TimeSampler, Uniform, UniformIn
+from etsdm.losses.weightings import P2, Constant, MinSNR, Weighting
 
-__all__ = ["MSE", "Constant", "Loss", "TimeSampler", "Uniform", "Weighting"]
+__all__ = [
+    "MSE",
+    "P2",
+    "Constant",
+    "LipschitzRegularized",
+    "LogNormal",
+    "Loss",
+    "MinSNR",
+    "SoftTruncation",
+    "TimeSampler",
+    "Uniform",
+    "UniformIn",
+    "Weighting",
+]

@@ -1,30 +1,83 @@
-"""Weightings: how much the loss at time t counts."""
+"""Weightings: how much the loss at time t counts.
+
+Articles state a weight for the error of one quantity. In another space S, where an error dS is c_out dS of x0 and e_out dS of
+eps (see `etsdm.targets`), the same loss has the weight
+
+    w_S = c_out^2 w_x0 = e_out^2 w_eps,      e_out^2 = SNR c_out^2,
+
+so a weighting means the same training whatever the network predicts and wherever the error is measured.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from etsdm.registry import Part, weightings
 from etsdm.schedules import Schedule
+from etsdm.targets import Target
 
-__all__ = ["Constant", "Weighting"]
+__all__ = ["P2", "Constant", "MinSNR", "Weighting"]
 
 
 class Weighting(Part, family=weightings):
     """A weight for each training time."""
 
     @abstractmethod
-    def __call__(self, schedule: Schedule, t: Tensor) -> Tensor:
-        """Args: schedule: whose times; t: times, (B,). Returns: weights, float64, (B,)."""
+    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
+        """The weight of each image's squared error.
+
+        Args:
+            schedule: whose times they are.
+            t: times in the schedule's unit, (B,).
+            space: the space in which the error is measured.
+
+        Returns:
+            float64, (B,).
+        """
 
 
 @weightings.register("constant")
 class Constant(Weighting):
-    """Weight 1 at all times, the "simple" loss (Ho et al. 2020; paper Eq. 4)."""
+    """Weight 1 at all times in whatever space the error is measured, the "simple" loss (Ho et al. 2020; paper Eq. 4)."""
 
-    def __call__(self, schedule: Schedule, t: Tensor) -> Tensor:
+    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
         """Ones."""
         return torch.ones_like(t, dtype=torch.float64)
+
+
+@weightings.register("min-snr")
+class MinSNR(Weighting):
+    """min(SNR, gamma) for an error of x0: min(SNR, gamma)/SNR for eps, min(SNR, gamma)/(SNR + 1) for v (Hang et al. 2023).
+
+    At alpha = 0 the weight for eps is its limit, 1; at sigma = 0 the weight for x0 is gamma.
+    """
+
+    gamma: PositiveFloat = 5.0
+
+    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
+        """min(SNR, gamma) c_out^2."""
+        inverse = space.inverse(*schedule.alpha_sigma(t))
+        # SNR is 0 where c_out of noise prediction is infinite, and infinite where that of v is 0; e_out^2 is their product.
+        return torch.minimum(inverse.e_out.square(), self.gamma * inverse.c_out.square())
+
+
+@weightings.register("p2")
+class P2(Weighting):
+    """1 / (k + SNR)^gamma for an error of eps, which takes weight from the nearly clean images (Choi et al. 2022)."""
+
+    gamma: NonNegativeFloat = 1.0
+    k: PositiveFloat = 1.0
+
+    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
+        """e_out^2 / (k + SNR)^gamma."""
+        alpha, sigma = schedule.alpha_sigma(t)
+        inverse = space.inverse(alpha, sigma)
+        total = alpha.square() + self.k * sigma.square()
+        q = sigma.square() / total  # 1 / (k + SNR)
+        # An error of x0 without noise is an infinite one of eps; e_out^2 = SNR c_out^2, and SNR q has a limit.
+        at_no_noise = inverse.c_out.square() * alpha.square() / total * q.pow(self.gamma - 1)
+        return torch.where(inverse.e_out.isinf(), at_no_noise, inverse.e_out.square() * q.pow(self.gamma))

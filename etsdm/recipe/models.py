@@ -142,7 +142,9 @@ class Recipe(Frozen):
     @model_validator(mode="after")
     def _sampler_fits_schedule(self) -> Self:
         try:
-            self.sampling.sampler.times(self.model.schedule)
+            self.sampling.sampler.times(self.model)
         except ValueError as error:
-            raise field_error("Recipe", ("sampling", "sampler", "steps"), str(error).removeprefix("steps: ")) from None
+            field, _, reason = str(error).partition(": ")
+            place, message = (("steps",), reason) if field == "steps" else (("grid",), str(error))
+            raise field_error("Recipe", ("sampling", "sampler", *place), message) from None
         return self

@@ -3,11 +3,12 @@
 from etsdm.samplers.ancestral import DDIM, DDPM
 from etsdm.samplers.base import NoiseSource, Sampler, Step
 from etsdm.samplers.drawing import resolve_sampler, sample, sample_batches
-from etsdm.samplers.grids import Grid, Leading, Respaced, Trailing
+from etsdm.samplers.grids import EvenIn, Grid, Leading, Respaced, Trailing
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "EvenIn",
     "Grid",
     "Leading",
     "NoiseSource",

@@ -47,7 +47,7 @@ class Ancestral(Sampler):
         """For steps from (alpha, sigma) to (alpha_s, sigma_s), vectors of one entry a step."""
 
     def _trajectory(self, denoiser: Predictor, x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]) -> Iterator[Step]:
-        times = self.times(denoiser.schedule)
+        times = self.times(denoiser)
         alpha, sigma = denoiser.schedule.alpha_sigma(times)
         alpha_s = torch.cat([alpha[1:], alpha.new_ones(1)])
         sigma_s = torch.cat([sigma[1:], sigma.new_zeros(1)])
@@ -72,8 +72,7 @@ class DDPM(Ancestral):
     variance: Literal["beta", "posterior"] = "beta"
     grid: Grid = Respaced()
 
-    def times(self, schedule: Schedule) -> Tensor:
-        """All timesteps, or `steps` of them."""
+    def _times(self, schedule: Schedule) -> Tensor:
         return self.grid.times(schedule, self.steps or int(schedule.horizon))
 
     def _coefficients(self, alpha: Tensor, sigma: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Coefficients:
@@ -92,8 +91,7 @@ class DDIM(Ancestral):
     steps: PositiveInt = 50
     eta: float = Field(0.0, ge=0, le=1)
 
-    def times(self, schedule: Schedule) -> Tensor:
-        """`steps` times of the grid."""
+    def _times(self, schedule: Schedule) -> Tensor:
         return self.grid.times(schedule, self.steps)
 
     def _coefficients(self, alpha: Tensor, sigma: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Coefficients:

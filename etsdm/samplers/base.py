@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -13,6 +14,7 @@ from etsdm.denoiser import Predictor
 from etsdm.randomness import SampleNoise
 from etsdm.registry import Part, samplers
 from etsdm.schedules import Schedule
+from etsdm.targets import Target
 
 __all__ = ["NoiseSource", "Sampler", "Step"]
 
@@ -39,12 +41,48 @@ class NoiseSource(Protocol):
         """The next standard normal noise for every sample; shape is that of one sample."""
 
 
+class Asked(Protocol):
+    """What a sampler has to know of a denoiser before it calls it; a denoiser's spec has it too."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
+
+    @property
+    def target(self) -> Target:
+        """What the network predicts."""
+
+
 class Sampler(Part, family=samplers):
     """A way from noise to images that calls the network `steps` times."""
 
     @abstractmethod
-    def times(self, schedule: Schedule) -> Tensor:
-        """The times of the network calls, decreasing; float64, (n,)."""
+    def _times(self, schedule: Schedule) -> Tensor:
+        """Where the grid asks the network, decreasing; float64, (n,)."""
+
+    def times(self, denoiser: Asked) -> Tensor:
+        """The times of the network calls.
+
+        Where alpha = 0 noise prediction says nothing of x0. A denoiser that predicts it all the same (`allow_eps_at_zero_snr`)
+        is asked one step later: at T-2 of a discrete schedule, a thousandth of the horizon before the end of a continuous one.
+
+        Args:
+            denoiser: a denoiser, or its spec.
+
+        Returns:
+            Decreasing, float64, (n,).
+
+        Warns:
+            UserWarning: the first time was moved.
+        """
+        times = self._times(denoiser.schedule)
+        if not denoiser.target.needs_signal or denoiser.schedule.alpha(times[0]) != 0:
+            return times
+        schedule = denoiser.schedule
+        start = times[:1] - (1 if schedule.is_discrete else schedule.horizon / 1000)
+        message = f"alpha = 0 at t = {times[0]:g}, where target {denoiser.target.type_name!r} does not give x0"
+        warnings.warn(f"{message}: sampling starts from t = {start[0]:g}", stacklevel=2)
+        return torch.cat([start, times[1:][times[1:] < start]])
 
     @abstractmethod
     def _trajectory(self, denoiser: Predictor, x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]) -> Iterator[Step]:

@@ -1,42 +1,57 @@
 """Noise schedules: alpha and sigma as functions of time.
 
-A schedule defines x_t = alpha_t x_0 + sigma_t eps (paper Eq. 1). It is given by its log-SNR lambda(t) = 2 log(alpha/sigma); a
-variance-preserving one (alpha^2 + sigma^2 = 1) follows from it as
+A schedule defines x_t = alpha_t x_0 + sigma_t eps (paper Eq. 1). Its log-SNR is lambda(t) = 2 log(alpha/sigma). Where it
+preserves variance, alpha^2 + sigma^2 = 1, both follow from lambda,
 
     alpha = sqrt(sigmoid(lambda)),   sigma = sqrt(sigmoid(-lambda)),
 
-which keeps all digits of sigma near t = 0, where 1 - alpha^2 would lose them.
+and sigma leaves t = 0 as sqrt(2 |alpha'(0)| t): its slope is infinite unless alpha'(0) = 0 (paper theorem 3.1).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.registry import Part, schedules
 
-__all__ = ["Discrete", "Schedule"]
+__all__ = ["Continuous", "Schedule", "Slope", "from_log_snr"]
+
+
+class Slope(NamedTuple):
+    """How sigma leaves t = 0.
+
+    Fields: value, d sigma/dt at 0, or where that is infinite the limit of sqrt(t) d sigma/dt; singular, whether it is infinite.
+    A singular schedule makes the optimal eps and v infinitely steep in time at 0 (paper theorem 3.1).
+    """
+
+    value: float
+    singular: bool
 
 
 class Schedule(Part, family=schedules):
     """alpha(t) and sigma(t), in float64 whatever comes in.
 
-    Times are in the schedule's own unit: 0..T-1 for discrete schedules, where non-integers interpolate log-SNR, and (0, 1]
-    for continuous ones. Every method takes a number or a tensor of any shape and returns a float64 tensor of that shape, on
-    the tensor's device; times outside `domain` raise ValueError (checked where it costs no synchronisation: on the CPU).
+    Times are in the schedule's own unit: 0..T-1 for discrete schedules, where non-integers interpolate log-SNR, and the
+    interval `domain` for continuous ones. Every method takes a number or a tensor of any shape and returns a float64 tensor of
+    that shape, on the tensor's device; times outside `domain` raise ValueError (checked where it costs no synchronisation: on
+    the CPU).
+
+    Attributes:
+        is_discrete: whether the times of training and sampling are the integers 0..T-1.
+        variance_preserving: whether alpha^2 + sigma^2 = 1.
     """
 
     is_discrete: ClassVar[bool] = False
+    variance_preserving: ClassVar[bool] = True
 
     @property
     @abstractmethod
     def horizon(self) -> float:
-        """The paper's T: the number of timesteps of a discrete schedule, 1 for a continuous one."""
+        """The paper's T: the number of timesteps of a discrete schedule, the last time of a continuous one."""
 
     @property
     @abstractmethod
@@ -44,21 +59,28 @@ class Schedule(Part, family=schedules):
         """The closed interval of times on which the schedule is defined."""
 
     @abstractmethod
+    def slope_at_zero(self) -> Slope:
+        """d sigma/dt at t = 0 per unit of time, or the coefficient of its singularity; a discrete schedule has that of its limit."""
+
+    @abstractmethod
+    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at times that are float64 and inside the domain."""
+
+    @abstractmethod
     def _log_snr(self, t: Tensor) -> Tensor:
         """lambda at times that are float64 and inside the domain."""
 
     @abstractmethod
-    def t_of_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        """The time at which log-SNR has this value; values beyond the ends give the ends."""
+    def _t_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """The inverse of `_log_snr`; for values beyond the ends, infinite ones too, a time at or beyond that end."""
 
-    def log_snr(self, t: Tensor | float) -> Tensor:
-        """lambda(t) = log(alpha^2 / sigma^2), decreasing in t."""
-        return self._log_snr(self._times(t))
+    @abstractmethod
+    def _beta(self, t: Tensor) -> Tensor:
+        """beta at times that are float64 and inside the domain."""
 
     def alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """alpha(t) and sigma(t), for the price of one."""
-        log_snr = self.log_snr(t)
-        return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+        return self._alpha_sigma(self._times(t))
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """Signal coefficient alpha(t)."""
@@ -70,77 +92,78 @@ class Schedule(Part, family=schedules):
 
     def alpha_bar(self, t: Tensor | float) -> Tensor:
         """alpha(t)^2, the `alphas_cumprod` of DDPM code."""
-        return self.log_snr(t).sigmoid()
+        return self.alpha(t).square()
+
+    def beta(self, t: Tensor | float) -> Tensor:
+        """beta(t): of a discrete schedule 1 - alpha_bar(t)/alpha_bar(t-1), of a continuous one -2 d log(alpha)/dt (paper Eq. 2)."""
+        return self._beta(self._times(t))
+
+    def log_snr(self, t: Tensor | float) -> Tensor:
+        """lambda(t) = log(alpha^2 / sigma^2), decreasing in t."""
+        return self._log_snr(self._times(t))
 
     def snr(self, t: Tensor | float) -> Tensor:
         """Signal-to-noise ratio alpha(t)^2 / sigma(t)^2."""
         return self.log_snr(t).exp()
 
+    def t_of_log_snr(self, log_snr: Tensor | float) -> Tensor:
+        """The time at which log-SNR has this value; values beyond the ends give the ends."""
+        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
+        return self._t_of_log_snr(log_snr).clamp(*self.domain)
+
     def _times(self, t: Tensor | float) -> Tensor:
-        t = torch.as_tensor(t, dtype=torch.float64)
-        low, high = self.domain
+        if not isinstance(t, Tensor):
+            self._refuse_outside(t, t)
+            return torch.tensor(t, dtype=torch.float64)
+        t = t.to(torch.float64)
         if t.device.type == "cpu" and t.numel() and not torch.compiler.is_compiling():
-            least, most = torch.aminmax(t)
-            if not (least >= low and most <= high):
-                found = least if not least >= low else most
-                raise ValueError(
-                    f"t: {found.item():.12g} is outside the times of schedule {self.type_name!r}; give t in [{low:g}, {high:g}]"
-                )
+            least, most = (t, t) if t.numel() == 1 else torch.aminmax(t.detach())
+            self._refuse_outside(least.item(), most.item())
         return t
 
+    def _refuse_outside(self, least: float, most: float) -> None:
+        low, high = self.domain
+        if not (least >= low and most <= high):
+            found = least if not least >= low else most
+            raise ValueError(f"t: {found:.12g} is outside the times of schedule {self.type_name!r}; give t in [{low:g}, {high:g}]")
 
-class Discrete(Schedule):
-    """A schedule given by beta at T timesteps, with the 0-based indices of DDPM code: alpha_bar[i] = prod_{j<=i} (1 - beta[j])."""
 
-    is_discrete: ClassVar[bool] = True
-
-    timesteps: PositiveInt = 1000
-
-    @property
-    @abstractmethod
-    def betas(self) -> Tensor:
-        """beta at indices 0..T-1, float64, (T,)."""
+class Continuous(Schedule):
+    """A schedule given by closed forms, on [0, 1] unless it says otherwise; at t = 0 the image is clean and no network is asked."""
 
     @property
     def horizon(self) -> float:
-        """Number of timesteps T."""
-        return float(self.timesteps)
+        """The last time."""
+        return self.domain[1]
 
     @property
     def domain(self) -> tuple[float, float]:
-        """[0, T-1]."""
-        return 0.0, float(self.timesteps - 1)
+        """[0, 1]."""
+        return 0.0, 1.0
 
-    @cached_property
-    def _table(self) -> Tensor:
-        log_alpha_bar = torch.log1p(-self.betas).cumsum(0)
-        return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))
+    @abstractmethod
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """d alpha/dt and d (sigma^2)/dt at times that are float64 and inside the domain."""
 
-    @cached_property
-    def _tables(self) -> dict[torch.device, Tensor]:
-        return {}
+    def rates(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """d alpha/dt and d (sigma^2)/dt (paper Eq. 2: f = d log(alpha)/dt, g^2 = d(sigma^2)/dt - 2 f sigma^2).
 
-    def _table_on(self, device: torch.device) -> Tensor:
-        if device not in self._tables:
-            self._tables[device] = self._table.to(device)
-        return self._tables[device]
+        At t = 0 both are finite where d sigma/dt is not.
+        """
+        return self._rates(self._times(t))
+
+    def _beta(self, t: Tensor) -> Tensor:
+        return -2 * self._rates(t)[0] / self._alpha_sigma(t)[0]
 
     def _log_snr(self, t: Tensor) -> Tensor:
-        table = self._table_on(t.device)
-        below = t.floor().clamp(max=max(self.timesteps - 2, 0))
-        i = below.long()
-        left, right = table[i], table[(i + 1).clamp(max=self.timesteps - 1)]
-        # At an index the value of the table itself: (1 - w) left + w right would round, and is NaN beside an infinite end.
-        w = t - below
-        return torch.where(w == 0, left, torch.where(w == 1, right, left + w * (right - left)))
+        alpha, sigma = self._alpha_sigma(t)
+        return 2 * (alpha.log() - sigma.log())
 
-    def t_of_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        """Inverse of the interpolated log-SNR; values beyond the ends give the ends."""
-        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
-        table = self._table_on(log_snr.device)
-        if self.timesteps == 1:
-            return torch.zeros_like(log_snr)
-        i = torch.searchsorted(-table, -log_snr, right=True).clamp(1, self.timesteps - 1) - 1
-        # At the next index exactly: the quotient rounds, and is NaN where that end is infinite.
-        w = torch.where(log_snr == table[i + 1], 1.0, (log_snr - table[i]) / (table[i + 1] - table[i]))
-        return i + w.clamp(0, 1)
+    def _alpha_above_last(self, t: Tensor) -> Tensor:
+        """alpha(t) - alpha(T); a schedule that ends with some signal keeps the digits of the difference near T where it can."""
+        return self._alpha_sigma(t)[0] - self.alpha(self.horizon).item()
+
+
+def from_log_snr(log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma of a variance-preserving schedule, from lambda of any shape, in that shape."""
+    return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()

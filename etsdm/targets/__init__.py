@@ -1,8 +1,12 @@
 """Prediction targets: what the network's output stands for, and the way back to x0 and eps."""
 
 from etsdm.targets.base import Coefficients, Target
+from etsdm.targets.edm import EDM
 from etsdm.targets.eps import Eps
+from etsdm.targets.flow import Flow
+from etsdm.targets.noise import NoiseTarget
+from etsdm.targets.score import Score
 from etsdm.targets.v import V
 from etsdm.targets.x0 import X0
 
-__all__ = ["X0", "Coefficients", "Eps", "Target", "V"]
+__all__ = ["EDM", "X0", "Coefficients", "Eps", "Flow", "NoiseTarget", "Score", "Target", "V"]

@@ -6,12 +6,15 @@ x = alpha x0 + sigma eps this is a linear system, whose solution gives x0 and ep
     det = alpha k_eps - sigma k_x0,
     x0  = (k_eps x - sigma F) / det   =  c_skip x + c_out F,
     eps = (alpha F - k_x0 x) / det    =  e_skip x + e_out F.
+
+At a given x an error dF of the output is therefore an error c_out dF of x0, e_out dF of eps, and
+(k'_x0 c_out + k'_eps e_out) dF of the output of another target k'.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,7 +35,13 @@ class Coefficients(NamedTuple):
 
 
 class Target(Part, family=targets):
-    """What the network predicts, as coefficients in (alpha, sigma)."""
+    """What the network predicts, as coefficients in (alpha, sigma).
+
+    Attributes:
+        needs_signal: whether x0 cannot be known from x and F where alpha = 0.
+    """
+
+    needs_signal: ClassVar[bool] = False
 
     @abstractmethod
     def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,13 +51,52 @@ class Target(Part, family=targets):
         """Factor on x before the network; 1 unless the target rescales its input."""
         return torch.ones_like(alpha)
 
-    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        """The way back from F: the coefficients of x0 and eps, in the shape of alpha and sigma."""
+    def inverse(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        """The way back from F wherever alpha and sigma are: a coefficient that does not exist is infinite, none is NaN.
+
+        Args:
+            alpha: signal coefficients, any shape, float64.
+            sigma: noise standard deviations, same shape.
+
+        Returns:
+            The coefficients of x0 and eps, each in the shape of alpha.
+        """
         k_x0, k_eps = self.mixture(alpha, sigma)
         det = alpha * k_eps - sigma * k_x0
         return Coefficients(self.c_in(alpha, sigma), k_eps / det, -sigma / det, -k_x0 / det, alpha / det)
+
+    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        """The way back from F, for the use of a network; arguments and result are those of `inverse`.
+
+        Raises:
+            ValueError: x0 is undefined, at alpha = 0 of a target that needs a signal (checked where it costs no
+                synchronisation: on the CPU, and not while compiling).
+        """
+        return self.inverse(alpha, sigma)
 
     def value(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The ideal output F for clean images x0 and noise eps; alpha and sigma broadcast against them."""
         k_x0, k_eps = self.mixture(alpha, sigma)
         return k_x0.to(x0.dtype) * x0 + k_eps.to(x0.dtype) * eps
+
+    def error_in(self, space: Target, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What an error of 1 in this target's output is in the output of `space` for the same x.
+
+        Args:
+            space: the target in whose space the error is measured.
+            alpha: signal coefficients, any shape, float64.
+            sigma: noise standard deviations, same shape.
+
+        Returns:
+            k'_x0 c_out + k'_eps e_out with the mixture k' of `space`, same shape.
+        """
+        if space == self:
+            return torch.ones_like(alpha)
+        inverse = self.inverse(alpha, sigma)
+        k_x0, k_eps = space.mixture(alpha, sigma)
+        return _share(k_x0, inverse.c_out) + _share(k_eps, inverse.e_out)
+
+
+def _share(k: Tensor, error: Tensor) -> Tensor:
+    # What does not enter may have an infinite error: x0 for noise prediction at alpha = 0, eps for x0 prediction at sigma = 0.
+    return torch.where(k == 0, 0.0, k * error)

@@ -6,15 +6,25 @@ import torch
 from torch import Tensor
 
 from etsdm.registry import targets
-from etsdm.targets.base import Target
+from etsdm.targets.noise import NoiseTarget
 
 __all__ = ["Eps"]
 
 
 @targets.register("eps")
-class Eps(Target):
-    """The noise, F = eps (Ho et al. 2020; paper Eq. 4); its optimum is singular in time at t = 0."""
+class Eps(NoiseTarget):
+    """The noise, F = eps (Ho et al. 2020; paper Eq. 4); its optimum is singular in time at t = 0.
 
-    def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """F = 0 x0 + 1 eps."""
-        return torch.zeros_like(alpha), torch.ones_like(alpha)
+    `scale_input` hands the network x / sqrt(alpha^2 + sigma^2), which a schedule that does not preserve variance needs: the
+    preconditioning of VP and iDDPM networks in Karras et al. 2022 (table 1). On one that does, it changes nothing.
+    """
+
+    scale_input: bool = False
+
+    def noise_per_output(self, sigma: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(sigma)
+
+    def c_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """1, or 1 / sqrt(alpha^2 + sigma^2)."""
+        return 1 / torch.hypot(alpha, sigma) if self.scale_input else torch.ones_like(alpha)

@@ -19,7 +19,7 @@ class X0(Target):
         """F = 1 x0 + 0 eps."""
         return torch.ones_like(alpha), torch.zeros_like(alpha)
 
-    def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        """x0 = F also where sigma = 0, where the general solution is 0/0."""
+    def inverse(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
+        """x0 = F also where sigma = 0, where the general solution is 0/0; see `Target.inverse`."""
         one = torch.ones_like(alpha)
         return Coefficients(one, torch.zeros_like(alpha), one, 1 / sigma, -alpha / sigma)

@@ -1,10 +1,16 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch.func import jvp
 
-from etsdm.condition_maps import ETSDM
-from etsdm.registry import Problem
+from etsdm.condition_maps import ETSDM, SharedIntervals
+from etsdm.registry import Problem, explain
+from etsdm.schedules import Linear, LinearContinuous
 
 MAPS = st.builds(ETSDM, t_tilde=st.floats(0.01, 1000), n=st.integers(1, 200))
 TIMES = st.floats(0, 1000)
@@ -123,11 +129,82 @@ def test_shape_and_dtype_are_those_of_the_times(dtype, shape):
 
 
 def test_a_t_tilde_beyond_the_horizon_is_a_problem_of_that_field():
-    assert ETSDM(t_tilde=1000).problems(1000) == []
-    assert ETSDM().problems(50) == [Problem(("t_tilde",), "100 is beyond the schedule's horizon; give 50 or less")]
+    assert ETSDM(t_tilde=1000).problems(Linear()) == []
+    message = "100 is beyond the schedule's horizon; give {} or less"
+    assert ETSDM().problems(Linear(timesteps=50)) == [Problem(("t_tilde",), message.format(50))]
+    assert ETSDM().problems(LinearContinuous()) == [Problem(("t_tilde",), message.format(1))]
+    assert ETSDM(t_tilde=0.1).problems(LinearContinuous()) == []
 
 
-@pytest.mark.parametrize(("field", "value"), [("n", 0), ("n", -1), ("n", 2.5), ("t_tilde", 0), ("t_tilde", -3)])
-def test_no_sub_intervals_and_no_length_are_refused(field, value):
-    with pytest.raises(ValueError, match=field):
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("n", 0, "found 0; give a value above 0"),
+        ("n", -1, "found -1; give a value above 0"),
+        ("n", 2.5, "found 2.5; give an integer"),
+        ("t_tilde", 0, "found 0; give a value above 0"),
+        ("t_tilde", float("nan"), "found nan; give a finite number"),
+        ("share", "level", "found 'level'; give 'condition' or 'both'"),
+    ],
+)
+def test_no_sub_intervals_and_no_length_are_refused(field, value, message):
+    with pytest.raises(ValidationError) as error:
         ETSDM(**{field: value})
+    assert explain(error.value) == [Problem((field,), message)]
+
+
+@given(MAPS, TIMES)
+def test_the_fibre_is_the_sub_interval_that_holds_the_time(map_, t):
+    t = torch.tensor(t, dtype=torch.float64)
+    low, high = (end.item() for end in map_.fibre(t, Linear()))
+    if t >= map_.t_tilde:
+        assert low == high == t
+    else:
+        assert high - low == pytest.approx(map_.t_tilde / map_.n, rel=1e-9, abs=1e-12)
+        assert low == map_(t)
+        assert map_(torch.tensor([low, (low + high) / 2], dtype=torch.float64)).tolist() == [low, low]
+        assert map_(torch.tensor(high, dtype=torch.float64)) == high
+
+
+@dtypes
+def test_fibres_and_conditions_agree_within_a_rounding_of_an_edge(dtype):
+    t = just_below(20.0, dtype)
+    low, high = ETSDM().fibre(t, Linear())
+    assert (low, high) == (20, 40)
+    assert low.dtype == torch.float64
+
+
+def test_levels_are_shared_only_where_asked_for():
+    t = torch.tensor([0.0, 19.0, 45.0, 99.0, 100.0, 500.0], dtype=torch.float64)
+    assert ETSDM().level_time(t, Linear()) is t
+    assert ETSDM(share="both").level_time(t, Linear()).tolist() == [0, 0, 40, 80, 100, 500]
+
+
+def test_shared_levels_may_not_be_free_of_noise():
+    # sigma(0) is 0.01 at the first timestep of DDPM's schedule and 0 at time 0 of its continuous form.
+    assert ETSDM(share="both").problems(Linear()) == []
+    message = "'both' would train the first sub-interval on images without noise, at t = 0; give shared-intervals a floor"
+    assert ETSDM(t_tilde=0.1, share="both").problems(LinearContinuous()) == [Problem(("share",), message)]
+
+
+@dtypes
+def test_the_derivative_in_time_is_zero_inside_and_one_outside(dtype):
+    map_ = ETSDM()  # whose tables are made under the transform, and used after it
+    t = torch.tensor([0.0, 30.0, 99.0, 100.0, 700.0], dtype=dtype)
+    value, slope = jvp(map_, (t,), (torch.ones_like(t),))
+    assert value.tolist() == [0, 20, 80, 100, 700]
+    assert slope.tolist() == [0, 0, 0, 1, 1]
+    assert map_(t).tolist() == copy.deepcopy(map_)(t).tolist() == pickle.loads(pickle.dumps(map_))(t).tolist() == value.tolist()
+
+
+@pytest.mark.parametrize("map_", [ETSDM(), SharedIntervals(edges=(10, 40, 90), representative="mid")], ids=repr)
+def test_a_compiled_graph_holds_the_whole_map(map_):
+    t = torch.tensor([5.0, 39.0, 95.0, 400.0])
+    expected = map_(t)
+    assert torch.equal(torch.compile(lambda t: map_(t), fullgraph=True, backend="eager")(t), expected)
+
+
+def test_times_in_half_precision_keep_their_dtype():
+    t = torch.tensor([5.0, 50.0, 128.0], dtype=torch.bfloat16)
+    assert ETSDM()(t).dtype == torch.bfloat16
+    assert ETSDM()(t).tolist() == [0, 40, 128]

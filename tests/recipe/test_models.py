@@ -81,8 +81,8 @@ def test_a_batch_of_problems_is_one_line_each():
 def test_noise_prediction_without_signal_is_refused():
     # The product of 3,000 factors of at most a half is below the smallest float64.
     message = refusal("model.schedule={type: linear, timesteps: 3000, beta_start: 0.5, beta_end: 0.9999}")
-    cause = "noise prediction cannot recover x0 where the signal is zero, at the last time of this schedule"
-    assert message == f"model.target: {cause}; use v (digits.yaml:7)"
+    cause = "the noise says nothing of x0 at alpha = 0; use v, or set allow_eps_at_zero_snr"
+    assert message == f"model.target: {cause} (the last time of schedule 'linear') (digits.yaml:7)"
 
 
 def test_the_file_name_is_the_recipes_name_and_is_not_inherited(tmp_path):

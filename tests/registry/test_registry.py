@@ -297,4 +297,6 @@ def test_a_plug_in_adds_a_schedule_to_etsdm(folder):
     # In a process of its own, because the registries of this one are used by other tests.
     program = "from etsdm.registry import schedules; print('gentle' in schedules, schedules.create('gentle').model_dump())"
     found = subprocess.run([sys.executable, "-c", program], cwd=folder, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True)
-    assert found.stdout == "True {'type': 'gentle', 'timesteps': 1000, 'beta_start': 0.0001, 'beta_end': 0.01}\n", found.stderr
+    assert found.stdout == "True {'type': 'gentle', 'timesteps': 1000, 'beta_start': 0.0001, 'beta_end': 0.01, 'grid': 'linspace'}\n", (
+        found.stderr
+    )

@@ -7,8 +7,8 @@ from torch import Tensor
 from etsdm.randomness import SampleNoise, normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
-from etsdm.schedules import Linear
-from etsdm.targets import Eps
+from etsdm.schedules import Linear, Schedule, ZeroTerminal
+from etsdm.targets import X0, Eps, Target, V
 
 SAMPLERS = [DDPM(steps=4), DDPM(steps=4, variance="posterior"), DDIM(steps=4), DDIM(steps=4, eta=0.5)]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
@@ -18,6 +18,13 @@ NOISE = normal(0, "test/noise", range(3), (1, 4, 4))
 class Answer(NamedTuple):
     x0: Tensor
     eps: Tensor
+
+
+class Asked(NamedTuple):
+    """What a sampler reads of a denoiser to lay out its steps."""
+
+    schedule: Schedule
+    target: Target = Eps()
 
 
 class Gaussian:
@@ -50,7 +57,7 @@ def test_steps_are_numbered_and_start_from_the_times_of_the_grid(sampler):
     steps = list(sampler.trajectory(Gaussian(), NOISE))
     assert [step.i for step in steps] == [1, 2, 3, 4]
     assert {step.n for step in steps} == {4}
-    assert [step.t for step in steps] == sampler.times(Gaussian.schedule).tolist()
+    assert [step.t for step in steps] == sampler.times(Gaussian).tolist()
     assert all(step.x.shape == step.x0.shape == NOISE.shape for step in steps)
 
 
@@ -61,7 +68,7 @@ def test_a_step_is_computed_only_when_it_is_asked_for(sampler):
     assert denoiser.times == []
     for calls, step in enumerate(trajectory, start=1):
         assert len(denoiser.times) == step.nfe == calls
-    assert denoiser.times == sampler.times(denoiser.schedule).tolist()
+    assert denoiser.times == sampler.times(denoiser).tolist()
 
 
 @every_sampler
@@ -124,9 +131,39 @@ def test_clipping_can_be_left_out(sampler):
 
 
 def test_ddpm_visits_every_timestep_unless_told():
-    assert DDPM().times(Linear()).tolist() == list(reversed(range(1000)))
-    assert len(DDPM(steps=7).times(Linear())) == 7
-    assert len(DDIM().times(Linear())) == 50
+    assert DDPM().times(Asked(Linear())).tolist() == list(reversed(range(1000)))
+    assert len(DDPM(steps=7).times(Asked(Linear()))) == 7
+    assert len(DDIM().times(Asked(Linear()))) == 50
+
+
+@pytest.mark.parametrize(
+    ("sampler", "times"),
+    [
+        (DDPM(), list(reversed(range(999)))),
+        (DDPM(steps=3), [998, 500, 0]),
+        (DDIM(steps=4, grid="trailing"), [998, 749, 499, 249]),
+        (DDIM(steps=1, grid="trailing"), [998]),
+    ],
+)
+def test_noise_prediction_starts_a_step_later_where_the_last_time_has_no_signal(sampler, times):
+    asked = Asked(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True))
+    with pytest.warns(UserWarning, match=r"^alpha = 0 at t = 999, where target 'eps' does not give x0: sampling starts from t = 998$"):
+        assert sampler.times(asked).tolist() == times
+
+
+@pytest.mark.parametrize("target", [V(), X0()])
+def test_other_targets_start_where_there_is_no_signal(target):
+    assert DDPM().times(Asked(ZeroTerminal(), target))[0] == 999
+    assert DDIM().times(Asked(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True)))[0] == 980
+
+
+def test_sampling_by_noise_prediction_on_a_schedule_without_terminal_signal_is_finite():
+    denoiser = Gaussian()
+    denoiser.schedule, denoiser.target = ZeroTerminal(base=Linear(timesteps=10)), Eps(allow_eps_at_zero_snr=True)
+    with pytest.warns(UserWarning, match="sampling starts from t = 8$"):
+        *_, step = DDPM().trajectory(denoiser, NOISE)
+    assert denoiser.times == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert step.x.isfinite().all()
 
 
 @every_sampler

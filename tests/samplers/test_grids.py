@@ -5,12 +5,16 @@ import torch
 from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from etsdm.registry import grids
+from etsdm.condition_maps import ETSDM, Compose, Identity, Inverse, InverseSigmoid, LogSNR, Sigma
+from etsdm.registry import Problem, explain, grids
 from etsdm.samplers import Leading, Respaced, Trailing
-from etsdm.schedules import Linear
+from etsdm.samplers.grids import EvenIn
+from etsdm.schedules import EDM, Cosine, Flow, Linear, LinearContinuous, ZeroTerminal
 
-every_grid = pytest.mark.parametrize("grid", [grids.create(name) for name in grids], ids=list(grids))
+every_grid = pytest.mark.parametrize("grid", [Leading(), Trailing(), Respaced()], ids=lambda grid: grid.type_name)
+every_map = pytest.mark.parametrize("map_", [Identity(), Inverse(), InverseSigmoid(), Sigma(), LogSNR()], ids=lambda m: m.type_name)
 
 
 def times(grid, total, n):
@@ -90,3 +94,73 @@ def test_trailing_starts_from_the_noisiest_timestep_and_leading_does_not():
 def test_a_number_of_steps_that_does_not_fit_is_refused(grid, n):
     with pytest.raises(ValueError, match=rf"^steps: {n} steps do not fit a schedule of 10 timesteps; give 1 to 10$"):
         times(grid, 10, n)
+
+
+@every_map
+@pytest.mark.parametrize("schedule", [Linear(), Cosine(), ZeroTerminal(), LinearContinuous(), Flow(), EDM()], ids=lambda s: s.type_name)
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 37, 250])
+def test_conditions_are_equally_spaced_from_the_last_time_on(map_, schedule, n):
+    found = EvenIn(map=map_).times(schedule, n)
+    assert found.dtype == torch.float64
+    assert found.shape == (n,)
+    assert found[0] == schedule.domain[1]
+    assert (found.diff() < 0).all()
+    assert (schedule.sigma(found) > 0).all()
+    gaps = map_(found, schedule).diff()
+    assert torch.allclose(gaps, gaps[:1].expand_as(gaps), rtol=1e-6, atol=0)
+
+
+def test_times_uniform_in_their_inverse_by_hand():
+    # 1/t from 1/10 to 1 in five points, t = index + 1.
+    found = EvenIn(map=Inverse()).times(Linear(timesteps=10), 5)
+    assert found.tolist() == pytest.approx([1 / (0.1 + 0.9 * i / 4) - 1 for i in range(5)], rel=1e-12, abs=1e-12)
+
+
+def test_times_uniform_in_noise_level_by_hand():
+    # sigma = t on flow's [0, 1]; 0 is the clean image, and is not asked.
+    assert EvenIn(map=Sigma()).times(Flow(), 4).tolist() == pytest.approx([1, 0.75, 0.5, 0.25])
+
+
+def test_a_continuous_grid_uniform_in_time_stops_before_the_clean_image():
+    assert EvenIn(map=Identity()).times(LinearContinuous(), 4).tolist() == [1, 0.75, 0.5, 0.25]
+
+
+def test_uniform_in_time_visits_every_timestep_of_a_discrete_schedule():
+    assert EvenIn(map=Identity()).times(Linear(), 1000).tolist() == list(reversed(range(1000)))
+
+
+def test_a_grid_uniform_in_one_over_t_is_mostly_of_little_noise():
+    # Of 1/t uniform on [1/1000, 1] a share (1 - 1/20) / (1 - 1/1000) = .951 has t up to 20, and .009 has t above 100.
+    t = EvenIn(map=Inverse()).times(Linear(), 100_000) + 1
+    assert (t <= 20).double().mean().item() == pytest.approx(0.951, abs=5e-4)
+    assert (t > 100).double().mean().item() == pytest.approx(0.009, abs=5e-4)
+
+
+@pytest.mark.parametrize("grid", ["leading", "trailing", "respaced"])
+def test_a_grid_of_timesteps_is_refused_on_a_continuous_schedule(grid):
+    message = f"grid '{grid}' steps on timesteps, and schedule 'linear-continuous' is continuous; give a grid of real times"
+    with pytest.raises(ValueError, match=f"^{message}, such as uniform-in-f$"):
+        grids.create(grid).times(LinearContinuous(), 5)
+
+
+def test_more_times_than_the_schedule_can_tell_apart_are_refused():
+    with pytest.raises(ValueError, match=r"^steps: 2 times uniform in 'inverse' are not all different; give fewer$"):
+        EvenIn(map=Inverse()).times(Linear(timesteps=1), 2)
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_an_even_grid_has_steps(n):
+    with pytest.raises(ValueError, match=rf"^steps: {n} is no number of steps; give 1 or more$"):
+        EvenIn(map=Inverse()).times(Linear(), n)
+
+
+@pytest.mark.parametrize("map_", [ETSDM(), Compose(maps=(ETSDM(), Inverse()))], ids=repr)
+def test_a_grid_even_in_a_map_that_shares_is_refused(map_):
+    with pytest.raises(ValidationError) as error:
+        EvenIn(map=map_)
+    message = f"{map_.type_name!r} gives several times one condition, so that no time follows from it; give a remap"
+    assert explain(error.value) == [Problem(("map",), message)]
+
+
+def test_its_map_may_be_named():
+    assert grids.create("uniform-in-f", map="log-snr") == EvenIn(map=LogSNR())

@@ -62,7 +62,7 @@ class OneAtATime:
 
 def relative_spread(sampler, denoiser, c):
     """Standard deviation of the samples over that of the data."""
-    size = 1 + len(sampler.times(SCHEDULE))
+    size = 1 + len(sampler.times(denoiser))
     start = torch.zeros(size, 1, dtype=torch.float64)
     start[0] = 1
     *_, last = sampler.trajectory(denoiser, start, OneAtATime(size))

@@ -1,0 +1,28 @@
+"""The map that tells the network nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from etsdm.condition_maps.base import ConditionMap
+from etsdm.registry import condition_maps
+from etsdm.schedules import Schedule
+
+__all__ = ["Constant"]
+
+
+@condition_maps.register("constant")
+class Constant(ConditionMap):
+    """The same condition at all times, f(t) = `value`: a network without time."""
+
+    value: float = 0.0
+
+    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
+        """Returns `value` for every time."""
+        return torch.full_like(t, self.value, dtype=t.dtype if t.is_floating_point() else torch.float64)
+
+    def fibre(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """The schedule's whole domain; see `ConditionMap.fibre`."""
+        low, high = (torch.full_like(t, end, dtype=torch.float64) for end in schedule.domain)
+        return low, high

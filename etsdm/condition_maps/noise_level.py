@@ -1,0 +1,58 @@
+"""Remaps that read the schedule: the network is told the noise level instead of the time.
+
+sigma     g(t) = sigma(t)
+log-snr   g(t) = log(alpha(t)^2 / sigma(t)^2), clipped to [-bound, bound]
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from etsdm.condition_maps.remap import Remap
+from etsdm.registry import condition_maps
+from etsdm.schedules import Schedule
+
+__all__ = ["LogSNR", "Sigma"]
+
+# Halvings of the schedule's domain, after which its ends are neighbouring numbers.
+HALVINGS = 64
+
+
+@condition_maps.register("sigma")
+class Sigma(Remap):
+    """The network is told sigma(t).
+
+    Where d sigma/dt is infinite at 0 the optimum has a finite slope in sigma, which the chain rule gives.
+    """
+
+    def _value(self, t: Tensor, schedule: Schedule) -> Tensor:
+        return schedule.sigma(t)
+
+    def _time(self, value: Tensor, schedule: Schedule) -> Tensor:
+        # By bisection: sigma alone does not say log-SNR without knowing which schedules preserve variance.
+        low, high = (torch.full_like(value, end) for end in schedule.domain)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = schedule.sigma(middle) < value
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        # The lower end is approached from above and not met, which at sigma = 0 matters.
+        return torch.where(value <= schedule.sigma(schedule.domain[0]).item(), schedule.domain[0], high)
+
+
+@condition_maps.register("log-snr")
+class LogSNR(Remap):
+    """The network is told log-SNR, clipped to [-`bound`, `bound`]."""
+
+    bound: PositiveFloat = 20.0
+
+    def _clip(self, schedule: Schedule) -> tuple[float, float]:
+        first, last = schedule.t_of_log_snr(torch.tensor([self.bound, -self.bound], dtype=torch.float64)).tolist()
+        return first, last
+
+    def _value(self, t: Tensor, schedule: Schedule) -> Tensor:
+        return schedule.log_snr(t).clamp(-self.bound, self.bound)
+
+    def _time(self, value: Tensor, schedule: Schedule) -> Tensor:
+        return schedule.t_of_log_snr(value)

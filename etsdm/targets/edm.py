@@ -1,0 +1,44 @@
+"""The preconditioned target of EDM.
+
+Karras et al. 2022 (table 1) write it for images y = x0 + s eps, whose signal has coefficient 1:
+
+    x0 = c_skip y + c_out F,   c_skip = sd^2 / (s^2 + sd^2),   c_out = s sd / sqrt(s^2 + sd^2),   c_in = 1 / sqrt(s^2 + sd^2),
+
+where sd is the standard deviation of the data: input and ideal output have unit variance at each s. With y = x / alpha and
+s = sigma / alpha this is, at any (alpha, sigma) and without a division by either,
+
+    F = sigma / (sd r) x0 - sd alpha / r eps,   c_in = 1 / r on x,   r = sqrt(sigma^2 + alpha^2 sd^2).
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from etsdm.registry import targets
+from etsdm.targets.base import Target
+
+__all__ = ["EDM"]
+
+
+@targets.register("edm")
+class EDM(Target):
+    """The preconditioned target of EDM, a mixture of x0 and eps of unit variance (Karras et al. 2022, table 1).
+
+    `sigma_data` is the standard deviation of the data.
+    """
+
+    sigma_data: PositiveFloat = 0.5
+
+    def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """F = sigma / (sd r) x0 - sd alpha / r eps."""
+        r = self._r(alpha, sigma)
+        return sigma / (self.sigma_data * r), -self.sigma_data * alpha / r
+
+    def c_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """1 / r, the inverse standard deviation of x."""
+        return 1 / self._r(alpha, sigma)
+
+    def _r(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.hypot(sigma, self.sigma_data * alpha)
