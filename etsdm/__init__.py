@@ -62,6 +62,7 @@ _PACKAGES = (
     "samplers",
     "schedules",
     "targets",
+    "theory",
     "time_inputs",
     "training",
 )

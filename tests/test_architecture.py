@@ -17,11 +17,12 @@ PACKAGE = Path(etsdm.__file__).parent
 # A room may import the rooms of earlier lines, and itself; not the others of its line.
 FLOORS = """
 registry atomic randomness
-schedules targets condition_maps time_inputs
+schedules targets time_inputs
+condition_maps
 backbones
 data
 denoiser
-losses samplers checkpoint
+theory losses samplers checkpoint
 lipschitz
 metrics
 recipe

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from etsdm.cli import doctor, parts, recipe, report, run, sample
+from etsdm.cli import doctor, lipschitz, parts, recipe, report, run, sample
 
 __all__ = ["app", "main"]
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("sample")(sample.sample)
+app.command("lipschitz")(lipschitz.lipschitz)
 app.command("report")(report.report)
 app.command("parts")(parts.parts)
 app.add_typer(recipe.app, name="recipe")

@@ -1,5 +1,8 @@
-"""Measuring how smooth a denoiser is in time."""
+"""Measuring how smooth a denoiser is in time, and how stable."""
 
 from etsdm.lipschitz.curve import LipschitzCurve, lipschitz_curve
+from etsdm.lipschitz.modes import MODES
+from etsdm.lipschitz.points import timesteps
+from etsdm.lipschitz.stability import StabilityCurve, stability_curve
 
-__all__ = ["LipschitzCurve", "lipschitz_curve"]
+__all__ = ["MODES", "LipschitzCurve", "StabilityCurve", "lipschitz_curve", "stability_curve", "timesteps"]

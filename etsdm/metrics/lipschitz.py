@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from pydantic import NonNegativeInt, PositiveInt
 
-from etsdm.lipschitz import lipschitz_curve
+from etsdm.lipschitz import lipschitz_curve, timesteps
 from etsdm.metrics.base import Curve, Metric, Outcome, Subject, mean_value
 from etsdm.registry import metrics
 
@@ -13,7 +14,10 @@ __all__ = ["Lipschitz"]
 
 @metrics.register("lipschitz")
 class Lipschitz(Metric):
-    """K(t, t+1), the change of the output with the condition alone, at timesteps `start` to `stop` - 1 (paper Eq. 8)."""
+    """K(t, t+1), the change of the output with the condition alone, at timesteps `start` to `stop` - 1 (paper Eq. 8).
+
+    Of a continuous schedule, timestep i is t = (i + 1) / 1000 of the horizon.
+    """
 
     images: PositiveInt = 128
     start: NonNegativeInt = 0
@@ -24,26 +28,31 @@ class Lipschitz(Metric):
         """The curve on noised training images, and the mean over the timesteps below and above 100."""
         chosen = slice(min(self.images, len(subject.train)))
         labels = subject.train.labels[chosen] if subject.denoiser.num_classes else None
+        steps = torch.arange(self.start, self.stop)
         curve = lipschitz_curve(
             subject.denoiser,
             subject.train.pixels[chosen],
-            range(self.start, self.stop),
+            timesteps(subject.denoiser.schedule, steps.tolist()),
             seed=subject.seed,
             batch_size=self.batch_size,
             y=labels,
-        )
+            keep_values=True,
+        ).per_step()
+        assert curve.values is not None  # they were asked for
         values = {}
         for low, high in ((0, 10), (10, 50), (50, 100), (0, 100), (100, self.stop)):
-            inside = (curve.t >= low) & (curve.t < high)
+            inside = (steps >= low) & (steps < high)
             if inside.any() and low >= self.start and high <= self.stop:
                 description = f"mean of K(t, t+1) over t in [{low}, {high})"
                 values[f"K [{low}, {high})"] = mean_value(curve.values[inside].mean(0), description=description)
+        unit = {} if subject.denoiser.schedule.is_discrete else {"t_label": "time t"}
         shown = Curve(
             t=tuple(curve.t.tolist()),
             mean=tuple(curve.mean.tolist()),
-            se=tuple(curve.se.tolist()) if len(curve.values[0]) > 1 else None,
+            se=tuple(curve.se.tolist()) if curve.images > 1 else None,
             label="K(t, t+1)",
             log_scale=True,
             description="Change of the network's output from t to t+1 at the same noised image (paper Eq. 8), per step.",
+            **unit,
         )
         return Outcome(values=values, curves={"lipschitz": shown})

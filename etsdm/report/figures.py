@@ -1,4 +1,4 @@
-"""The report's figures, as SVG text."""
+"""The report's figures, as SVG text; that of curves also as a picture."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from etsdm.metrics import Curve, Histogram
 from etsdm.registry import condition_maps
 from etsdm.report.contents import Contents, RunRecord
 
-__all__ = ["curves_figure", "histogram_figure", "intervals_of", "training_figure"]
+__all__ = ["curves_figure", "curves_png", "histogram_figure", "intervals_of", "training_figure"]
 
 COLOURS = ("#3b6ea5", "#c8553d", "#3a8f5c", "#8a5aa8", "#b8860b", "#4d4d4d")
 STYLES = ("-", "--", ":", "-.")
 SHADE = "#00000010"
+DOTS_PER_INCH = 150
 SMOOTHING = 5  # records in the running mean of the training loss
 
 
@@ -28,6 +29,12 @@ def _svg(figure: Figure) -> str:
     # A fixed salt and no date: the same numbers give the same file.
     with rc_context({"svg.hashsalt": "etsdm"}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
 
 
@@ -62,6 +69,15 @@ def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float], upt
         edges: of the sub-intervals to shade.
         upto: the last time shown.
     """
+    return _svg(_curves(curves, edges, upto))
+
+
+def curves_png(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> bytes:
+    """The figure of `curves_figure` as PNG, all times shown."""
+    return _png(_curves(curves, edges, None))
+
+
+def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float], upto: float | None) -> Figure:
     figure, axes = _axes()
     _shade(axes, edges)
     first = next(iter(curves.values()))[0]
@@ -82,7 +98,7 @@ def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float], upt
     axes.set_xlabel(first.t_label)
     axes.set_ylabel(first.label)
     axes.legend(frameon=False)
-    return _svg(figure)
+    return figure
 
 
 def histogram_figure(histograms: Mapping[str, Histogram]) -> str:

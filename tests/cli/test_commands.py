@@ -180,7 +180,7 @@ def test_parts_lists_registries_and_fields():
     listed = json.loads(etsdm("parts", "--json").stdout)
     assert listed["condition_maps"]["identity"].startswith("The network is told the true time")
     fields = json.loads(etsdm("parts", "condition_maps", "e-tsdm", "--json").stdout)["fields"]
-    assert {name: field["default"] for name, field in fields.items()} == {"t_tilde": 100.0, "n": 5}
+    assert {name: field["default"] for name, field in fields.items()} == {"t_tilde": 100.0, "n": 5, "share": "condition"}
     assert "quadratic" in etsdm("parts", "schedules").stdout
 
 
@@ -192,7 +192,8 @@ def test_recipe_commands_show_validate_diff_list_and_schema():
         etsdm("recipe", "validate", "digits").stdout,
     )
     differences = etsdm("recipe", "diff", "digits:baseline", "digits:e-tsdm").stdout
-    assert differences == 'model.condition_map: {"type": "identity"} -> {"type": "e-tsdm", "t_tilde": 100.0, "n": 5}\n'
+    shared = '{"type": "e-tsdm", "t_tilde": 100.0, "n": 5, "share": "condition"}'
+    assert differences == f'model.condition_map: {{"type": "identity"}} -> {shared}\n'
     assert etsdm("recipe", "diff", "digits", "digits").stdout == "the two are the same\n"
     assert "digits" in json.loads(etsdm("recipe", "list", "--json").stdout)
     schema = json.loads(etsdm("recipe", "schema").stdout)

@@ -1,51 +1,15 @@
 import math
+import re
 
 import pytest
 import torch
-from torch import nn
 
 import etsdm
-from etsdm.denoiser import Denoiser
 from etsdm.randomness import normal
-from etsdm.registry import schedules
+from etsdm.registry import schedules, targets
+from etsdm.theory import ExactDenoiser, mixture
 
 IMAGES = normal(0, "test/images", range(6), (1, 8, 8))
-
-
-class NoiseOfNormalData(nn.Module):
-    """eps = sigma(time) x, the exact noise prediction for data N(0, I) (paper, below Eq. 7)."""
-
-    def __init__(self, schedule):
-        super().__init__()
-        self.schedule = schedule
-        self.unused = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x, time):
-        return self.schedule.sigma(time).reshape(-1, 1, 1, 1) * x
-
-
-class Counting(nn.Module):
-    """A network that notes the times of every image that passes."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-        self.times = []
-
-    def forward(self, x, time):
-        self.times += time.tolist()
-        return self.network(x, time)
-
-
-@pytest.fixture
-def normal_data(tiny_spec):
-    """The exact denoiser of N(0, I) under a schedule, with any condition map."""
-
-    def make(schedule="linear", **parts):
-        spec = tiny_spec(schedule=schedule, **parts)
-        return Denoiser(spec, NoiseOfNormalData(spec.schedule))
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +41,12 @@ def test_normal_data_have_the_closed_form(normal_data, schedule, expected):
 def test_each_image_has_a_value_of_its_own(normal_data):
     denoiser, schedule = normal_data(), schedules.create("linear")
     images = IMAGES.double()
-    curve = etsdm.lipschitz_curve(denoiser, images, [3, 300], seed=5)
+    curve = etsdm.lipschitz_curve(denoiser, images, [3, 300], seed=5, keep_values=True)
     noise = normal(5, "lipschitz/noise", range(6), (1, 8, 8)).double()
     for k, t in enumerate((3, 300)):
         x = schedule.alpha(t) * images + schedule.sigma(t) * noise
         expected = (schedule.sigma(t + 1) - schedule.sigma(t)).abs() * x.flatten(1).norm(dim=1)
-        torch.testing.assert_close(curve.values[k], expected, rtol=1e-6, atol=0)  # the noise is float32
+        torch.testing.assert_close(curve.values[k], expected, rtol=1e-6, atol=0)  # the network gets its time in float32
     torch.testing.assert_close(curve.mean, curve.values.mean(1))
     torch.testing.assert_close(curve.se, curve.values.std(1) / math.sqrt(6))
     assert curve.t.tolist() == [3, 300]
@@ -90,15 +54,15 @@ def test_each_image_has_a_value_of_its_own(normal_data):
 
 def test_the_division_is_by_the_distance_in_time(normal_data):
     schedule = schedules.create("linear")
-    curve = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [100], dt=50)
+    curve = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [100], dt=50, keep_values=True)
     slope = (schedule.sigma(150) - schedule.sigma(100)) / 50
-    one = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [100])
+    one = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [100], keep_values=True)
     torch.testing.assert_close(curve.values / one.values, (slope / (schedule.sigma(101) - schedule.sigma(100))).expand(1, 6))
     assert curve.dt == 50
 
 
 def test_shared_conditions_leave_only_the_jumps(shared):
-    curve = etsdm.lipschitz_curve(shared, IMAGES, range(110))
+    curve = etsdm.lipschitz_curve(shared, IMAGES, range(110), keep_values=True)
     jumps = [19, 39, 59, 79, 99]
     assert (curve.values[jumps] > 0).all()
     inside = [t for t in range(100) if t not in jumps]
@@ -109,38 +73,44 @@ def test_shared_conditions_leave_only_the_jumps(shared):
 def test_the_jump_of_shared_conditions_is_that_of_their_times(normal_data):
     # Told 0 at t = 19 and 20 at t = 20, for one step of true time (paper Eq. 8 with f_T(t) for t).
     schedule = schedules.create("linear")
-    curve = etsdm.lipschitz_curve(normal_data(condition_map="e-tsdm"), IMAGES.double(), [19])
-    baseline = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [19])
+    curve = etsdm.lipschitz_curve(normal_data(condition_map="e-tsdm"), IMAGES.double(), [19], keep_values=True)
+    baseline = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [19], keep_values=True)
     ratio = (schedule.sigma(20) - schedule.sigma(0)) / (schedule.sigma(20) - schedule.sigma(19))
     torch.testing.assert_close(curve.values, ratio * baseline.values)
 
 
-def test_no_pass_is_spent_where_the_condition_is_the_same(shared):
-    counting = Denoiser(shared.spec, Counting(shared.backbone))
-    etsdm.lipschitz_curve(counting, IMAGES, range(19))
-    assert counting.backbone.times == []
-    etsdm.lipschitz_curve(counting, IMAGES, range(25), batch_size=4)
-    # Only t = 19 needs the network: six images, in batches of four and two, told 0 and 20.
-    assert sorted(counting.backbone.times) == 6 * [0] + 6 * [20]
-
-
 def test_the_batch_size_changes_nothing(shared):
-    together = etsdm.lipschitz_curve(shared, IMAGES, [19, 150]).values
+    together = etsdm.lipschitz_curve(shared, IMAGES, [19, 150], keep_values=True)
     for batch_size in (1, 4):
-        found = etsdm.lipschitz_curve(shared, IMAGES, [19, 150], batch_size=batch_size).values
-        torch.testing.assert_close(found, together, rtol=1e-4, atol=1e-5)  # convolutions may add up in another order
+        found = etsdm.lipschitz_curve(shared, IMAGES, [19, 150], batch_size=batch_size, keep_values=True)
+        for a, b in zip((found.values, found.mean, found.se), (together.values, together.mean, together.se), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # convolutions may add up in another order
+
+
+def test_batches_are_as_good_as_one_tensor(normal_data):
+    denoiser, images = normal_data(), IMAGES.double()
+    whole = etsdm.lipschitz_curve(denoiser, images, [19, 150], seed=3)
+    parts = etsdm.lipschitz_curve(denoiser, iter(images.split([1, 3, 2])), [19, 150], seed=3)
+    assert parts.images == whole.images == 6
+    torch.testing.assert_close(parts.mean, whole.mean, rtol=1e-13, atol=0)
+    torch.testing.assert_close(parts.se, whole.se, rtol=1e-12, atol=0)
+    assert parts.values is None
 
 
 def test_labels_reach_the_network_image_by_image(tiny_denoiser):
     denoiser, y = tiny_denoiser(backbone={"num_classes": 10}), torch.arange(6)
-    together = etsdm.lipschitz_curve(denoiser, IMAGES, [19], y=y)
-    in_parts = etsdm.lipschitz_curve(denoiser, IMAGES, [19], y=y, batch_size=4)
-    torch.testing.assert_close(in_parts.values, together.values, rtol=1e-4, atol=1e-5)
-    assert (etsdm.lipschitz_curve(denoiser, IMAGES, [19], y=y.flip(0)).values != together.values).all()
+
+    def values(images, **options):
+        return etsdm.lipschitz_curve(denoiser, images, [19], keep_values=True, **options).values
+
+    together = values(IMAGES, y=y)
+    torch.testing.assert_close(values(IMAGES, y=y, batch_size=4), together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(values([(IMAGES[:5], y[:5]), (IMAGES[5:], y[5:])]), together, rtol=1e-4, atol=1e-5)
+    assert (values(IMAGES, y=y.flip(0)) != together).all()
 
 
 def test_the_noise_is_a_function_of_the_seed(shared):
-    one, same, other = (etsdm.lipschitz_curve(shared, IMAGES, [19], seed=seed).values for seed in (0, 0, 1))
+    one, same, other = (etsdm.lipschitz_curve(shared, IMAGES, [19], seed=seed).mean for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -152,20 +122,114 @@ def test_one_image_has_no_standard_error(shared):
 
 
 def test_values_are_double_precision_without_a_gradient(shared):
-    curve = etsdm.lipschitz_curve(shared, IMAGES, [19])
+    curve = etsdm.lipschitz_curve(shared, IMAGES, [19], keep_values=True)
     assert all(value.dtype == torch.float64 and not value.requires_grad for value in (curve.t, curve.mean, curve.se, curve.values))
+
+
+def test_the_first_200_steps_are_measured_by_default(normal_data):
+    assert etsdm.lipschitz_curve(normal_data(), IMAGES[:1].double()).t.tolist() == list(range(200))
+    few = etsdm.lipschitz_curve(normal_data({"type": "linear", "timesteps": 50}), IMAGES[:1].double())
+    assert few.t.tolist() == list(range(49))
+
+
+def test_any_times_do_also_between_timesteps(normal_data):
+    schedule = schedules.create("linear")
+    curve = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [0.25, 7.5, 998], dt=0.5, keep_values=True)
+    noise = normal(0, "lipschitz/noise", range(6), (1, 8, 8)).double()
+    for k, t in enumerate((0.25, 7.5, 998)):
+        x = schedule.alpha(t) * IMAGES.double() + schedule.sigma(t) * noise
+        expected = (schedule.sigma(t + 0.5) - schedule.sigma(t)) / 0.5 * x.flatten(1).norm(dim=1)
+        torch.testing.assert_close(curve.values[k], expected, rtol=1e-6, atol=0)
+
+
+def test_a_continuous_schedule_has_steps_of_a_thousandth(normal_data):
+    # sigma^2 = 1 - exp(-(0.1 t + 9.95 t^2)), the continuous linear schedule.
+    def sigma(t):
+        return math.sqrt(-math.expm1(-(0.1 * t + 9.95 * t * t)))
+
+    curve = etsdm.lipschitz_curve(normal_data("linear-continuous"), IMAGES.double(), keep_values=True)
+    assert curve.t.tolist() == pytest.approx([k / 1000 for k in range(1, 201)])
+    assert curve.dt == pytest.approx(0.001)
+    noise = normal(0, "lipschitz/noise", range(6), (1, 8, 8)).double()
+    for t in (0.001, 0.02, 0.2):
+        x = math.sqrt(1 - sigma(t) ** 2) * IMAGES.double() + sigma(t) * noise
+        expected = (sigma(t + 0.001) - sigma(t)) / 0.001 * x.flatten(1).norm(dim=1)
+        # The network gets its time in float32.
+        torch.testing.assert_close(curve.values[round(1000 * t) - 1], expected, rtol=1e-4, atol=0)
+
+
+def test_shared_conditions_of_a_continuous_schedule_jump_at_their_edges(normal_data):
+    denoiser = normal_data("linear-continuous", condition_map={"type": "e-tsdm", "t_tilde": 0.1, "n": 5})
+    curve = etsdm.lipschitz_curve(denoiser, IMAGES[:2].double())
+    jumps = (curve.mean > 0).nonzero().flatten()[:5]
+    assert curve.t[jumps].tolist() == pytest.approx([0.019, 0.039, 0.059, 0.079, 0.099])
+    assert (curve.mean[99:] > 0).all()
+
+
+def test_values_can_be_said_per_step_and_per_unit_of_time(normal_data):
+    steps = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [10, 50], keep_values=True)
+    times = steps.per_unit_time()
+    assert (steps.unit, times.unit) == ("per step", "per unit of time")
+    for name in ("mean", "se", "values"):
+        torch.testing.assert_close(getattr(times, name), 1000 * getattr(steps, name))
+        torch.testing.assert_close(getattr(times.per_step(), name), getattr(steps, name))
+    whole = etsdm.lipschitz_curve(normal_data("linear-continuous"), IMAGES.double(), [0.01])
+    assert whole.unit == "per unit of time"
+    assert whole.per_unit_time() == whole
+    torch.testing.assert_close(whole.per_step().mean, whole.mean / 1000)
+    assert whole.per_step().unit == "per step"
+
+
+def test_a_schedule_may_last_longer_than_its_unit():
+    # EDM's time is sigma itself, here up to 80.
+    denoiser = ExactDenoiser(mixture("normal"), schedules.create("edm"), target=targets.create("x0"))
+    curve = etsdm.lipschitz_curve(denoiser, IMAGES.double().reshape(-1, 1), [1.0])
+    assert (curve.unit, curve.per_unit_time().unit, curve.per_step().unit) == ("per unit of t", "per unit of time", "per step")
+    torch.testing.assert_close(curve.per_unit_time().mean, 80 * curve.mean)
+    torch.testing.assert_close(curve.per_step().mean, 0.08 * curve.mean)
+
+
+def test_other_targets_have_their_own_closed_form():
+    # For data N(0, 1) with alpha^2 + sigma^2 = 1: x0* = alpha x, so K = |alpha' - alpha| |x| / dt; and v* = 0.
+    schedule, samples = schedules.create("linear"), IMAGES.double().reshape(-1, 1)
+    exact = {name: ExactDenoiser(mixture("normal"), schedule, target=targets.create(name)) for name in ("x0", "v")}
+    found = {name: etsdm.lipschitz_curve(one, samples, [0, 200], keep_values=True).values for name, one in exact.items()}
+    noise = normal(0, "lipschitz/noise", range(len(samples)), (1,)).double()
+    for k, t in enumerate((0, 200)):
+        x = schedule.alpha(t) * samples + schedule.sigma(t) * noise
+        torch.testing.assert_close(found["x0"][k], (schedule.alpha(t + 1) - schedule.alpha(t)).abs() * x[:, 0].abs(), rtol=1e-9, atol=1e-15)
+    assert found["v"].abs().max() < 1e-15
 
 
 def test_a_time_whose_neighbour_is_outside_is_refused(shared):
     assert etsdm.lipschitz_curve(shared, IMAGES[:1], [998]).mean.isfinite().all()
-    with pytest.raises(ValueError, match=r"^t: 1000 is outside the times of schedule 'linear'; give t in \[0, 999\]$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^t: 999 has its neighbour at 1000, outside the times of schedule 'linear'; give t in \[0, 998\], or a smaller dt$",
+    ):
         etsdm.lipschitz_curve(shared, IMAGES[:1], [5, 999])
     with pytest.raises(ValueError, match=r"^t: -1 is outside"):
         etsdm.lipschitz_curve(shared, IMAGES[:1], [-1])
 
 
-def test_no_images_and_no_times_are_refused(shared):
-    with pytest.raises(ValueError, match=r"^0 images and 1 times; give one or more of each$"):
-        etsdm.lipschitz_curve(shared, IMAGES[:0], [3])
-    with pytest.raises(ValueError, match=r"^6 images and 0 times; give one or more of each$"):
-        etsdm.lipschitz_curve(shared, IMAGES, [])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": IMAGES[:0]}, "images: none are given; give one or more"),
+        ({"images": iter(())}, "images: none are given; give one or more"),
+        ({"t": []}, "t: no time is given; give one or more"),
+        ({"t": [1001]}, "t: 1001 is outside the times of schedule 'linear'; give t in [0, 999]"),
+        ({"dt": 0}, "dt: 0 is no distance in time; give a value above 0, or mode 'derivative' for the limit"),
+        ({"dt": -1}, "dt: -1 is no distance inside the schedule's horizon; give a value above 0 and below 1000"),
+        ({"dt": float("nan")}, "dt: nan is no distance inside the schedule's horizon; give a value above 0 and below 1000"),
+        ({"mode": "shared_x"}, "mode: 'shared_x' is no mode; did you mean 'shared-x'?"),
+        ({"mode": "derivative", "dt": 1}, "dt: mode 'derivative' is a limit and has no distance in time; leave it out"),
+        ({"batch_size": 0}, "batch_size: 0 is too few; give 1 or more"),
+        ({"images": iter(IMAGES), "y": torch.zeros(6)}, "y: labels of batches come with them; give pairs (images, labels)"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
+)
+def test_what_cannot_be_measured_is_refused(shared, options, message):
+    arguments = {"images": IMAGES, "t": [3], **options}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        etsdm.lipschitz_curve(shared, **arguments)

@@ -46,3 +46,17 @@ def test_labels_reach_the_network(tiny_denoiser, some):
 def test_one_image_can_be_measured(tiny_denoiser, some):
     outcome = compute(Lipschitz(images=1, stop=11), tiny_denoiser(), some)
     assert outcome.values["K [0, 10)"].se is None
+
+
+def test_a_continuous_schedule_is_measured_at_thousandths(tiny_denoiser, some):
+    condition_map = {"type": "e-tsdm", "t_tilde": 0.1, "n": 5}
+    denoiser = tiny_denoiser(schedule="linear-continuous", time_input="scaled", condition_map=condition_map)
+    outcome = compute(Lipschitz(images=2, stop=110), denoiser, some)
+    curve = outcome.curves["lipschitz"]
+    # Timestep i is t = (i + 1) / 1000, and an edge belongs to the step that ends there.
+    assert curve.t == pytest.approx([(i + 1) / 1000 for i in range(110)])
+    assert [i for i in range(99) if curve.mean[i]] == [18, 38, 58, 78, 98]
+    assert curve.t_label == "time t"
+    per_time = lipschitz_curve(denoiser, some.pixels[:2], curve.t[18:19])
+    assert curve.mean[18] == pytest.approx(per_time.mean.item() / 1000, rel=1e-4)
+    assert outcome.values["K [0, 10)"].value == 0
