@@ -82,10 +82,10 @@ class Predictor(Protocol):
     def level_time(self, t: Tensor) -> Tensor:
         """The time at which training noises an image that drew t: t itself, unless the condition map shares levels too."""
 
-    def output(self, x: Tensor, t: Tensor, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """F at (x, t), in the target's space; with `told`, under that time's condition."""
 
-    def predict(self, x: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+    def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t)."""
 
 
@@ -181,28 +181,24 @@ class Denoiser(nn.Module):
         Returns:
             F in the target's space, (B, C, H, W).
         """
-        t = _as_times(t, x)
-        return self._network(x, t if told is None else told.to(x.device), self._coefficients(x, t)[0], cond)
+        return self._network(x, t if told is None else told, self._coefficients(x, t)[0], cond)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t), arguments as in `output`."""
-        t = _as_times(t, x)
         coefficients, alpha, sigma = self._coefficients(x, t)
         return Prediction(x, self._network(x, t, coefficients, cond), coefficients, alpha, sigma)
 
-    def _coefficients(self, x: Tensor, t: Tensor) -> tuple[Coefficients, Tensor, Tensor]:
-        alpha, sigma = self.schedule.alpha_sigma(t)
-        if t.ndim:
+    def _coefficients(self, x: Tensor, t: Tensor | float) -> tuple[Coefficients, Tensor, Tensor]:
+        # Of one number they stay on the CPU: scalars there meet images anywhere, without waiting for the device.
+        alpha, sigma = self.schedule.alpha_sigma(t.to(x.device) if isinstance(t, Tensor) else t)
+        if alpha.ndim:
             alpha, sigma = (value.reshape(-1, *[1] * (x.ndim - 1)) for value in (alpha, sigma))
         return self.target.coefficients(alpha, sigma), alpha, sigma
 
-    def _network(self, x: Tensor, t: Tensor, coefficients: Coefficients, cond: dict[str, Any]) -> Tensor:
-        time = self.condition(t).to(torch.float32).expand(len(x))
+    def _network(self, x: Tensor, t: Tensor | float, coefficients: Coefficients, cond: dict[str, Any]) -> Tensor:
+        # A Python number would become float32, in which 0.02 is not 0.02.
+        times = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+        time = self.condition(times).to(x.device, torch.float32).expand(len(x))
         c_in = coefficients.c_in.to(x.dtype)
         network: Tensor = self.backbone(c_in * x, time, **cond)
         return network
-
-
-def _as_times(t: Tensor | float, x: Tensor) -> Tensor:
-    # A Python number would become float32, in which 0.02 is not 0.02.
-    return t.to(x.device) if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64, device=x.device)

@@ -52,7 +52,7 @@ class Ancestral(Sampler):
         alpha_s = torch.cat([alpha[1:], alpha.new_ones(1)])
         sigma_s = torch.cat([sigma[1:], sigma.new_zeros(1)])
         table = [column.tolist() for column in self._coefficients(alpha, sigma, alpha_s, sigma_s)]
-        for i, (t, a, b, c) in enumerate(zip(times, *table, strict=True)):
+        for i, (t, a, b, c) in enumerate(zip(times.tolist(), *table, strict=True)):
             prediction = denoiser.predict(x, t, **cond)
             x0, eps = prediction.x0, prediction.eps
             if self.clip_x0:
@@ -61,7 +61,7 @@ class Ancestral(Sampler):
             x = a * x0 + b * eps
             if c > 0:
                 x = x + c * noise.draw(x.shape[1:]).to(x)
-            yield Step(i + 1, len(times), float(t), x, x0, i + 1)
+            yield Step(i + 1, len(times), t, x, x0, i + 1)
 
 
 @samplers.register("ddpm")

@@ -66,6 +66,10 @@ class Schedule(Part, family=schedules):
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at times that are float64 and inside the domain."""
 
+    def _alpha_sigma_of_number(self, t: float) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at one time inside the domain, which is what a sampler wants before each call of its network."""
+        return self._alpha_sigma(torch.tensor(t, dtype=torch.float64))
+
     @abstractmethod
     def _log_snr(self, t: Tensor) -> Tensor:
         """lambda at times that are float64 and inside the domain."""
@@ -79,8 +83,11 @@ class Schedule(Part, family=schedules):
         """beta at times that are float64 and inside the domain."""
 
     def alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        """alpha(t) and sigma(t), for the price of one."""
-        return self._alpha_sigma(self._times(t))
+        """alpha(t) and sigma(t), for the price of one; of a number they are on the CPU."""
+        if isinstance(t, Tensor):
+            return self._alpha_sigma(self._times(t))
+        self._refuse_outside(t, t)
+        return self._alpha_sigma_of_number(t)
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """Signal coefficient alpha(t)."""

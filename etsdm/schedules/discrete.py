@@ -28,11 +28,13 @@ __all__ = ["Discrete", "FromBetas"]
 class _Table(NamedTuple):
     """What is known per index, each (T,).
 
-    Fields: log_snrs; lefts and rights, the ends of the segment that starts there, its base in place of an infinite one; kept and
-    fall, what alpha is multiplied by, kept + fall w, 1 but where it vanishes; betas and next_betas.
+    Fields: log_snrs; alphas and sigmas; lefts and rights, the ends of the segment that starts there, its base in place of an
+    infinite one; kept and fall, what alpha is multiplied by, kept + fall w, 1 but where it vanishes; betas and next_betas.
     """
 
     log_snrs: Tensor
+    alphas: Tensor
+    sigmas: Tensor
     lefts: Tensor
     rights: Tensor
     kept: Tensor
@@ -90,7 +92,7 @@ class Discrete(Schedule):
         lefts, rights = (ends.nan_to_num(posinf=0.0, neginf=0.0) for ends in (lefts, rights))
         vanished, vanishes = log_snrs == -math.inf, following == -math.inf
         kept, fall = (~vanished).double(), -(vanishes & ~vanished).double()
-        return _Table(log_snrs, lefts, rights, kept, fall, betas, torch.cat([betas[1:], betas[-1:]]))
+        return _Table(log_snrs, *from_log_snr(log_snrs), lefts, rights, kept, fall, betas, torch.cat([betas[1:], betas[-1:]]))
 
     @cached_property
     def _starts_clean(self) -> bool:
@@ -112,6 +114,11 @@ class Discrete(Schedule):
 
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return from_log_snr(self._log_snr(t))
+
+    def _alpha_sigma_of_number(self, t: float) -> tuple[Tensor, Tensor]:
+        if float(t).is_integer():
+            return self._table.alphas[int(t)], self._table.sigmas[int(t)]
+        return super()._alpha_sigma_of_number(t)
 
     def _log_snr(self, t: Tensor) -> Tensor:
         table = self._table_on(t.device)

@@ -44,7 +44,7 @@ class NoiseTarget(Target):
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
         """As `Target.coefficients`; with `allow_eps_at_zero_snr` those of x0 are infinite at alpha = 0."""
         looks = alpha.device.type == "cpu" and not self.allow_eps_at_zero_snr and not torch.compiler.is_compiling()
-        if looks and not alpha.all():
+        if looks and not (alpha.all() if alpha.ndim else alpha):
             message = "the noise says nothing of x0 at alpha = 0; use v, or set allow_eps_at_zero_snr"
             raise ValueError(f"target {self.type_name}: {message}")
         return self.inverse(alpha, sigma)
