@@ -3,9 +3,8 @@
     python benchmarks/parts.py [--rounds 300] [--json]
 
 A step of a sampler needs alpha and sigma, the condition, and the target's coefficients at one time. Their time is measured in turns
-with the forward pass of the smallest network that a recipe comes with, the 8x8 UNet of `digits` on one image and on the 64 of a batch of
-`etsdm sample`, and
-printed as a share of it; the aim is below 1 %.
+with the forward pass of the smallest network that a recipe comes with, the 8x8 UNet of `digits` on one image and on the 64 of a batch
+of `etsdm sample`, and printed as a share of it; the aim is below 1 %.
 """
 
 from __future__ import annotations

@@ -110,7 +110,8 @@ class DenoiserSpec(Frozen):
             self.target.coefficients(*self.schedule.alpha_sigma(self.schedule.domain[1]))
         except ValueError as error:
             reason = str(error).removeprefix(f"target {self.target.type_name}: ")
-            raise field_error("DenoiserSpec", ("target",), f"{reason} (the last time of schedule {self.schedule.type_name!r})") from None
+            where = f"the last time of schedule {self.schedule.type_name!r}"
+            raise field_error("DenoiserSpec", ("target",), f"found {self.target.type_name!r}; {reason} ({where})") from None
         return self
 
     def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:

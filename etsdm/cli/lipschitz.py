@@ -136,14 +136,13 @@ def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, ev
 
 def _times(text: str, schedule: Schedule) -> list[float]:
     """The times of an option: `first:end` or `first:end:step`, without the end, or numbers with commas between them."""
-    from etsdm.lipschitz.points import step_length
     from etsdm.registry import RecipeError
 
     try:
         if ":" not in text:
             return [float(number) for number in text.split(",")]
         first, end, *step = (float(number) for number in text.split(":"))
-        (length,) = step or [step_length(schedule)]
+        (length,) = step or [schedule.step]
         # A step that is no binary fraction may seem to fit once more by a rounding.
         count = math.ceil((end - first) / length - 1e-9)
         if not 0 < count <= MOST_TIMES:

@@ -17,7 +17,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
@@ -83,12 +83,17 @@ class Intervals(ConditionMap):
         return self(t) if self.share == "both" else t
 
     def problems(self, schedule: Schedule) -> list[Problem]:
-        """Edges may not be outside the schedule, nor shared levels without noise."""
+        """Edges may not be outside the schedule, nor shared levels without noise or after its last time."""
         found = self.misfits(schedule.domain[0], schedule.horizon, "the schedule's first time", "the schedule's horizon")
         first = self.representatives[0]
         if not found and self.share == "both" and schedule.sigma(first) == 0:
             message = f"'both' would train the first sub-interval on images without noise, at t = {first:g}; give shared-intervals a floor"
             found.append(Problem(("share",), message))
+        # The horizon of a discrete schedule is one step after its last time, so a sub-interval may reach beyond that.
+        last, end = self.representatives[-1], schedule.domain[1]
+        if not found and self.share == "both" and self.edges[-2] <= end < last:
+            where = f"at t = {last:g}, after the schedule's last time, {end:g}"
+            found.append(Problem(("share",), f"'both' would train the last sub-interval {where}; give a smaller last edge"))
         return found
 
     def misfits(self, low: float, high: float, start: str, end: str) -> list[Problem]:
@@ -191,10 +196,10 @@ class ETSDM(Intervals):
     """
 
     t_tilde: PositiveFloat = 100.0
-    n: PositiveInt = 5
+    n: int = Field(5, gt=0, le=100_000)
     share: Share = "condition"
 
-    @property
+    @cached_property
     def edges(self) -> tuple[float, ...]:
         """i t_tilde / n for i = 0..n."""
         return tuple(i * self.t_tilde / self.n for i in range(self.n + 1))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from etsdm.lipschitz.modes import MODES, Measurable, Noised
 from etsdm.lipschitz.moments import Moments
-from etsdm.lipschitz.points import Points, step_length
+from etsdm.lipschitz.points import Points
 from etsdm.randomness import normal
 from etsdm.registry import suggestion
 from etsdm.schedules import Schedule
@@ -114,7 +114,7 @@ def lipschitz_curve(
         raise ValueError("images: none are given; give one or more")
     mean, se = over_images(moments)
     together = torch.cat(kept, dim=1) if keep_values else None
-    return LipschitzCurve(points.t, mean, se, together, points.dt, mode, moments.n, 1.0, step_length(schedule), schedule.horizon)
+    return LipschitzCurve(points.t, mean, se, together, points.dt, mode, moments.n, 1.0, schedule.step, schedule.horizon)
 
 
 def points_of(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: float | None) -> Points:

@@ -14,16 +14,10 @@ from torch import Tensor
 
 from etsdm.schedules import Schedule
 
-__all__ = ["Points", "step_length", "timesteps"]
+__all__ = ["Points", "timesteps"]
 
-STEPS = 1000  # of a continuous schedule
 FIRST = 200  # steps that are measured where nothing else is said
 ROUNDING = 1e-12  # of the horizon; times that are so near to each other are meant to be one
-
-
-def step_length(schedule: Schedule) -> float:
-    """One step in the schedule's unit: 1 for a discrete schedule, a thousandth of the horizon for a continuous one."""
-    return 1.0 if schedule.is_discrete else schedule.horizon / STEPS
 
 
 def timesteps(schedule: Schedule, indices: Iterable[int] | None = None) -> list[float]:
@@ -35,7 +29,7 @@ def timesteps(schedule: Schedule, indices: Iterable[int] | None = None) -> list[
     """
     if schedule.is_discrete:
         return [float(i) for i in (range(int(schedule.horizon) - 1) if indices is None else indices)]
-    return [(i + 1) / STEPS * schedule.horizon for i in (range(STEPS - 1) if indices is None else indices)]
+    return [(i + 1) / 1000 * schedule.horizon for i in (range(999) if indices is None else indices)]
 
 
 class Points(NamedTuple):
@@ -60,7 +54,7 @@ class Points(NamedTuple):
         times = torch.tensor([float(value) for value in (timesteps(schedule)[:FIRST] if t is None else t)], dtype=torch.float64)
         if not len(times):
             raise ValueError("t: no time is given; give one or more")
-        distance = step_length(schedule) if dt is None else dt
+        distance = schedule.step if dt is None else dt
         if not 0 <= distance < schedule.horizon:
             message = f"dt: {distance:g} is no distance inside the schedule's horizon"
             raise ValueError(f"{message}; give a value above 0 and below {schedule.horizon:g}")

@@ -21,7 +21,6 @@ from torch import Tensor
 from etsdm.lipschitz.curve import Batches, batches_of
 from etsdm.lipschitz.modes import Measurable, Noised
 from etsdm.lipschitz.moments import Moments
-from etsdm.lipschitz.points import step_length
 from etsdm.randomness import SampleNoise, normal
 from etsdm.registry import suggestion
 from etsdm.samplers import DDPM, Grid, Sampler
@@ -55,7 +54,7 @@ class Descent(Grid):
 
     def times(self, schedule: Schedule, n: int) -> Tensor:
         """start, start - 1, ..., 0 of a discrete schedule; thousandths of the horizon, without 0, of a continuous one."""
-        step = step_length(schedule)
+        step = schedule.step
         count = int(self.start + 1) if schedule.is_discrete else max(1, round(self.start / step))
         return self.start - step * self._indices(count, count)
 

@@ -15,11 +15,8 @@ from torch import Tensor
 from etsdm.denoiser import Predictor
 from etsdm.losses.mse import MSE, Loss, Noisy
 from etsdm.registry import losses
-from etsdm.schedules import Schedule
 
 __all__ = ["LipschitzRegularized"]
-
-STEPS_OF_CONTINUOUS_TIME = 1000
 
 
 @losses.register("lipschitz-regularized")
@@ -42,7 +39,7 @@ class LipschitzRegularized(Loss):
     def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """MSE plus weight times the squared difference quotient in steps; see `Loss.per_image`."""
         noisy = Noisy.of(denoiser, x0, t, eps)
-        step = _step(denoiser.schedule)
+        step = denoiser.schedule.step
         dt = step if self.dt is None else self.dt
         earlier = t.to(torch.float64) - dt
         exists = earlier >= denoiser.schedule.domain[0]
@@ -52,7 +49,3 @@ class LipschitzRegularized(Loss):
         slope = (here.to(precision) - there.to(precision)) / (dt / step)
         penalty = slope.square().flatten(1).mean(1) * exists
         return self.mse.of_output(denoiser, here, noisy, x0, eps) + self.weight * penalty
-
-
-def _step(schedule: Schedule) -> float:
-    return 1.0 if schedule.is_discrete else schedule.horizon / STEPS_OF_CONTINUOUS_TIME

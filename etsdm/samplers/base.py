@@ -79,7 +79,7 @@ class Sampler(Part, family=samplers):
         if not denoiser.target.needs_signal or denoiser.schedule.alpha(times[0]) != 0:
             return times
         schedule = denoiser.schedule
-        start = times[:1] - (1 if schedule.is_discrete else schedule.horizon / 1000)
+        start = times[:1] - schedule.step
         message = f"alpha = 0 at t = {times[0]:g}, where target {denoiser.target.type_name!r} does not give x0"
         warnings.warn(f"{message}: sampling starts from t = {start[0]:g}", stacklevel=2)
         return torch.cat([start, times[1:][times[1:] < start]])

@@ -54,6 +54,11 @@ class Schedule(Part, family=schedules):
         """The paper's T: the number of timesteps of a discrete schedule, the last time of a continuous one."""
 
     @property
+    def step(self) -> float:
+        """One step in the schedule's unit: 1 for a discrete schedule, a thousandth of the horizon for a continuous one."""
+        return 1.0 if self.is_discrete else self.horizon / 1000
+
+    @property
     @abstractmethod
     def domain(self) -> tuple[float, float]:
         """The closed interval of times on which the schedule is defined."""

@@ -143,3 +143,35 @@ def test_edges_outside_the_schedule_are_problems():
 def test_it_comes_back_equal_from_its_dump():
     map_ = SharedIntervals(edges=(0, 20, 50), representative="mid", share="both")
     assert condition_maps.parse(map_.model_dump()) == map_
+
+
+def test_shared_levels_may_not_be_after_the_last_timestep():
+    # The middle of [998.5, 1000) is 999.25; the timesteps of linear end at 999.
+    map_ = SharedIntervals(edges=(0, 998.5, 1000), representative="mid", share="both")
+    (problem,) = map_.problems(Linear())
+    assert problem.field == "share"
+    assert "t = 999.25" in problem.message
+    assert "give a smaller last edge" in problem.message
+    assert not map_.model_copy(update={"share": "condition"}).problems(Linear())
+    # No timestep is in [999.5, 1000).
+    assert not SharedIntervals(edges=(1, 999.5, 1000), share="both").problems(Linear())
+
+
+@given(EDGES, INNER, TIMES, st.sampled_from([-math.inf, math.inf]))
+def test_the_next_number_up_or_down_is_told_the_same_except_at_an_edge(edges, representative, t, direction):
+    map_ = SharedIntervals(edges=edges, representative=representative)
+    neighbour = math.nextafter(t, direction)
+    # Whatever is within the tolerance of an edge belongs to the sub-interval that starts there.
+    slack = 16 * math.ulp(edges[-1])
+    if any(abs(t - edge) <= slack for edge in edges) or neighbour < 0:
+        return
+    if edges[0] < t < edges[-1]:
+        assert f(map_, neighbour) == f(map_, t)
+    else:
+        assert (f(map_, neighbour), f(map_, t)) == (neighbour, t)
+
+
+@given(EDGES, INNER, st.data())
+def test_a_rounding_below_an_edge_is_told_what_the_edge_is(edges, representative, data):
+    map_, edge = SharedIntervals(edges=edges, representative=representative), data.draw(st.sampled_from(edges[:-1]))
+    assert f(map_, math.nextafter(edge, -math.inf)) == f(map_, math.nextafter(edge, math.inf)) == f(map_, edge)

@@ -1,14 +1,14 @@
 import pytest
 
 from etsdm.lipschitz import timesteps
-from etsdm.lipschitz.points import Points, step_length
+from etsdm.lipschitz.points import Points
 from etsdm.registry import schedules
 
 LINEAR, CONTINUOUS, EDM = (schedules.create(name) for name in ("linear", "linear-continuous", "edm"))
 
 
 def test_a_step_is_one_timestep_or_a_thousandth_of_the_horizon():
-    assert [step_length(schedule) for schedule in (LINEAR, CONTINUOUS, EDM)] == [1, 0.001, 0.08]
+    assert [schedule.step for schedule in (LINEAR, CONTINUOUS, EDM)] == [1, 0.001, 0.08]
 
 
 def test_timesteps_are_all_that_have_a_next_one():

@@ -1,5 +1,6 @@
 """Laws of every discrete schedule."""
 
+import copy
 import math
 
 import mpmath
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from etsdm.registry import schedules
 from etsdm.schedules import Cosine, CosineShift, FromBetas, Linear, LinearContinuous, ModifiedQuadratic, Quadratic, ZeroTerminal
@@ -215,3 +217,31 @@ def test_sigma_grows_fastest_at_the_first_timesteps(schedule, increments):
 def test_no_timesteps_are_refused():
     with pytest.raises(ValueError, match="timesteps"):
         Linear(timesteps=0)
+
+
+def test_a_copy_with_changes_forgets_what_was_derived_from_the_old_values_and_is_checked():
+    schedule = Linear(timesteps=10)
+    assert schedule.horizon == 10
+    longer = schedule.model_copy(update={"timesteps": 20})
+    assert longer.horizon == 20
+    assert longer == Linear(timesteps=20)
+    with pytest.raises(ValidationError):
+        schedule.model_copy(update={"timesteps": 0})
+
+
+def test_a_schedule_first_asked_under_a_transform_or_another_device_keeps_ordinary_tables():
+    schedule, other = Linear(timesteps=10), Linear(timesteps=12)
+    torch.func.jvp(schedule.log_snr, (torch.tensor([3.5], dtype=torch.float64),), (torch.ones(1, dtype=torch.float64),))
+    with torch.device("meta"):
+        other.alpha_sigma(3.0)
+    assert torch.equal(copy.deepcopy(schedule).sigma(3), Linear(timesteps=10).sigma(3))
+    assert torch.equal(other.sigma(3), Linear(timesteps=12).sigma(3))
+
+
+def test_a_number_gives_what_a_tensor_gives():
+    schedule = Linear()
+    for t in (0, 7.0, 7.5, 999):
+        number, tensor = schedule.alpha_sigma(t), schedule.alpha_sigma(torch.tensor(t, dtype=torch.float64))
+        assert all(torch.equal(one, other) for one, other in zip(number, tensor, strict=True))
+    with pytest.raises(ValueError, match=r"^t: 1000 is outside the times of schedule 'linear'; give t in \[0, 999\]$"):
+        schedule.alpha_sigma(1000)
