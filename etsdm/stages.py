@@ -124,8 +124,12 @@ class Run:
     def denoiser(self) -> Denoiser:
         """The trained denoiser in eval mode, or, before training, the one that training starts from."""
         if self.is_done("train"):
-            return read_checkpoint(self.folder.checkpoint_at(self.recipe.training.images), self.device).denoiser
-        return self.recipe.model.build(self.seed, self.device).eval()
+            return self._prepared(read_checkpoint(self.folder.checkpoint_at(self.recipe.training.images), self.device).denoiser)
+        return self._prepared(self.recipe.model.build(self.seed, self.device).eval())
+
+    def _prepared(self, denoiser: Denoiser) -> Denoiser:
+        self.recipe.compute.prepare(denoiser.backbone)
+        return denoiser
 
     @property
     def samples(self) -> Tensor:
@@ -152,6 +156,7 @@ class Run:
         folder, digest = self.folder, self.digests["train"]
         write_record(folder.environment_file, {**environment(), "device": str(self.device), "threads": torch.get_num_threads()})
         trainer = Trainer(self.recipe.model, self.recipe.training, self._images("train"), seed=self.seed, device=self.device)
+        self._prepared(trainer.denoiser)
         if latest := folder.latest_checkpoint():
             trainer.restore(latest)
         folder.cut_log(trainer.images_seen)

@@ -5,7 +5,8 @@ import torch
 import yaml
 
 import etsdm
-from etsdm.recipe import Recipe
+from etsdm.backbones.kernels import Attention
+from etsdm.recipe import Recipe, fingerprint
 from etsdm.registry import CheckpointError, IntegrityError, RecipeError
 
 TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
@@ -101,3 +102,13 @@ def test_evaluate_gives_outcomes_by_run_and_metric(tmp_path):
     assert set(found) == {"e-tsdm"}
     assert set(found["e-tsdm"]) == {"loss-per-t", "lipschitz", "pixel-frechet", "recognition"}
     assert found["e-tsdm"]["recognition"].values["recognition"].reference > 0.9
+
+
+def test_compute_says_how_the_network_is_run_and_changes_no_fingerprint():
+    plain = etsdm.build("digits").arm("baseline")
+    told = etsdm.build("digits", "compute={attention: math, gradient_checkpointing: true}").arm("baseline")
+    assert fingerprint(told.recipe) == fingerprint(plain.recipe)
+    kernels = {module.kernel for module in told.denoiser.modules() if isinstance(module, Attention)}
+    assert kernels == {"math"}
+    assert told.denoiser.backbone.gradient_checkpointing
+    assert not plain.denoiser.backbone.gradient_checkpointing

@@ -14,9 +14,11 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, cat, nn
 
+from etsdm.backbones.adm_presets import ADM_PRESETS
 from etsdm.backbones.attention import AttentionBlock
 from etsdm.backbones.base import Backbone
 from etsdm.backbones.layers import Downsample, GroupNorm32, ResBlock, Stage, Upsample, conv3x3, timestep_embedding, zero_init
+from etsdm.backbones.network import Network
 from etsdm.registry import backbones, field_error
 
 __all__ = ["ADMUNet", "ADMUNetwork"]
@@ -111,6 +113,10 @@ class ADMUNet(Backbone):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
+        self._refuse_heads()
+        return self
+
+    def _refuse_heads(self) -> None:
         levels = {f"level {level}": width for level, width in enumerate(self.widths) if self.attends(level)}
         every_layer = {**levels, "the middle": self.widths[-1]}
         by_heads = {"num_heads": every_layer, "num_heads_upsample": levels}
@@ -120,18 +126,21 @@ class ADMUNet(Backbone):
                 if value and width % value:
                     message = f"{value} does not divide the {width} channels of the attention in {place}; give a divisor"
                     raise field_error("ADMUNet", (field,), message, value)
-        return self
 
     def build(self) -> ADMUNetwork:
         return ADMUNetwork(self)
 
 
-class ADMUNetwork(nn.Module):
+for name, (description, fields) in ADM_PRESETS.items():
+    backbones.preset(name, ADMUNet, description, **fields)
+
+
+class ADMUNetwork(Network):
     """The network of an `ADMUNet`."""
 
     def __init__(self, spec: ADMUNet) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
+        self.spec: ADMUNet = spec
         self.embed_dim = spec.time_embed_dim or 4 * spec.model_channels
         self.time_embed = nn.Sequential(
             nn.Linear(spec.model_channels, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
@@ -179,34 +188,23 @@ class ADMUNetwork(nn.Module):
             ValueError: a shape does not fit, or a label is missing or not expected.
         """
         self._check(x, time, y)
-        emb = self.time_embed(timestep_embedding(time, self.spec.model_channels).to(x.dtype))
-        if y is not None:
-            emb = emb + self.label_emb(y)
+        return self._levels(x, self._embedding(x, time, y))
+
+    def _embedding(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
+        emb: Tensor = self.time_embed(timestep_embedding(time, self.spec.model_channels).to(x.dtype))
+        return emb if y is None else emb + self.label_emb(y)
+
+    def _levels(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
         h = x
         skips = []
         for stage in self.input_blocks:
-            h = stage(h, emb)
+            h = self._run(stage, h, emb, context)
             skips.append(h)
-        h = self.middle_block(h, emb)
+        h = self._run(self.middle_block, h, emb, context)
         for stage in self.output_blocks:
-            h = stage(cat([h, skips.pop()], dim=1), emb)
+            h = self._run(stage, cat([h, skips.pop()], dim=1), emb, context)
         out: Tensor = self.out(h)
         return out.to(x.dtype)
-
-    def _check(self, x: Tensor, time: Tensor, y: Tensor | None) -> None:
-        channels, divisor, classes = self.spec.in_channels, self.spec.divisor, self.spec.num_classes
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")
-        if x.shape[2] % divisor or x.shape[3] % divisor:
-            raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give multiples of {divisor}")
-        if time.shape != x.shape[:1]:
-            raise ValueError(f"time has shape {tuple(time.shape)}; give one value an image, ({x.shape[0]},)")
-        if classes is None and y is not None:
-            raise ValueError("labels were given to a network without classes; leave out y or set num_classes")
-        if classes is not None and y is None:
-            raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
-        if y is not None and y.shape != x.shape[:1]:
-            raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")
 
     def _stage(self, level: int, in_channels: int, *, on_the_way_out: bool) -> Stage:
         width = self.spec.widths[level]
@@ -226,7 +224,7 @@ class ADMUNetwork(nn.Module):
             resample=resample,
         )
 
-    def _attention(self, width: int, on_the_way_out: bool = False) -> AttentionBlock:
+    def _attention(self, width: int, on_the_way_out: bool = False) -> nn.Module:
         return AttentionBlock(
             width,
             self.spec.heads(width, on_the_way_out),

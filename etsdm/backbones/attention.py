@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from etsdm.backbones.kernels import Attention
 from etsdm.backbones.layers import GroupNorm32, zero_init
 
-__all__ = ["AttentionBlock", "PixelLinear"]
+__all__ = ["AttentionBlock", "PixelConv", "PixelLinear"]
 
 
 class PixelLinear(nn.Conv1d):
@@ -26,7 +27,17 @@ class PixelLinear(nn.Conv1d):
         return F.linear(input, self.weight.squeeze(-1), self.bias)
 
 
-class AttentionBlock(nn.Module):
+class PixelConv(nn.Conv2d):
+    """A linear map of each pixel, (B, T, in) -> (B, T, out), with the weights of a 1x1 convolution, (out, in, 1, 1)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.flatten(1), self.bias)
+
+
+class AttentionBlock(Attention):
     """Residual multi-head self-attention of all pixels.
 
     The output channels of `qkv` are either (heads, qkv, d), guided-diffusion's legacy order, or (qkv, heads, d), its new one.
@@ -52,6 +63,6 @@ class AttentionBlock(nn.Module):
         pixels = self.norm(x).flatten(2).transpose(1, 2)
         split, qkv_dim = ((3, self.num_heads), 2) if self.use_new_attention_order else ((self.num_heads, 3), 3)
         q, k, v = (part.transpose(1, 2) for part in self.qkv(pixels).unflatten(2, (*split, -1)).unbind(qkv_dim))
-        heads = F.scaled_dot_product_attention(q, k, v)  # (B, heads, T, d)
+        heads = self.attend(q, k, v)  # (B, heads, T, d)
         h: Tensor = self.proj_out(heads.transpose(1, 2).flatten(2))
         return x + h.transpose(1, 2).reshape(x.shape)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from etsdm.registry import Part, backbones
+
+if TYPE_CHECKING:
+    from etsdm.backbones.summary import Summary
 
 __all__ = ["Backbone"]
 
@@ -32,3 +37,22 @@ class Backbone(Part, family=backbones):
     @abstractmethod
     def divisor(self) -> int:
         """Height and width must be multiples of this."""
+
+    def empty_inputs(self, batch: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """x, `time` and all that the network takes besides, uninitialised, on the current default device."""
+        x = torch.empty(batch, self.in_channels, self.image_size, self.image_size)
+        cond = {} if self.num_classes is None else {"y": torch.empty(batch, dtype=torch.long)}
+        return x, torch.empty(batch), cond
+
+    def summary(self, batch: int = 1) -> Summary:
+        """Parameters, operations and activations of the network, counted without allocating its weights (`summarize`).
+
+        Args:
+            batch: number of images that the activations are for.
+
+        Raises:
+            ValueError: `batch` is not positive.
+        """
+        from etsdm.backbones.summary import summarize  # on demand, because torch's counter is slow to import
+
+        return summarize(self, batch)

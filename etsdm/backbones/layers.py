@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Downsample", "GroupNorm32", "ResBlock", "Stage", "Upsample", "conv3x3", "timestep_embedding", "zero_init"]
+__all__ = ["ContextLayer", "Downsample", "GroupNorm32", "ResBlock", "Stage", "Upsample", "conv3x3", "timestep_embedding", "zero_init"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -142,11 +142,20 @@ class ResBlock(nn.Module):
         return h
 
 
-class Stage(nn.ModuleList):
-    """Layers in a row, of which the residual blocks are also given the embedding."""
+class ContextLayer(nn.Module):
+    """Base of layers that look at a context, (B, S, D), beside the activations."""
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Args: x: (B, C, H, W). emb: (B, E). Returns: (B, C', H', W')."""
+
+class Stage(nn.ModuleList):
+    """Layers in a row, of which the residual blocks are also given the embedding, and context layers the context."""
+
+    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
+        """Args: x: (B, C, H, W). emb: (B, E). context: (B, S, D), where a layer takes it. Returns: (B, C', H', W')."""
         for layer in self:
-            x = layer(x, emb) if isinstance(layer, ResBlock) else layer(x)
+            if isinstance(layer, ResBlock):
+                x = layer(x, emb)
+            elif isinstance(layer, ContextLayer):
+                x = layer(x, context)
+            else:
+                x = layer(x)
         return x

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from etsdm.backbones.summary import Summary
 
 __all__ = ["parts"]
 
@@ -15,7 +20,7 @@ def parts(
     name: Annotated[str | None, typer.Argument(help="Which part, for its fields.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the registered parts and what they are; with a name, the fields of one."""
+    """List the registered parts and what they are; with a name, the fields of one, and what a backbone costs."""
     from etsdm.registry import REGISTRIES, RegistryError, suggestion
 
     if registry is not None and registry not in REGISTRIES:
@@ -53,8 +58,12 @@ def _one(registry: str, name: str, as_json: bool) -> None:
             "type": spec.get("x-etsdm-registry") or spec.get("type") or "",
             "about": spec.get("description", ""),
         }
+    # A backbone costs something only once all its fields are set.
+    complete = registry == "backbones" and all(facts["default"] != "required" for facts in fields.values())
+    summary = family.create(name).summary() if complete else None
     if as_json:
-        typer.echo(json.dumps({"name": name, "type": part.type_name, "about": family.describe(name), "fields": fields}, indent=2))
+        shown = {"name": name, "type": part.type_name, "about": family.describe(name), "fields": fields}
+        typer.echo(json.dumps({**shown, "summary": summary.model_dump(mode="json")} if summary else shown, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -65,6 +74,44 @@ def _one(registry: str, name: str, as_json: bool) -> None:
     for key, facts in fields.items():
         table.add_row(key, str(facts["type"]), json.dumps(facts["default"]) if facts["default"] != "required" else "required")
     Console().print(table)
+    if summary:
+        Console().print()
+        Console().print(_summary_table(summary))
+
+
+def _summary_table(summary: Summary) -> Table:
+    from rich.table import Table
+
+    table = Table(
+        title=f"{_scaled(summary.weights)}B of weights in float32",
+        caption="FLOPs of one image forward, a multiply-add being two; activations: outputs of all layers for one image in float32",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("level")
+    for heading in ("blocks", "parameters", "FLOPs", "activations"):
+        table.add_column(heading, justify="right")
+    for level in summary.levels:
+        row = str(level.blocks), f"{level.parameters:,}", _scaled(level.flops), f"{_scaled(level.activations)}B"
+        table.add_row(_place(level.size), *row)
+    table.add_section()
+    blocks = sum(level.blocks for level in summary.levels)
+    table.add_row("all", str(blocks), f"{summary.parameters:,}", _scaled(summary.flops), f"{_scaled(summary.activations)}B")
+    return table
+
+
+def _place(size: tuple[int, ...]) -> str:
+    if len(size) == 1:
+        return f"{size[0]} tokens"
+    return "x".join(str(length) for length in size) or "vectors"
+
+
+def _scaled(number: int) -> str:
+    """Four digits and a decimal prefix, to which a unit can be put."""
+    for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if number >= 10**power:
+            return f"{number / 10**power:.4g} {prefix}"
+    return f"{number} "
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from etsdm.backbones import Execution
 from etsdm.data import Dataset
 from etsdm.denoiser import DenoiserSpec
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
@@ -83,11 +84,11 @@ class Evaluation(Frozen):
         return self
 
 
-class Compute(Frozen):
-    """Where it runs; changes no result beyond rounding and counts in no digest.
+class Compute(Execution):
+    """Where and how it runs; changes no result beyond rounding and counts in no digest.
 
-    Fields: device; threads of one arm's process, None to share the cores among the arms that run side by side; jobs, how many
-    runs go side by side, None for as many as the cores and threads allow (one on a GPU).
+    Fields: those of `Execution`, for the networks; device; threads of one arm's process, None to share the cores among the arms
+    that run side by side; jobs, how many runs go side by side, None for as many as the cores and threads allow (one on a GPU).
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

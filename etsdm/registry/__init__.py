@@ -32,6 +32,7 @@ __all__ = [
     "datasets",
     "explain",
     "field_error",
+    "first_stages",
     "grids",
     "json_schema",
     "losses",
@@ -50,6 +51,7 @@ targets: Registry[Any] = Registry("targets", "etsdm.targets", "target")
 condition_maps: Registry[Any] = Registry("condition_maps", "etsdm.condition_maps", "condition map")
 time_inputs: Registry[Any] = Registry("time_inputs", "etsdm.time_inputs", "time input")
 backbones: Registry[Any] = Registry("backbones", "etsdm.backbones", "backbone")
+first_stages: Registry[Any] = Registry("first_stages", "etsdm.backbones.first_stages", "first stage")
 datasets: Registry[Any] = Registry("datasets", "etsdm.data", "data set")
 losses: Registry[Any] = Registry("losses", "etsdm.losses", "loss")
 weightings: Registry[Any] = Registry("weightings", "etsdm.losses", "weighting")
@@ -66,6 +68,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
         condition_maps,
         time_inputs,
         backbones,
+        first_stages,
         datasets,
         losses,
         weightings,

@@ -1,0 +1,151 @@
+"""`dhariwal-unet`: guided-diffusion's UNet in the form that EDM gave it (Dhariwal and Nichol 2021; Karras et al. 2022, table 8).
+
+It differs from `adm-unet` in the output channels of `qkv`, in a label embedding without a bias that is added after both layers of
+the mapping, in the place of the resampling, and in attention with 64 channels a head. Field names are the arguments of
+NVlabs/edm's `DhariwalUNet`, and the network's state dict has its keys.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from etsdm.backbones.karras import KarrasNetwork, KarrasUNet
+from etsdm.backbones.karras_blocks import BlockStyle, norm_groups
+from etsdm.backbones.karras_layers import PositionalEmbedding
+from etsdm.backbones.layers import GroupNorm32, conv3x3, zero_init
+from etsdm.registry import backbones
+
+__all__ = ["DhariwalUNet", "DhariwalUNetwork"]
+
+NORM_EPS = 1e-5
+CHANNELS_PER_HEAD = 64
+ENDS_OF_BRANCHES = ("conv1", "proj")
+
+
+@backbones.register("dhariwal-unet")
+class DhariwalUNet(KarrasUNet):
+    """UNet of guided-diffusion, in EDM's form.
+
+    Attributes:
+        image_size: height and width of the images that it is meant for; it takes any multiple of `divisor`.
+        in_channels: channels of x.
+        out_channels: channels of the output.
+        num_classes: number of labels, or None for a network without labels.
+        augment_dim: length of the vector that describes an augmentation; 0 for a network that is not told.
+        model_channels: width of a level with multiplier 1, and channels of the sinusoids of the noise level.
+        channel_mult: width of each level over `model_channels`.
+        channel_mult_emb: width of the embedding over `model_channels`.
+        num_blocks: residual blocks of a level on the way in; there is one more on the way out.
+        attn_resolutions: resolutions with attention, for images of `image_size`; the lowest level always begins the way out with
+            one. A level of fewer than 64 channels has none.
+        dropout: rate in the residual blocks.
+        label_dropout: rate at which a label is taken away in training, for guidance.
+    """
+
+    model_channels: PositiveInt = 192
+    channel_mult: tuple[PositiveInt, ...] = Field(default=(1, 2, 3, 4), min_length=1)
+    num_blocks: PositiveInt = 3
+    attn_resolutions: tuple[PositiveInt, ...] = (32, 16, 8)
+
+    @property
+    def stem_width(self) -> int:
+        return self.widths[0]
+
+    def heads(self, width: int) -> int:
+        return width // CHANNELS_PER_HEAD
+
+    def attends_on_the_way_out(self, block: int) -> bool:
+        return True
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        narrow = [size for size, width in zip(self.sizes, self.widths, strict=True) if not self.heads(width)]
+        if unused := sorted(set(narrow) & set(self.attn_resolutions)):
+            # Accepted, because the original does so without a word.
+            message = (
+                f"attn_resolutions: {unused} have no attention, because they have fewer than the {CHANNELS_PER_HEAD} channels of a head"
+            )
+            warnings.warn(message, stacklevel=2)
+        return self
+
+    def build(self) -> DhariwalUNetwork:
+        return DhariwalUNetwork(self)
+
+
+class DhariwalUNetwork(KarrasNetwork):
+    """The network of a `DhariwalUNet`."""
+
+    def __init__(self, spec: DhariwalUNet) -> None:
+        super().__init__(spec)
+        pairs = spec.noise_channels // 2
+        self.map_noise = PositionalEmbedding(pairs, pairs)
+        if spec.augment_dim:
+            self.map_augment = zero_init(nn.Linear(spec.augment_dim, spec.noise_channels, bias=False))
+        self.map_layer0 = nn.Linear(spec.noise_channels, spec.embed_channels)
+        self.map_layer1 = nn.Linear(spec.embed_channels, spec.embed_channels)
+        if spec.num_classes is not None:
+            self.map_label = nn.Linear(spec.num_classes, spec.embed_channels, bias=False)
+            nn.init.normal_(self.map_label.weight)
+        self._make_blocks(BlockStyle(spec.embed_channels, spec.dropout, NORM_EPS, adaptive_scale=True))
+        for name, module in self.named_modules():
+            # The other weights are drawn uniformly within 1 / sqrt(fan-in), as torch does by itself.
+            if name.endswith(ENDS_OF_BRANCHES):
+                zero_init(module)
+        width = spec.widths[0]
+        self.out_norm = GroupNorm32(norm_groups(width), width, eps=NORM_EPS)
+        self.out_conv = zero_init(conv3x3(width, spec.out_channels))
+
+    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
+            time: noise level c_noise, any finite values, (B,).
+            y: class labels, (B,), if and only if `num_classes` is set; the value `num_classes` stands for no label.
+            augment: what was done to the images, (B, augment_dim); None for nothing.
+
+        Returns:
+            (B, out_channels, H, W), in the dtype of x.
+
+        Raises:
+            ValueError: a shape does not fit, or a label or `augment` is missing or not expected.
+        """
+        self._check_call(x, time, y, augment)
+        emb = self._embed(time, y, augment, x.dtype)
+        h = self.enc[f"{self.encoder[0].tag}_conv"](x)
+        skips = [h]
+        for level in self.encoder:
+            for plan in level.blocks:
+                h = self._run(self.enc[plan.name], h, emb)
+                skips.append(h)
+        for level in self.decoder:
+            h = self._decode(h, skips, emb, level)
+        out: Tensor = self.out_conv(F.silu(self.out_norm(h)))
+        return out.to(x.dtype)
+
+    def _embed(self, time: Tensor, y: Tensor | None, augment: Tensor | None, dtype: torch.dtype) -> Tensor:
+        emb = torch.cat(self.map_noise(time), dim=1).to(dtype)
+        if augment is not None:
+            emb = emb + self.map_augment(augment.to(dtype))
+        emb = self.map_layer1(F.silu(self.map_layer0(emb)))
+        if y is not None:
+            emb = emb + self.map_label(self._one_hot(y, dtype))
+        return F.silu(emb)
+
+
+backbones.preset(
+    "edm-imagenet64",
+    DhariwalUNet,
+    "ADM of EDM for ImageNet 64x64, with labels.",
+    image_size=64,
+    in_channels=3,
+    out_channels=3,
+    num_classes=1000,
+    dropout=0.1,
+)

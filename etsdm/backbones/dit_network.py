@@ -1,0 +1,205 @@
+"""The network of a `dit` (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers").
+
+An image is cut into patches, each a token with a fixed embedding of its place. Time and label, c = t + y, set shift, scale and gate
+of every block,
+
+    x <- x + gate_1(c) attention((1 + scale_1(c)) norm(x) + shift_1(c))
+    x <- x + gate_2(c) mlp((1 + scale_2(c)) norm(x) + shift_2(c)),
+
+and a last such norm and a linear map give the patches of the output. All gates, and the last map, start at zero: a fresh block is
+the identity. Parameters have the names of facebookresearch/DiT; its `pos_embed`, a parameter without a gradient, is a buffer here,
+which the state dict holds all the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from timm.layers.activations import GELUTanh
+from timm.layers.drop import DropPath
+from timm.layers.mlp import Mlp
+from timm.layers.patch_embed import PatchEmbed
+from torch import Tensor, nn
+
+from etsdm.backbones.kernels import Attention
+from etsdm.backbones.layers import timestep_embedding, zero_init
+from etsdm.backbones.network import Network
+
+if TYPE_CHECKING:
+    from etsdm.backbones.dit import DiT
+
+__all__ = ["DiTNetwork"]
+
+SINUSOIDS = 256  # channels of the sinusoids of time
+
+
+def position_embedding(side: int, channels: int) -> Tensor:
+    """Sinusoids of column and row.
+
+    With D = channels, the first half is of the column, the second of the row; in each half channel i < D/4 is sin(p w_i) and
+    channel D/4 + i is cos(p w_i), w_i = 10000^(-4i / D).
+
+    Args:
+        side: patches in a row and in a column.
+        channels: a multiple of 4.
+
+    Returns:
+        float32, (side * side, channels), row by row.
+    """
+    frequencies = 10000.0 ** (-torch.arange(channels // 4, dtype=torch.float64) * 4 / channels)
+    phase = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
+    place = torch.cat([phase.sin(), phase.cos()], dim=1)  # (side, D/2)
+    column, row = place.expand(side, side, -1), place[:, None].expand(side, side, -1)
+    return torch.cat([column, row], dim=2).flatten(0, 1).float()
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Args: x: tokens, (B, T, D). shift, scale: (B, D). Returns: (1 + scale) x + shift, (B, T, D)."""
+    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+
+
+def xavier_init(module: nn.Module) -> None:
+    """The original's first weights of a linear map, to which it also counts the cutting into patches."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight.flatten(1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of time, (B, SINUSOIDS) -> (B, hidden_size)."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        layers = nn.Linear(SINUSOIDS, hidden_size), nn.Linear(hidden_size, hidden_size)
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.mlp = nn.Sequential(layers[0], nn.SiLU(), layers[1])
+
+    def forward(self, sinusoids: Tensor) -> Tensor:
+        out: Tensor = self.mlp(sinusoids)
+        return out
+
+
+class LabelEmbedding(nn.Module):
+    """Labels, (B,) -> (B, hidden_size); in training a label is now and then left out."""
+
+    def __init__(self, num_classes: int, hidden_size: int, dropout_prob: float) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.dropout_prob = dropout_prob
+        self.embedding_table = nn.Embedding(num_classes + (dropout_prob > 0), hidden_size)
+        nn.init.normal_(self.embedding_table.weight, std=0.02)
+
+    def forward(self, y: Tensor) -> Tensor:
+        if self.training and self.dropout_prob > 0:
+            dropped = torch.empty_like(y, dtype=torch.float32).bernoulli_(self.dropout_prob)
+            y = torch.where(dropped.bool(), self.num_classes, y)
+        out: Tensor = self.embedding_table(y)
+        return out
+
+
+class SelfAttention(Attention):
+    """Multi-head self-attention of tokens; the output channels of `qkv` are (qkv, heads, d)."""
+
+    def __init__(self, channels: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.proj_drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x: (B, T, D). Returns: the same shape."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2)))
+        return out
+
+
+class DiTBlock(nn.Module):
+    """Attention and a hidden layer, each with shift, scale and gate of the condition."""
+
+    def __init__(self, spec: DiT, drop_path: float) -> None:
+        super().__init__()
+        width = spec.hidden_size
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attn = SelfAttention(width, spec.num_heads, spec.dropout)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(width, int(width * spec.mlp_ratio), act_layer=GELUTanh, drop=spec.dropout)
+        self.drop_path = DropPath(drop_path)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.apply(xavier_init)
+        zero_init(self.adaLN_modulation)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Args: x: tokens, (B, T, D). c: condition, (B, D). Returns: (B, T, D)."""
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.adaLN_modulation(c).chunk(6, dim=1)
+        x = x + self.drop_path(gate_1[:, None] * self.attn(modulate(self.norm1(x), shift_1, scale_1)))
+        x = x + self.drop_path(gate_2[:, None] * self.mlp(modulate(self.norm2(x), shift_2, scale_2)))
+        return x
+
+
+class FinalLayer(nn.Module):
+    """Tokens to the pixels of their patches."""
+
+    def __init__(self, spec: DiT) -> None:
+        super().__init__()
+        width = spec.hidden_size
+        self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.linear = zero_init(nn.Linear(width, spec.patch_size**2 * spec.out_channels))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), zero_init(nn.Linear(width, 2 * width)))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Args: x: tokens, (B, T, D). c: condition, (B, D). Returns: (B, T, patch_size^2 * out_channels), channels last."""
+        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+        out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
+        return out
+
+
+class DiTNetwork(Network):
+    """The network of a `DiT`."""
+
+    pos_embed: Tensor
+
+    def __init__(self, spec: DiT) -> None:
+        super().__init__(spec)
+        self.spec: DiT = spec
+        width, self.side = spec.hidden_size, spec.image_size // spec.patch_size
+        self.register_buffer("pos_embed", position_embedding(self.side, width)[None])
+        self.x_embedder = PatchEmbed(spec.image_size, spec.patch_size, spec.in_channels, width)
+        xavier_init(self.x_embedder.proj)
+        self.t_embedder = TimeEmbedding(width)
+        if spec.num_classes is not None:
+            self.y_embedder = LabelEmbedding(spec.num_classes, width, spec.class_dropout_prob)
+        self.blocks = nn.ModuleList(DiTBlock(spec, spec.drop_path * i / max(spec.depth - 1, 1)) for i in range(spec.depth))
+        self.final_layer = FinalLayer(spec)
+
+    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            x: images, (B, in_channels, image_size, image_size).
+            time: time input, any finite values, (B,).
+            y: class labels, (B,), if and only if `num_classes` is set.
+
+        Returns:
+            (B, out_channels, image_size, image_size), in the dtype of x.
+
+        Raises:
+            ValueError: a shape does not fit, or a label is missing or not expected.
+        """
+        self._check(x, time, y)
+        self._check_own_size(x)
+        c = self.t_embedder(timestep_embedding(time, SINUSOIDS).to(x.dtype))
+        if y is not None:
+            c = c + self.y_embedder(y)
+        tokens = self.x_embedder(x) + self.pos_embed
+        for block in self.blocks:
+            tokens = self._run(block, tokens, c)
+        p, side = self.spec.patch_size, self.side
+        patches = self.final_layer(tokens, c).unflatten(2, (p, p, -1)).unflatten(1, (side, side))
+        # (B, row, column, row in patch, column in patch, channel)
+        images: Tensor = patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        return images.to(x.dtype)

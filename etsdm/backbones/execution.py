@@ -1,0 +1,51 @@
+"""How a network is run, which changes neither its weights nor, beyond rounding, its output."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from etsdm.backbones.kernels import Attention, Kernel
+from etsdm.backbones.network import Network
+from etsdm.registry import Frozen
+
+__all__ = ["Execution"]
+
+N = TypeVar("N", bound=nn.Module)
+
+
+class Execution(Frozen):
+    """How networks are run.
+
+    Attributes:
+        attention: kernel of the attention layers.
+        gradient_checkpointing: computes the activations inside each block again in the backward pass, for less memory.
+        channels_last: weights and images in memory with channels innermost, which convolutions on tensor cores prefer.
+        compile: compiles the network at its first call.
+    """
+
+    attention: Kernel = "auto"
+    gradient_checkpointing: bool = False
+    channels_last: bool = False
+    compile: bool = False
+
+    def prepare(self, network: N) -> N:
+        """Sets a network up, in place; its state dict keeps its keys.
+
+        Args:
+            network: what a backbone builds.
+
+        Returns:
+            The network.
+        """
+        for module in network.modules():
+            if isinstance(module, Attention):
+                module.kernel = self.attention
+            if isinstance(module, Network):
+                module.gradient_checkpointing = self.gradient_checkpointing
+        network.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        if self.compile:
+            network.compile()
+        return network

@@ -1,0 +1,97 @@
+"""`Autoencoder`: what the convolutional first stages of latent diffusion have in common (Esser et al. 2021, Rombach et al. 2022)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from etsdm.backbones.first_stages.base import FirstStage
+from etsdm.registry import field_error
+
+__all__ = ["Autoencoder"]
+
+
+class Autoencoder(FirstStage):
+    """A convolutional encoder and decoder.
+
+    Names of fields are those of CompVis/latent-diffusion: `embed_dim`, and the entries of its `ddconfig`.
+
+    Attributes:
+        resolution: height and width of the images that it is meant for.
+        in_channels: channels of the images that it encodes.
+        out_ch: channels of the images that it decodes.
+        ch: width of a level with multiplier 1.
+        num_res_blocks: residual blocks of a level of the encoder; the decoder has one more.
+        attn_resolutions: sizes, in pixels of an image of size `resolution`, of the levels with attention.
+        z_channels: channels between the coders and the 1x1 convolutions around the latent.
+        embed_dim: channels of the latent; None for z_channels.
+        double_z: whether the encoder gives a mean and a log variance; each kind of first stage has its own value.
+        ch_mult: width of each level over `ch`.
+        dropout: rate in the residual blocks.
+        resamp_with_conv: resampling layers hold a convolution; otherwise they average and repeat.
+        attn_type: "none" leaves attention out, in the middle too.
+        tanh_out: the decoder ends in a tanh.
+        norm_groups: groups of every normalisation; 32 in the original.
+    """
+
+    resolution: PositiveInt
+    in_channels: PositiveInt
+    out_ch: PositiveInt
+    ch: PositiveInt
+    num_res_blocks: PositiveInt
+    attn_resolutions: tuple[PositiveInt, ...]
+    z_channels: PositiveInt
+    embed_dim: PositiveInt | None = None
+    double_z: bool
+    ch_mult: tuple[PositiveInt, ...] = Field(default=(1, 2, 4, 8), min_length=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    resamp_with_conv: bool = True
+    attn_type: Literal["vanilla", "none"] = "vanilla"
+    tanh_out: bool = False
+    norm_groups: PositiveInt = 32
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(mult * self.ch for mult in self.ch_mult)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Height and width of each level."""
+        return tuple(self.resolution >> level for level in range(len(self.ch_mult)))
+
+    @property
+    def factor(self) -> int:
+        return 1 << (len(self.ch_mult) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent."""
+        return self.embed_dim or self.z_channels
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.in_channels, self.resolution, self.resolution
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        return self.latent_channels, self.sizes[-1], self.sizes[-1]
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> Self:
+        if self.ch % self.norm_groups:
+            message = f"{self.ch} is not a multiple of norm_groups {self.norm_groups}; change one of the two"
+            raise field_error("Autoencoder", ("ch",), message, self.ch)
+        return self
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.resolution % self.factor:
+            message = f"{self.resolution} is not a multiple of {self.factor}; give one, or fewer entries of ch_mult"
+            raise field_error("Autoencoder", ("resolution",), message, self.resolution)
+        if unused := set(self.attn_resolutions) - set(self.sizes):
+            message = f"attn_resolutions: no level has the sizes {sorted(unused)}; the sizes are {sorted(self.sizes)}"
+            warnings.warn(message, stacklevel=2)
+        return self

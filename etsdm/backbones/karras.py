@@ -1,0 +1,204 @@
+"""What `song-unet` and `dhariwal-unet`, the two UNets of EDM, have in common (Karras et al. 2022, appendix F.1).
+
+Levels of falling resolution on the way in and on the way out, where each residual block but those that resample takes the matching
+activation of the way in by concatenation. The specification lays out every block, so what a network is made of is known before
+it is built. Our names for the original's arguments are `image_size` for img_resolution and `num_classes` for label_dim; the others
+are the same.
+
+A network is told the noise level c_noise as its time input: ln(sigma) / 4 with the preconditioning of EDM, 999 t with that of VP,
+ln(sigma / 2) with that of VE (table 1).
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from functools import cached_property
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from torch import Tensor, nn
+
+from etsdm.backbones.base import Backbone
+from etsdm.backbones.karras_blocks import BlockPlan, BlockStyle, make_block, norm_groups
+from etsdm.backbones.layers import conv3x3
+from etsdm.backbones.network import Network
+from etsdm.registry import field_error
+
+__all__ = ["ORIGINAL_PREFIX", "KarrasNetwork", "KarrasUNet", "Level"]
+
+# The original's checkpoints hold the network inside its preconditioning: this, before our key, is theirs.
+ORIGINAL_PREFIX = "model."
+
+
+class Level(NamedTuple):
+    """Blocks of one resolution; `tag`, for example "32x32", begins their names."""
+
+    tag: str
+    blocks: tuple[BlockPlan, ...]
+
+
+class KarrasUNet(Backbone):
+    """Layout of the UNets of EDM, and the fields that they share; each kind describes them."""
+
+    image_size: PositiveInt
+    in_channels: PositiveInt
+    out_channels: PositiveInt
+    num_classes: PositiveInt | None = None
+    augment_dim: NonNegativeInt = 0
+    model_channels: PositiveInt
+    channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
+    channel_mult_emb: PositiveInt = 4
+    num_blocks: PositiveInt
+    attn_resolutions: tuple[PositiveInt, ...]
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    label_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @property
+    def divisor(self) -> int:
+        return 1 << (len(self.channel_mult) - 1)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Resolution of each level."""
+        return tuple(self.image_size >> level for level in range(len(self.channel_mult)))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(mult * self.model_channels for mult in self.channel_mult)
+
+    @property
+    def embed_channels(self) -> int:
+        """Channels of the embedding."""
+        return self.channel_mult_emb * self.model_channels
+
+    @property
+    def noise_channels(self) -> int:
+        """Channels of the sinusoids of the noise level."""
+        return self.model_channels
+
+    @property
+    @abstractmethod
+    def stem_width(self) -> int:
+        """Channels of the first convolution."""
+
+    @abstractmethod
+    def heads(self, width: int) -> int:
+        """Number of heads of an attention layer with `width` channels; 0 leaves the layer out."""
+
+    @abstractmethod
+    def attends_on_the_way_out(self, block: int) -> bool:
+        """Whether a block, counted from the start of a level with attention, has it on the way out."""
+
+    @cached_property
+    def encoder(self) -> tuple[Level, ...]:
+        """The way in after the first convolution, from the highest resolution."""
+        levels: list[Level] = []
+        width = self.stem_width
+        for depth, (size, level_width) in enumerate(zip(self.sizes, self.widths, strict=True)):
+            tag = f"{size}x{size}"
+            blocks = [BlockPlan(f"{tag}_down", width, width, resample="down")] if depth else []
+            heads = self.heads(level_width) if size in self.attn_resolutions else 0
+            for block in range(self.num_blocks):
+                blocks.append(BlockPlan(f"{tag}_block{block}", width, level_width, heads))
+                width = level_width
+            levels.append(Level(tag, tuple(blocks)))
+        return tuple(levels)
+
+    @cached_property
+    def decoder(self) -> tuple[Level, ...]:
+        """The way out, from the lowest resolution."""
+        levels: list[Level] = []
+        width = self.widths[-1]
+        skips = [self.stem_width, *(block.out_channels for level in self.encoder for block in level.blocks)]
+        for size, level_width in reversed(list(zip(self.sizes, self.widths, strict=True))):
+            tag = f"{size}x{size}"
+            if levels:
+                blocks = [BlockPlan(f"{tag}_up", width, width, resample="up")]
+            else:
+                blocks = [BlockPlan(f"{tag}_in0", width, width, self.heads(width)), BlockPlan(f"{tag}_in1", width, width)]
+            for block in range(self.num_blocks + 1):
+                attends = size in self.attn_resolutions and self.attends_on_the_way_out(block)
+                heads = self.heads(level_width) if attends else 0
+                blocks.append(BlockPlan(f"{tag}_block{block}", width + skips.pop(), level_width, heads, takes_skip=True))
+                width = level_width
+            levels.append(Level(tag, tuple(blocks)))
+        return tuple(levels)
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if self.image_size % self.divisor:
+            message = f"{self.image_size} is not a multiple of {self.divisor}; give one, or fewer entries of channel_mult"
+            raise field_error(type(self).__name__, ("image_size",), message, self.image_size)
+        if unused := set(self.attn_resolutions) - set(self.sizes):
+            # Accepted, because the default is meant for published sizes.
+            message = f"attn_resolutions: no level has {sorted(unused)}; the resolutions are {sorted(self.sizes)}"
+            warnings.warn(message, stacklevel=2)
+        if self.label_dropout and self.num_classes is None:
+            warnings.warn("label_dropout: has no effect without labels; set num_classes or leave it out", stacklevel=2)
+        return self
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> Self:
+        if self.noise_channels % 2:
+            raise self._width_error("is odd, and the sinusoids come in pairs")
+        for block in (block for level in (*self.encoder, *self.decoder) for block in level.blocks):
+            for channels in (block.in_channels, block.out_channels):
+                groups = norm_groups(channels)
+                if groups == 0:
+                    raise self._width_error(f"gives {block.name} {channels} channels, and a group of its norms has 4")
+                if channels % groups:
+                    raise self._width_error(f"gives {block.name} {channels} channels, which its norms cannot split into {groups} groups")
+            if block.heads and block.out_channels % block.heads:
+                raise self._width_error(f"gives {block.name} {block.out_channels} channels, which do not split into {block.heads} heads")
+        return self
+
+    def _width_error(self, problem: str) -> ValidationError:
+        message = f"{self.model_channels} {problem}; change it or channel_mult {list(self.channel_mult)}"
+        return field_error(type(self).__name__, ("model_channels",), message, self.model_channels)
+
+
+class KarrasNetwork(Network):
+    """Base of the networks of a `KarrasUNet`: blocks in `enc` and `dec`, by the names in the specification."""
+
+    enc: nn.ModuleDict
+    dec: nn.ModuleDict
+
+    def __init__(self, spec: KarrasUNet) -> None:
+        super().__init__(spec)
+        self.spec: KarrasUNet = spec
+        self.encoder = spec.encoder
+        self.decoder = spec.decoder
+
+    def _make_blocks(self, style: BlockStyle) -> None:
+        """Sets `enc` and `dec`."""
+        first = {f"{self.encoder[0].tag}_conv": conv3x3(self.spec.in_channels, self.spec.stem_width)}
+        self.enc = nn.ModuleDict(first | {plan.name: make_block(plan, style) for level in self.encoder for plan in level.blocks})
+        self.dec = nn.ModuleDict({plan.name: make_block(plan, style) for level in self.decoder for plan in level.blocks})
+
+    def _decode(self, h: Tensor, skips: list[Tensor], emb: Tensor, level: Level) -> Tensor:
+        """Runs a level on the way out; it takes its skips off the list."""
+        for plan in level.blocks:
+            if plan.takes_skip:
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = self._run(self.dec[plan.name], h, emb)
+        return h
+
+    def _one_hot(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """One 1 at each image's label, (B, num_classes); all zeros for no label, which is what label dropout makes of some."""
+        assert self.spec.num_classes is not None
+        no_label = self.spec.num_classes
+        kept = F.dropout(torch.ones(y.shape, device=y.device), self.spec.label_dropout, self.training) > 0
+        return F.one_hot(torch.where(kept, y.long(), no_label), no_label + 1)[:, :no_label].to(dtype)
+
+    def _check_call(self, x: Tensor, time: Tensor, y: Tensor | None, augment: Tensor | None) -> None:
+        self._check(x, time, y)
+        if augment is None:
+            return
+        if self.spec.augment_dim == 0:
+            raise ValueError("augment was given to a network that is not told of augmentation; leave it out or set augment_dim")
+        if augment.shape != (x.shape[0], self.spec.augment_dim):
+            raise ValueError(f"augment has shape {tuple(augment.shape)}; give ({x.shape[0]}, {self.spec.augment_dim})")

@@ -1,0 +1,231 @@
+"""`song-unet`: the DDPM++ and NCSN++ networks (Song et al. 2021, "Score-Based Generative Modeling through Stochastic Differential
+Equations") in the form that EDM gave them (Karras et al. 2022, table 8).
+
+NCSN++ is DDPM++ with random Fourier features of the noise level, smoother resampling, and a second, short way in: the images are
+resampled to each level and added to its activations, either each time from the images ("skip") or from the sum before ("residual").
+A "skip" way out adds up an image from every level. Field names are the arguments of NVlabs/edm's `SongUNet`, and the network's
+state dict has its keys.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from etsdm.backbones.karras import KarrasNetwork, KarrasUNet, Level
+from etsdm.backbones.karras_blocks import BlockStyle, norm_groups
+from etsdm.backbones.karras_layers import ConvDownsample, FourierEmbedding, PositionalEmbedding, Resample
+from etsdm.backbones.layers import GroupNorm32, conv3x3
+from etsdm.registry import backbones, field_error
+
+__all__ = ["SongUNet", "SongUNetwork"]
+
+NORM_EPS = 1e-6
+
+# Gains of the layers that end a residual branch or begin an attention layer; the others have 1.
+GAINS = {"conv1": 1e-5, "proj": 1e-5, "aux_conv": 1e-5, "qkv": math.sqrt(0.2)}
+
+
+@backbones.register("song-unet")
+class SongUNet(KarrasUNet):
+    """UNet of DDPM++ and NCSN++, in EDM's form.
+
+    Attributes:
+        image_size: height and width of the images that it is meant for; it takes any multiple of `divisor`.
+        in_channels: channels of x.
+        out_channels: channels of the output.
+        num_classes: number of labels, or None for a network without labels.
+        augment_dim: length of the vector that describes an augmentation; 0 for a network that is not told.
+        model_channels: width of a level with multiplier 1.
+        channel_mult: width of each level over `model_channels`.
+        channel_mult_emb: width of the embedding over `model_channels`.
+        num_blocks: residual blocks of a level on the way in; there is one more on the way out.
+        attn_resolutions: resolutions with attention, for images of `image_size`; on the way out only the last block of a level has
+            it. The lowest level always begins the way out with one.
+        dropout: rate in the residual blocks.
+        label_dropout: rate at which a label is taken away in training, for guidance.
+        embedding_type: sinusoids of the noise level, "positional" with fixed frequencies or "fourier" with random ones.
+        channel_mult_noise: channels of the sinusoids over `model_channels`.
+        encoder_type: what is added to the levels of the way in: nothing, the images ("skip"), or all that came so far
+            ("residual").
+        decoder_type: the output is that of the highest level ("standard") or the sum over all levels ("skip").
+        resample_filter: filter of one axis, an even number of values, in any scale.
+    """
+
+    model_channels: PositiveInt = 128
+    channel_mult: tuple[PositiveInt, ...] = Field(default=(1, 2, 2, 2), min_length=1)
+    num_blocks: PositiveInt = 4
+    attn_resolutions: tuple[PositiveInt, ...] = (16,)
+    embedding_type: Literal["positional", "fourier"] = "positional"
+    channel_mult_noise: PositiveInt = 1
+    encoder_type: Literal["standard", "skip", "residual"] = "standard"
+    decoder_type: Literal["standard", "skip"] = "standard"
+    resample_filter: tuple[float, ...] = Field(default=(1.0, 1.0), min_length=2)
+
+    @property
+    def noise_channels(self) -> int:
+        return self.channel_mult_noise * self.model_channels
+
+    @property
+    def stem_width(self) -> int:
+        return self.model_channels
+
+    def heads(self, width: int) -> int:
+        return 1
+
+    def attends_on_the_way_out(self, block: int) -> bool:
+        return block == self.num_blocks
+
+    @model_validator(mode="after")
+    def _check_filter(self) -> Self:
+        taps = list(self.resample_filter)
+        if len(taps) % 2:
+            message = f"{taps} has {len(taps)} values, so it cannot halve and double sizes; give an even number"
+            raise field_error("SongUNet", ("resample_filter",), message, taps)
+        if sum(taps) == 0:
+            raise field_error("SongUNet", ("resample_filter",), f"{taps} sums to 0, so it cannot be scaled to 1; give another", taps)
+        return self
+
+    def build(self) -> SongUNetwork:
+        return SongUNetwork(self)
+
+
+class SongUNetwork(KarrasNetwork):
+    """The network of a `SongUNet`."""
+
+    def __init__(self, spec: SongUNet) -> None:
+        super().__init__(spec)
+        self.spec: SongUNet = spec
+        pairs = spec.noise_channels // 2
+        self.map_noise = FourierEmbedding(pairs) if spec.embedding_type == "fourier" else PositionalEmbedding(pairs, pairs - 1)
+        if spec.num_classes is not None:
+            self.map_label = nn.Linear(spec.num_classes, spec.noise_channels)
+        if spec.augment_dim:
+            self.map_augment = nn.Linear(spec.augment_dim, spec.noise_channels, bias=False)
+        self.map_layer0 = nn.Linear(spec.noise_channels, spec.embed_channels)
+        self.map_layer1 = nn.Linear(spec.embed_channels, spec.embed_channels)
+        self._make_blocks(
+            BlockStyle(
+                embed_channels=spec.embed_channels,
+                dropout=spec.dropout,
+                eps=NORM_EPS,
+                adaptive_scale=False,
+                skip_scale=math.sqrt(0.5),
+                resample_filter=spec.resample_filter,
+                resample_proj=True,
+            )
+        )
+        self._make_side_inputs()
+        self._make_outputs()
+        self._initialise()
+
+    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
+            time: noise level c_noise, any finite values, (B,).
+            y: class labels, (B,), if and only if `num_classes` is set; the value `num_classes` stands for no label.
+            augment: what was done to the images, (B, augment_dim); None for nothing.
+
+        Returns:
+            (B, out_channels, H, W), in the dtype of x.
+
+        Raises:
+            ValueError: a shape does not fit, or a label or `augment` is missing or not expected.
+        """
+        self._check_call(x, time, y, augment)
+        emb = self._embed(time, y, augment, x.dtype)
+        h = self.enc[f"{self.encoder[0].tag}_conv"](x)
+        skips, side = [h], x
+        for level in self.encoder:
+            for plan in level.blocks:
+                h = self._run(self.enc[plan.name], h, emb)
+                if plan.resample:
+                    h, side = self._add_side_input(h, side, level)
+                skips.append(h)
+        out = None
+        for level in self.decoder:
+            h = self._decode(h, skips, emb, level)
+            out = self._add_output(out, h, level)
+        assert out is not None
+        return out.to(x.dtype)
+
+    def _embed(self, time: Tensor, y: Tensor | None, augment: Tensor | None, dtype: torch.dtype) -> Tensor:
+        cos, sin = self.map_noise(time)
+        emb = torch.cat([sin, cos], dim=1).to(dtype)
+        if y is not None:
+            one_hot = self._one_hot(y, dtype)
+            emb = emb + self.map_label(one_hot * math.sqrt(one_hot.shape[1]))
+        if augment is not None:
+            emb = emb + self.map_augment(augment.to(dtype))
+        return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
+
+    def _add_side_input(self, h: Tensor, side: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """Adds the second way in to the first activations of a level. Returns: the sum, and what the next level is given."""
+        if self.spec.encoder_type == "skip":
+            side = self.enc[f"{level.tag}_aux_down"](side)
+            return h + self.enc[f"{level.tag}_aux_skip"](side), side
+        if self.spec.encoder_type == "residual":
+            h = (h + self.enc[f"{level.tag}_aux_residual"](side)) / math.sqrt(2)
+            return h, h
+        return h, side
+
+    def _add_output(self, out: Tensor | None, h: Tensor, level: Level) -> Tensor | None:
+        """Adds a level's image to what the lower levels gave."""
+        if f"{level.tag}_aux_conv" not in self.dec:
+            return out
+        image: Tensor = self.dec[f"{level.tag}_aux_conv"](F.silu(self.dec[f"{level.tag}_aux_norm"](h)))
+        return image if out is None else image + self.dec[f"{level.tag}_aux_up"](out)
+
+    def _make_side_inputs(self) -> None:
+        taps, channels = self.spec.resample_filter, self.spec.in_channels
+        for tag, blocks in self.encoder[1:]:
+            width = blocks[0].out_channels
+            if self.spec.encoder_type == "skip":
+                self.enc[f"{tag}_aux_down"] = Resample("down", taps)
+                self.enc[f"{tag}_aux_skip"] = nn.Conv2d(channels, width, kernel_size=1)
+            if self.spec.encoder_type == "residual":
+                self.enc[f"{tag}_aux_residual"] = ConvDownsample(channels, width, taps)
+                channels = width
+
+    def _make_outputs(self) -> None:
+        every_level = self.spec.decoder_type == "skip"
+        for tag, blocks in self.decoder if every_level else self.decoder[-1:]:
+            width = blocks[-1].out_channels
+            if every_level and tag != self.decoder[0].tag:
+                self.dec[f"{tag}_aux_up"] = Resample("up", self.spec.resample_filter)
+            self.dec[f"{tag}_aux_norm"] = GroupNorm32(norm_groups(width), width, eps=NORM_EPS)
+            self.dec[f"{tag}_aux_conv"] = conv3x3(width, self.spec.out_channels)
+
+    def _initialise(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                nn.init.xavier_uniform_(module.weight, next((gain for end, gain in GAINS.items() if name.endswith(end)), 1.0))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+DDPMPP: dict[str, Any] = {"in_channels": 3, "out_channels": 3, "model_channels": 128, "augment_dim": 9}
+NCSNPP: dict[str, Any] = {
+    **DDPMPP,
+    "embedding_type": "fourier",
+    "channel_mult_noise": 2,
+    "encoder_type": "residual",
+    "resample_filter": (1, 3, 3, 1),
+}
+# The name's end, how the images are called, and what the published training sets for them.
+DATA: list[tuple[str, str, dict[str, Any]]] = [
+    ("cifar10", "CIFAR-10", {"image_size": 32, "channel_mult": (2, 2, 2), "dropout": 0.13}),
+    ("cifar10-cond", "CIFAR-10, with labels", {"image_size": 32, "channel_mult": (2, 2, 2), "dropout": 0.13, "num_classes": 10}),
+    ("ffhq64", "FFHQ 64x64", {"image_size": 64, "channel_mult": (1, 2, 2, 2), "dropout": 0.05}),
+    ("afhq64", "AFHQv2 64x64", {"image_size": 64, "channel_mult": (1, 2, 2, 2), "dropout": 0.25}),
+]
+for _end, _images, _fields in DATA:
+    backbones.preset(f"edm-{_end}", SongUNet, f"DDPM++ of EDM for {_images}.", **DDPMPP, **_fields)
+    backbones.preset(f"ncsnpp-{_end}", SongUNet, f"NCSN++ of EDM for {_images}.", **NCSNPP, **_fields)
