@@ -2,7 +2,7 @@
 
 The condition map works in the schedule's unit; a network may want another one. `timesteps` hands the condition on as it is,
 which suits discrete schedules; `scaled` multiplies it, so that a schedule on [0, 1] reaches a sinusoidal embedding that was
-made for 0..1000.
+made for 0..1000; `log-sigma` takes the logarithm of a condition that is a noise level.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from etsdm.registry import Part, time_inputs
 
-__all__ = ["Scaled", "TimeInput", "Timesteps"]
+__all__ = ["LogSigma", "Scaled", "TimeInput", "Timesteps"]
 
 
 class TimeInput(Part, family=time_inputs):
@@ -43,3 +43,19 @@ class Scaled(TimeInput):
     def __call__(self, condition: Tensor) -> Tensor:
         """Returns factor times the condition."""
         return condition * self.factor
+
+
+@time_inputs.register("log-sigma")
+class LogSigma(TimeInput):
+    """factor ln(condition / unit), for a condition that is a noise level (Karras et al. 2022, table 1).
+
+    The defaults are EDM's ln(sigma)/4. The VE networks of Song et al. 2021 take ln(sigma/2): factor 1, unit 2. A condition of 0
+    gives -inf, which no network can take: give a map that shares conditions a `floor`.
+    """
+
+    factor: PositiveFloat = 0.25
+    unit: PositiveFloat = 1.0
+
+    def __call__(self, condition: Tensor) -> Tensor:
+        """Returns factor times the logarithm of the condition in its unit."""
+        return self.factor * (condition / self.unit).log()

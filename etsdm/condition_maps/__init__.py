@@ -3,6 +3,7 @@
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.condition_maps.compose import Compose
 from etsdm.condition_maps.constant import Constant
+from etsdm.condition_maps.edm import EDM_PARTITIONS
 from etsdm.condition_maps.identity import Identity
 from etsdm.condition_maps.intervals import ETSDM, Intervals, SharedIntervals
 from etsdm.condition_maps.inverse import Inverse, InverseSigmoid
@@ -10,6 +11,7 @@ from etsdm.condition_maps.noise_level import LogSNR, Sigma
 from etsdm.condition_maps.remap import Remap
 
 __all__ = [
+    "EDM_PARTITIONS",
     "ETSDM",
     "Compose",
     "ConditionMap",

@@ -48,7 +48,7 @@ def home_of(module, name):
 
 def public_modules():
     """Every package, and the modules beside them."""
-    files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__init__.py")]
+    files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/**/__init__.py")]
     modules = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
     return sorted(module for module in modules if exported(module))
 
