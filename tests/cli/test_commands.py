@@ -204,3 +204,4 @@ def test_recipe_commands_show_validate_diff_list_and_schema():
 def test_doctor_knows_the_versions():
     facts = json.loads(etsdm("doctor", "--json").stdout)
     assert {"python", "torch", "etsdm", "cores", "cuda"} <= set(facts)
+    assert facts["xformers"].startswith("not used: " if facts["cuda"] == "none" else ("not used: ", "used for attention"))
