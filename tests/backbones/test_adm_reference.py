@@ -1,39 +1,19 @@
 """Numbers of the original network: openai/guided-diffusion (MIT), run with torch 2.14.1 on a CPU.
 
-`published` holds the networks of its README, `forward` and `options` small ones with their output. A weight is drawn from a
-generator seeded by the CRC of its key: standard normal over the square root of the fan-in; 1 + 0.1 z for the weights of norms;
-0.1 z for biases. The key digest is the CRC of the JSON of the sorted pairs (key, shape).
+`published` holds the networks of its README, `forward` and `options` small ones with their output.
 """
 
 import json
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from recorded import assert_recorded, digest, normals, shapes_of, weight
 
 from etsdm.backbones import ADMUNet
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "guided_diffusion.json").read_text())
 SMALL = {**REFERENCE["forward"], **REFERENCE["options"]}
-
-
-def digest(shapes):
-    return zlib.crc32(json.dumps(sorted(shapes.items())).encode())
-
-
-def shapes_of(network):
-    return {key: list(value.shape) for key, value in network.state_dict().items()}
-
-
-def weight(key, shape):
-    z = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    if len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if key.endswith(".weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
 
 
 @pytest.mark.parametrize("name", REFERENCE["published"])
@@ -70,16 +50,8 @@ def test_outputs_are_the_original_ones(name):
     network = spec.build().eval()
     shapes = case.get("state") or shapes_of(network)
     network.load_state_dict({key: weight(key, shape) for key, shape in shapes.items()}, strict=True)
-    x = np.random.RandomState(0).standard_normal((2, spec.in_channels, spec.image_size, spec.image_size))
+    x = normals(0, 2, spec.in_channels, spec.image_size, spec.image_size)
     y = None if case["y"] is None else torch.tensor(case["y"])
     with torch.no_grad():
-        out = network(torch.from_numpy(x.astype(np.float32)), torch.tensor(case["t"]), y).double()
-
-    expected = case["output"]
-    assert list(out.shape) == expected["shape"]
-    for image, mean, rms, values in zip(out.flatten(1), expected["mean"], expected["rms"], expected["values"], strict=True):
-        tolerance = 3e-5 * rms
-        assert image.mean().item() == pytest.approx(mean, abs=tolerance)
-        assert image.square().mean().sqrt().item() == pytest.approx(rms, abs=tolerance)
-        picked = [image[i * len(image) // 7].item() for i in range(7)]
-        assert picked == pytest.approx(values, abs=tolerance)
+        out = network(x, torch.tensor(case["t"]), y)
+    assert_recorded(out, case["output"])

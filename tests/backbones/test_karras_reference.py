@@ -1,18 +1,16 @@
 """Numbers of the original networks: NVlabs/edm (CC BY-NC-SA: figures only), run with torch 2.14.1 on a CPU.
 
 `published` holds the networks of its training presets, `forward` small ones inside its preconditioning with the denoised images,
-`options` small ones with rarer options and the network's output. A weight is drawn from a generator seeded by the CRC of its key:
-standard normal over the square root of the fan-in; 1 + 0.1 z for the weights of norms; 0.1 z for biases and random frequencies.
-Resampling filters keep their values. The key digest is the CRC of the JSON of the sorted pairs (key, shape).
+`options` small ones with rarer options and the network's output. Random frequencies are drawn as
+biases are; resampling filters keep their values.
 """
 
 import json
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from recorded import assert_recorded, digest, normals, shapes_of, weight
 
 from etsdm.backbones.dhariwal import DhariwalUNet
 from etsdm.backbones.karras import ORIGINAL_PREFIX
@@ -41,43 +39,11 @@ def spec(arguments):
     return kind(image_size=fields.pop("img_resolution"), num_classes=fields.pop("label_dim", 0) or None, **fields)
 
 
-def shapes_of(network):
-    return {ORIGINAL_PREFIX + key: list(value.shape) for key, value in network.state_dict().items()}
-
-
-def digest(shapes):
-    return zlib.crc32(json.dumps(sorted(shapes.items())).encode())
-
-
-def weight(key, shape):
-    z = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    if len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if key.endswith(".weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
-
-
 def with_weights(network):
     own = network.state_dict()
     drawn = {key: own[key] if key.endswith("resample_filter") else weight(ORIGINAL_PREFIX + key, own[key].shape) for key in own}
     network.load_state_dict(drawn, strict=True)
     return network.eval()
-
-
-def normals(seed, *shape):
-    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
-
-
-def assert_matches(out, expected):
-    assert list(out.shape) == expected["shape"]
-    images = out.double().flatten(1)
-    for image, mean, rms, values in zip(images, expected["mean"], expected["rms"], expected["values"], strict=True):
-        tolerance = 3e-5 * rms
-        assert image.mean().item() == pytest.approx(mean, abs=tolerance)
-        assert image.square().mean().sqrt().item() == pytest.approx(rms, abs=tolerance)
-        picked = [image[i * len(image) // 7].item() for i in range(7)]
-        assert picked == pytest.approx(values, abs=tolerance)
 
 
 def edm(network, x, sigma, y):
@@ -107,7 +73,7 @@ def test_published_networks_have_the_original_keys_and_shapes(name):
     case = REFERENCE["published"][name]
     with torch.device("meta"):
         network = spec(case["arguments"]).build()
-    shapes = shapes_of(network)
+    shapes = shapes_of(network, ORIGINAL_PREFIX)
     assert sum(parameter.numel() for parameter in network.parameters()) == case["parameters"]
     assert len(shapes) == case["keys"]
     assert digest(shapes) == case["digest"]
@@ -125,7 +91,7 @@ def test_presets_are_the_published_networks(preset):
 @pytest.mark.parametrize("name", REFERENCE["forward"])
 def test_small_networks_have_the_original_keys(name):
     case = REFERENCE["forward"][name]
-    assert shapes_of(spec(case["arguments"]).build()) == case["state"]
+    assert shapes_of(spec(case["arguments"]).build(), ORIGINAL_PREFIX) == case["state"]
 
 
 @pytest.mark.parametrize("name", REFERENCE["forward"])
@@ -137,7 +103,7 @@ def test_denoised_images_are_the_original_ones(name):
     y = None if case["label"] is None else torch.tensor([1, 3])
     with torch.no_grad():
         denoised = PRECONDITIONING[name.rpartition("-")[2]](network, x, sigma, y)
-    assert_matches(denoised, case["denoised"])
+    assert_recorded(denoised, case["denoised"])
 
 
 @pytest.mark.parametrize("name", REFERENCE["options"])
@@ -146,7 +112,7 @@ def test_networks_with_rarer_options_give_the_original_output(name):
     case = REFERENCE["options"][name]
     part = spec(case["arguments"])
     network = with_weights(part.build())
-    shapes = shapes_of(network)
+    shapes = shapes_of(network, ORIGINAL_PREFIX)
     assert (len(shapes), digest(shapes)) == (case["keys"], case["digest"])
 
     x = normals(0, 2, part.in_channels, 16, 16)
@@ -154,7 +120,7 @@ def test_networks_with_rarer_options_give_the_original_output(name):
     augment = None if case["augment"] is None else normals(1, 2, part.augment_dim)
     with torch.no_grad():
         out = network(x, torch.tensor(case["time"]), y, augment)
-    assert_matches(out, case["output"])
+    assert_recorded(out, case["output"])
 
 
 # The same from the parts of a denoiser. The time of `edm` is sigma; that of `vp-edm` follows from it.
@@ -183,4 +149,4 @@ def test_schedule_target_and_time_input_are_the_preconditioning(name):
     y = {} if case["label"] is None else {"y": torch.tensor([1, 3])}
     with torch.no_grad():
         denoised = denoiser.predict(x, denoiser.schedule.t_of_log_snr(-2 * sigma.double().log()), **y).x0
-    assert_matches(denoised, case["denoised"])
+    assert_recorded(denoised, case["denoised"])

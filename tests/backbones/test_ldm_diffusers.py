@@ -4,12 +4,10 @@
 divide a level nor the two orders of query, key and value, which it keeps in three layers. Pooling without a convolution is left out.
 """
 
-import zlib
-
 import diffusers
-import numpy as np
 import pytest
 import torch
+from recorded import weight
 
 from etsdm.backbones import LDMUNet
 from etsdm.randomness import normal
@@ -100,15 +98,6 @@ def converted(spec, state):
                 heads = state[f"{ours}.norm.weight"].numel() // spec.num_head_channels
                 theirs |= {f"{other}.{name}": part for name, part in attention(key, value, heads)}
     return theirs
-
-
-def weight(key, shape):
-    z = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    if len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if key.endswith(".weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
 
 
 def networks(spec, peer, kinds):

@@ -4,12 +4,10 @@ It keeps the linear maps of attention as matrices, and the levels of the decoder
 and its resampling always has a convolution.
 """
 
-import zlib
-
 import diffusers
-import numpy as np
 import pytest
 import torch
+from recorded import weight
 
 from etsdm.randomness import normal
 from etsdm.registry import first_stages
@@ -25,15 +23,6 @@ SMALL = {
     "norm_groups": 4,
 }
 ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
-
-
-def weight(key, shape):
-    z = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    if len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if key.endswith(".weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
 
 
 def converted(spec, state):

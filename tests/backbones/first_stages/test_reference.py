@@ -1,16 +1,15 @@
 """Numbers of the original first stages: CompVis/latent-diffusion (MIT) with the codebook of taming-transformers, torch 2.14.1, CPU.
 
 `published` holds the first stages of its latent diffusion models, `first_stage` small ones with what they encode and decode.
-Weights and digests follow the rules of `test_adm_reference.py`; images are standard normal from seed 0, clamped to [-1, 1].
+Images are standard normal from seed 0, clamped to [-1, 1].
 """
 
 import json
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from recorded import assert_recorded, digest, normals, shapes_of, weight
 
 from etsdm.registry import first_stages
 
@@ -18,23 +17,6 @@ REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "latent_diffus
 SMALL = REFERENCE["first_stage"]
 PRESETS = {"ffhq": "vq-f4", "celebahq": "vq-f4", "lsun-bedrooms": "vq-f4", "cin256": "vq-f8", "lsun-churches": "kl-f8"}
 KINDS = {"VQModelInterface": "vq", "AutoencoderKL": "kl"}
-
-
-def shapes_of(module):
-    return {key: list(value.shape) for key, value in module.state_dict().items()}
-
-
-def digest(shapes):
-    return zlib.crc32(json.dumps(sorted(shapes.items())).encode())
-
-
-def weight(key, shape):
-    z = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-    if len(shape) >= 2:
-        z /= np.sqrt(np.prod(shape[1:]))
-    else:
-        z = 1 + 0.1 * z if key.endswith(".weight") else 0.1 * z
-    return torch.from_numpy(z.astype(np.float32))
 
 
 def network(kind):
@@ -46,18 +28,7 @@ def network(kind):
 
 
 def images():
-    x = np.random.RandomState(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
-    return torch.from_numpy(x).clamp(-1, 1)
-
-
-def assert_recorded(out, expected):
-    assert list(out.shape) == expected["shape"]
-    for image, mean, rms, values in zip(out.double().flatten(1), expected["mean"], expected["rms"], expected["values"], strict=True):
-        tolerance = 3e-5 * rms
-        assert image.mean().item() == pytest.approx(mean, abs=tolerance)
-        assert image.square().mean().sqrt().item() == pytest.approx(rms, abs=tolerance)
-        picked = [image[i * len(image) // 7].item() for i in range(7)]
-        assert picked == pytest.approx(values, abs=tolerance)
+    return normals(0, 2, 3, 32, 32).clamp(-1, 1)
 
 
 @pytest.mark.parametrize("name", REFERENCE["published"])
