@@ -2,6 +2,7 @@
 
     denoiser.json          format, specification (condition map included), what the weights are, their file and sha256
     weights.safetensors    the backbone's state dict
+    first-stage.safetensors    that of the first stage, of a latent denoiser
 
 Writing is atomic and reading verifies the weights against their record, so a folder is either whole or refused.
 """
@@ -16,17 +17,27 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from etsdm.atomic import sha256_of
 from etsdm.denoiser import Denoiser, DenoiserSpec
 from etsdm.registry import CheckpointError, IntegrityError, explain
 
-__all__ = ["DENOISER_FILE", "Checkpoint", "read_checkpoint", "read_json", "read_tensors", "write_denoiser", "write_tensors"]
+__all__ = [
+    "DENOISER_FILE",
+    "Checkpoint",
+    "load_first_stage",
+    "read_checkpoint",
+    "read_json",
+    "read_tensors",
+    "write_denoiser",
+    "write_tensors",
+]
 
 FORMAT = 1
 DENOISER_FILE = "denoiser.json"
 WEIGHTS_FILE = "weights.safetensors"
+FIRST_STAGE_FILE = "first-stage.safetensors"
 
 
 class Checkpoint(NamedTuple):
@@ -79,6 +90,8 @@ def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor],
         "weights": write_tensors(folder / WEIGHTS_FILE, weights),
         "facts": facts,
     }
+    if denoiser.first_stage is not None:
+        record["first_stage"] = write_tensors(folder / FIRST_STAGE_FILE, denoiser.first_stage.state_dict())
     (folder / DENOISER_FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -113,10 +126,39 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         problem = explain(error)[0]
         raise CheckpointError(f"{folder / DENOISER_FILE}: denoiser.{problem.field}: {problem.message}") from None
     denoiser = spec.build()
-    weights = read_tensors(folder, record["weights"])
+    _load(denoiser.backbone, read_tensors(folder, record["weights"]), folder, f"backbone {spec.backbone.type_name!r}")
+    if denoiser.first_stage is not None:
+        if "first_stage" not in record:
+            raise CheckpointError(f"{folder / DENOISER_FILE}: has no 'first_stage', which its denoiser needs; copy the checkpoint again")
+        _load_first_stage(denoiser, folder, read_tensors(folder, record["first_stage"]))
+    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], record["weights"]["sha256"])
+
+
+def load_first_stage(denoiser: Denoiser, path: Path) -> None:
+    """Puts published weights into a denoiser's first stage, with strict keys.
+
+    Args:
+        denoiser: with a first stage.
+        path: a safetensors file of its state dict, in the keys of CompVis/latent-diffusion.
+
+    Raises:
+        CheckpointError: the file is no safetensors file, or holds other weights than the first stage's.
+    """
     try:
-        denoiser.backbone.load_state_dict(weights)
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors ({error}); give the first stage's state dict") from None
+    _load_first_stage(denoiser, path, weights)
+
+
+def _load_first_stage(denoiser: Denoiser, place: Path, weights: dict[str, Tensor]) -> None:
+    assert denoiser.first_stage is not None
+    _load(denoiser.first_stage, weights, place, f"first stage {denoiser.first_stage.spec.type_name!r}")
+
+
+def _load(network: nn.Module, weights: dict[str, Tensor], place: Path, whose: str) -> None:
+    try:
+        network.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"{folder}: the weights do not fit backbone {spec.backbone.type_name!r}: {reason}") from None
-    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], record["weights"]["sha256"])
+        raise CheckpointError(f"{place}: the weights do not fit {whose}: {reason}") from None

@@ -4,6 +4,10 @@
 
 The condition map f is applied here and nowhere else, so training, sampling and measuring cannot disagree about it; the
 coefficients use the true t (paper Eq. 9, 10).
+
+With a first stage x are its latents. A backbone with twice the output channels gives F in the first half, and in the second what a
+sampler makes the variance of its steps of (Nichol and Dhariwal 2021). For super-resolution the enlarged small image follows c_in x
+as more input channels.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from etsdm.backbones import Backbone
+from etsdm.backbones.first_stages import FirstStage, FirstStageNetwork
 from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.randomness import ambient
 from etsdm.registry import Frozen, field_error
 from etsdm.schedules import Schedule
+from etsdm.super_resolution import SuperResolution
 from etsdm.targets import Coefficients, Eps, Target
 from etsdm.time_inputs import TimeInput, Timesteps
 
@@ -34,11 +40,21 @@ class Prediction:
         coefficients: the target's coefficients at t, each () or (B, 1, 1, 1).
         alpha: signal coefficient at t, same shape as the coefficients.
         sigma: noise standard deviation at t, likewise.
+        variance_logit: the network's second half, where it learns the variance of sampling steps; same shape as x.
     """
 
-    def __init__(self, x: Tensor, output: Tensor, coefficients: Coefficients, alpha: Tensor, sigma: Tensor) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        output: Tensor,
+        coefficients: Coefficients,
+        alpha: Tensor,
+        sigma: Tensor,
+        variance_logit: Tensor | None = None,
+    ) -> None:
         self.x = x
         self.output = output
+        self.variance_logit = variance_logit
         self._coefficients = coefficients
         self._alpha = alpha
         self._sigma = sigma
@@ -90,13 +106,42 @@ class Predictor(Protocol):
 
 
 class DenoiserSpec(Frozen):
-    """The parts of a denoiser; the `model` section of a recipe."""
+    """The parts of a denoiser; the `model` section of a recipe.
+
+    Attributes:
+        schedule, target, condition_map, time_input, backbone: see the module.
+        first_stage: the autoencoder whose latents are denoised; None for images themselves.
+        super_resolution: what is made larger, where the denoiser is told a small image; None where it is not.
+    """
 
     schedule: Schedule
     target: Target = Eps()
     condition_map: ConditionMap = Identity()
     time_input: TimeInput = Timesteps()
     backbone: Backbone
+    first_stage: FirstStage | None = None
+    super_resolution: SuperResolution | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what is denoised: an image, or a latent of the first stage."""
+        parts = 1 if self.super_resolution is None else 2
+        return self.backbone.in_channels // parts, self.backbone.image_size, self.backbone.image_size
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.shape if self.first_stage is None else self.first_stage.image_shape
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the backbone's output has a second half, for the variance of sampling steps."""
+        return self.backbone.out_channels == 2 * self.shape[0]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what is denoised lies in [-1, 1], as images do and latents do not."""
+        return self.first_stage is None
 
     @model_validator(mode="after")
     def _map_fits_schedule(self) -> Self:
@@ -114,35 +159,76 @@ class DenoiserSpec(Frozen):
             raise field_error("DenoiserSpec", ("target",), f"found {self.target.type_name!r}; {reason} ({where})") from None
         return self
 
+    @model_validator(mode="after")
+    def _channels_fit(self) -> Self:
+        backbone, channels = self.backbone, self.shape[0]
+        if self.super_resolution is not None:
+            if backbone.in_channels % 2:
+                message = f"{backbone.in_channels} is odd; give twice an image's channels, for the noisy and the enlarged image"
+                raise field_error("DenoiserSpec", ("backbone", "in_channels"), message)
+            if self.first_stage is not None:
+                message = "found beside a first stage; leave one of the two out"
+                raise field_error("DenoiserSpec", ("super_resolution",), message)
+            if backbone.image_size % self.super_resolution.factor:
+                message = f"{self.super_resolution.factor} does not divide the {backbone.image_size} pixels of an image; give a divisor"
+                raise field_error("DenoiserSpec", ("super_resolution", "factor"), message)
+        if backbone.out_channels not in (channels, 2 * channels):
+            message = f"{backbone.out_channels} channels, but {channels} are denoised"
+            mend = f"give {channels}, or {2 * channels} to learn the variance of sampling steps"
+            raise field_error("DenoiserSpec", ("backbone", "out_channels"), f"{message}; {mend}")
+        if self.first_stage is not None and self.first_stage.latent_shape != self.shape:
+            latent = self.first_stage.latent_shape
+            message = f"its latents are {_sizes(latent)}, but the backbone takes {_sizes(self.shape)}; change one of the two"
+            raise field_error("DenoiserSpec", ("first_stage",), message)
+        return self
+
     def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:
-        """Makes the denoiser, its weights drawn from the stream "model/weights" of a seed."""
+        """Makes the denoiser, its weights drawn from the streams "model/weights" and "model/first-stage" of a seed."""
         with ambient(seed, "model/weights"):
             network = self.backbone.build()
-        return Denoiser(self, network).to(device)
+        if self.first_stage is None:
+            return Denoiser(self, network).to(device)
+        with ambient(seed, "model/first-stage"):
+            first_stage = self.first_stage.build()
+        return Denoiser(self, network, first_stage).to(device)
 
 
 class Denoiser(nn.Module):
     """A network that knows its schedule, target and condition map.
 
-    All weights are the backbone's, so whatever wraps a network (compilation, data parallelism) wraps `backbone`.
+    All weights that training changes are the backbone's, so whatever wraps a network (compilation, data parallelism) wraps
+    `backbone`. A first stage stays as it is and in eval mode.
 
     Args:
         spec: the parts.
         backbone: the network that `spec.backbone.build()` makes.
+        first_stage: the one that `spec.first_stage.build()` makes, if there is one.
     """
 
-    def __init__(self, spec: DenoiserSpec, backbone: nn.Module) -> None:
+    def __init__(self, spec: DenoiserSpec, backbone: nn.Module, first_stage: FirstStageNetwork | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.backbone = backbone
+        self.first_stage = None if first_stage is None else first_stage.requires_grad_(False).eval()
         self.schedule = spec.schedule
         self.target = spec.target
 
+    def train(self, mode: bool = True) -> Self:
+        """Training or eval mode of the backbone."""
+        super().train(mode)
+        if self.first_stage is not None:
+            self.first_stage.eval()
+        return self
+
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        size = self.spec.backbone.image_size
-        return self.spec.backbone.in_channels, size, size
+        """(C, H, W) of what is denoised: an image, or a latent of the first stage."""
+        return self.spec.shape
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what is denoised lies in [-1, 1]; see `DenoiserSpec.bounded`."""
+        return self.spec.bounded
 
     @property
     def num_classes(self) -> int | None:
@@ -153,6 +239,43 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def shown(self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a denoiser is shown of images with labels, in training and in measuring.
+
+        Args:
+            images: (B, C, H, W) in [-1, 1], of the shape `spec.image_shape`.
+            labels: (B,), int64.
+            generator: draws the latents, where the first stage gives a distribution; without it they are its means.
+
+        Returns:
+            What is denoised, (B, *shape), and the keyword arguments of `output`: labels where there are classes, small images for
+            super-resolution. All on the denoiser's device.
+        """
+        images = images.to(self.device)
+        cond = {} if self.num_classes is None else {"y": labels.to(self.device)}
+        if self.spec.super_resolution is not None:
+            cond["low_res"] = self.spec.super_resolution.reduce(images)
+        return self.encode(images, generator), cond
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What is denoised of images: the latents of the first stage, or without one the images themselves.
+
+        Args:
+            images: (B, C, H, W) in [-1, 1].
+            generator: draws the latents, where the first stage gives a distribution.
+        """
+        if self.first_stage is None:
+            return images
+        with torch.no_grad():
+            return self.first_stage.encode(images, generator=generator)
+
+    def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
+        """The images of what was denoised, the inverse of `encode`. Args: x: (B, *shape); chunk: images decoded at a time."""
+        if self.first_stage is None:
+            return x
+        with torch.no_grad():
+            return self.first_stage.decode(x, chunk=chunk)
 
     def condition(self, t: Tensor) -> Tensor:
         """What the network is told at time t.
@@ -177,17 +300,25 @@ class Denoiser(nn.Module):
             t: true times in the schedule's unit, (B,) or ().
             told: times whose condition the network gets in place of that of t, same shape; its input stays that of t. For
                 measuring what the condition alone does (paper Eq. 8).
-            **cond: what else the backbone takes, for example labels `y` of shape (B,).
+            **cond: what else the backbone takes, for example labels `y` of shape (B,); for super-resolution the small images
+                `low_res`, (B, C, H / factor, W / factor) in [-1, 1].
 
         Returns:
             F in the target's space, (B, C, H, W).
+
+        Raises:
+            ValueError: a shape does not fit, or what the network needs is missing.
         """
-        return self._network(x, t if told is None else told, self._coefficients(x, t)[0], cond)
+        return self._network(x, t if told is None else told, self._coefficients(x, t)[0], cond)[:, : self.shape[0]]
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
-        """x0, eps, v and score at (x, t), arguments as in `output`."""
+        """x0, eps, v and score at (x, t), and the raw variance where it is learned; arguments as in `output`."""
         coefficients, alpha, sigma = self._coefficients(x, t)
-        return Prediction(x, self._network(x, t, coefficients, cond), coefficients, alpha, sigma)
+        network = self._network(x, t, coefficients, cond)
+        if not self.spec.learns_variance:
+            return Prediction(x, network, coefficients, alpha, sigma)
+        output, variance_logit = network.chunk(2, dim=1)
+        return Prediction(x, output, coefficients, alpha, sigma, variance_logit)
 
     def _coefficients(self, x: Tensor, t: Tensor | float) -> tuple[Coefficients, Tensor, Tensor]:
         # Of one number they stay on the CPU: scalars there meet images anywhere, without waiting for the device.
@@ -200,6 +331,15 @@ class Denoiser(nn.Module):
         # A Python number would become float32, in which 0.02 is not 0.02.
         times = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
         time = self.condition(times).to(x.device, torch.float32).expand(len(x))
-        c_in = coefficients.c_in.to(x.dtype)
-        network: Tensor = self.backbone(c_in * x, time, **cond)
+        given = coefficients.c_in.to(x.dtype) * x
+        if self.spec.super_resolution is not None:
+            if "low_res" not in cond:
+                raise ValueError("low_res: the small images are missing, which super-resolution is told; give them")
+            cond = dict(cond)
+            given = torch.cat([given, self.spec.super_resolution.enlarge(cond.pop("low_res"), x)], dim=1)
+        network: Tensor = self.backbone(given, time, **cond)
         return network
+
+
+def _sizes(shape: tuple[int, int, int]) -> str:
+    return "x".join(str(length) for length in shape)

@@ -17,7 +17,7 @@ PACKAGE = Path(etsdm.__file__).parent
 # A room may import the rooms of earlier lines, and itself; not the others of its line.
 FLOORS = """
 registry atomic randomness
-schedules targets time_inputs
+schedules targets time_inputs super_resolution
 condition_maps
 backbones
 data

@@ -146,7 +146,7 @@ class ADMUNetwork(Network):
             nn.Linear(spec.model_channels, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
         )
         if spec.num_classes is not None:
-            self.label_emb = nn.Embedding(spec.num_classes, self.embed_dim)
+            self._embed_labels(spec.num_classes)
 
         width = spec.widths[0]
         self.input_blocks = nn.ModuleList([Stage([conv3x3(spec.in_channels, width)])])
@@ -189,6 +189,9 @@ class ADMUNetwork(Network):
         """
         self._check(x, time, y)
         return self._levels(x, self._embedding(x, time, y))
+
+    def _embed_labels(self, num_classes: int) -> None:
+        self.label_emb = nn.Embedding(num_classes, self.embed_dim)
 
     def _embedding(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
         emb: Tensor = self.time_embed(timestep_embedding(time, self.spec.model_channels).to(x.dtype))

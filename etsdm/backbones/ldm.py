@@ -36,6 +36,8 @@ class LDMUNet(ADMUNet):
         use_spatial_transformer: attention is a spatial transformer.
         transformer_depth: transformer blocks of each spatial transformer.
         context_dim: channels of the context; needed by spatial transformers and by nothing else.
+        label_context: the context is one token, a learned embedding of the label; otherwise labels are added to the time embedding
+            and the context is given.
         legacy: a head of a spatial transformer has width // heads channels, which is not `num_head_channels` where that does not
             divide the width; otherwise it has `num_head_channels`.
     """
@@ -44,6 +46,7 @@ class LDMUNet(ADMUNet):
     use_spatial_transformer: bool = False
     transformer_depth: PositiveInt = 1
     context_dim: PositiveInt | None = None
+    label_context: bool = False
     legacy: bool = True
 
     def heads(self, width: int, on_the_way_out: bool = False) -> int:
@@ -64,7 +67,15 @@ class LDMUNet(ADMUNet):
         if self.context_dim is not None and not self.use_spatial_transformer:
             message = f"{self.context_dim} is given, but only spatial transformers take a context; set use_spatial_transformer"
             raise field_error("LDMUNet", ("context_dim",), message, self.context_dim)
+        if self.label_context and (self.num_classes is None or self.context_dim is None):
+            message = "a label becomes a context only with classes and spatial transformers; set num_classes and context_dim"
+            raise field_error("LDMUNet", ("label_context",), message, self.label_context)
         return self
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the network is called with a context."""
+        return self.context_dim is not None and not self.label_context
 
     def _refuse_heads(self) -> None:
         if not self.use_spatial_transformer:
@@ -81,7 +92,7 @@ class LDMUNet(ADMUNet):
     def empty_inputs(self, batch: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As those of `Backbone`, with a context of one token."""
         x, time, cond = super().empty_inputs(batch)
-        return x, time, cond if self.context_dim is None else {**cond, "context": torch.empty(batch, 1, self.context_dim)}
+        return x, time, {**cond, "context": torch.empty(batch, 1, self.context_dim or 0)} if self.takes_context else cond
 
     def build(self) -> LDMUNetwork:
         return LDMUNetwork(self)
@@ -103,7 +114,8 @@ class LDMUNetwork(ADMUNetwork):
             x: latents, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
             time: time input, any finite values, (B,).
             y: class labels, (B,), if and only if `num_classes` is set.
-            context: what the spatial transformers look at, (B, S, context_dim), if and only if the network has them.
+            context: what the spatial transformers look at, (B, S, context_dim), if and only if the network has them and does not
+                make it of the labels.
 
         Returns:
             (B, out_channels, H, W), in the dtype of x.
@@ -113,16 +125,24 @@ class LDMUNetwork(ADMUNetwork):
         """
         self._check(x, time, y)
         self._check_context(x, context)
+        if self.spec.label_context:
+            return self._levels(x, self._embedding(x, time, None), self.label_context(y)[:, None].to(x.dtype))
         if context is not None:
             context = context.to(x.dtype)
         return self._levels(x, self._embedding(x, time, y), context)
 
+    def _embed_labels(self, num_classes: int) -> None:
+        if self.spec.label_context:
+            self.label_context = nn.Embedding(num_classes, self.spec.context_dim or 0)
+        else:
+            super()._embed_labels(num_classes)
+
     def _check_context(self, x: Tensor, context: Tensor | None) -> None:
-        dim = self.spec.context_dim
-        if dim is None:
+        if not self.spec.takes_context:
             if context is not None:
-                raise ValueError("a context was given to a network without spatial transformers; leave it out or set context_dim")
+                raise ValueError("a context was given to a network that takes none; leave it out, or set context_dim and no label_context")
             return
+        dim = self.spec.context_dim
         if context is None:
             raise ValueError(f"the context is missing; give context, (batch, tokens, {dim})")
         if context.ndim != 3 or context.shape[0] != x.shape[0] or context.shape[2] != dim:

@@ -20,6 +20,20 @@ F4 = {
     "num_head_channels": 32,
 }
 
+CIN256 = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 256,
+    "attention_resolutions": (4, 2, 1),
+    "num_res_blocks": 2,
+    "channel_mult": (1, 2, 4),
+    "num_head_channels": 32,
+    "use_spatial_transformer": True,
+    "transformer_depth": 1,
+    "context_dim": 512,
+}
+
 LDM_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "ldm-ffhq": ("FFHQ 256x256, 274.06M, on vq-f4", F4),
     "ldm-celebahq": ("CelebA-HQ 256x256, 274.06M, on vq-f4", F4),
@@ -41,18 +55,10 @@ LDM_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "ldm-cin256": (
         "ImageNet 256x256, 394.98M, on vq-f8; the context is one token, a learned embedding of the label in 512 channels",
-        {
-            "image_size": 32,
-            "in_channels": 4,
-            "out_channels": 4,
-            "model_channels": 256,
-            "attention_resolutions": (4, 2, 1),
-            "num_res_blocks": 2,
-            "channel_mult": (1, 2, 4),
-            "num_head_channels": 32,
-            "use_spatial_transformer": True,
-            "transformer_depth": 1,
-            "context_dim": 512,
-        },
+        CIN256,
+    ),
+    "ldm-cin256-labels": (
+        "ldm-cin256 with the embedding of 1,000 labels as a part of the network, 395.49M",
+        {**CIN256, "num_classes": 1000, "label_context": True},
     ),
 }

@@ -8,7 +8,7 @@ near sigma = 0, would lose the digits of single precision.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ __all__ = ["MSE", "Loss", "Noisy"]
 
 
 class Loss(Part, family=losses):
-    """What training minimises."""
+    """What training minimises; `learns_variance` says whether the variance of sampling steps belongs to it."""
+
+    learns_variance: ClassVar[bool] = False
 
     @abstractmethod
     def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:

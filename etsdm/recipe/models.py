@@ -31,6 +31,7 @@ class Training(Frozen):
         ema: decay of the moving average of the weights, per step.
         log_every, checkpoint_every: images between records and between checkpoints.
         keep_checkpoints: how many of the latest are kept.
+        first_stage_weights: a safetensors file with the state dict of the model's first stage, which training leaves as it is.
     """
 
     images: PositiveInt
@@ -48,6 +49,7 @@ class Training(Frozen):
     log_every: PositiveInt = 10_000
     checkpoint_every: PositiveInt = 100_000
     keep_checkpoints: PositiveInt = 2
+    first_stage_weights: str | None = None
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Self:
@@ -123,21 +125,38 @@ class Recipe(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _backbone_fits_data(self) -> Self:
-        backbone = self.model.backbone
+    def _model_fits_data(self) -> Self:
+        model, backbone, name = self.model, self.model.backbone, self.data.type_name
         channels, height, width = self.data.shape
-        place = ("model", "backbone")
-        for field in ("in_channels", "out_channels"):
-            if getattr(backbone, field) != channels:
-                message = f"{getattr(backbone, field)} channels, but data set {self.data.type_name!r} has {channels}; give {channels}"
-                raise field_error("Recipe", (*place, field), message)
-        if height != width or backbone.image_size != height:
-            message = f"{backbone.image_size} pixels, but images of data set {self.data.type_name!r} are {height}x{width}; give {height}"
-            raise field_error("Recipe", (*place, "image_size"), message)
-        if backbone.num_classes not in (None, self.data.num_classes):
-            known = self.data.num_classes
-            message = f"{backbone.num_classes} classes, but data set {self.data.type_name!r} has {known}; give {known} or null"
-            raise field_error("Recipe", (*place, "num_classes"), message)
+        if model.first_stage is not None:
+            if model.image_shape != self.data.shape:
+                found, wanted = ("x".join(map(str, shape)) for shape in (model.image_shape, self.data.shape))
+                message = f"is for images of {found}, but those of data set {name!r} are {wanted}; change one of the two"
+                raise field_error("Recipe", ("model", "first_stage"), message)
+        elif model.image_shape[0] != channels:
+            wanted = channels * (backbone.in_channels // model.image_shape[0])
+            message = f"{backbone.in_channels} channels, but data set {name!r} has {channels}; give {wanted}"
+            raise field_error("Recipe", ("model", "backbone", "in_channels"), message)
+        elif model.image_shape != self.data.shape:
+            message = f"{backbone.image_size} pixels, but images of data set {name!r} are {height}x{width}; give {height}"
+            raise field_error("Recipe", ("model", "backbone", "image_size"), message)
+        known = self.data.num_classes
+        # One more is the label of no class, which guidance takes for unconditional prediction.
+        if backbone.num_classes not in (None, known, known + 1):
+            message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
+            raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
+        return self
+
+    @model_validator(mode="after")
+    def _loss_fits_model(self) -> Self:
+        loss, backbone = self.training.loss, self.model.backbone
+        if self.model.learns_variance and not loss.learns_variance:
+            message = f"{backbone.out_channels} channels learn a variance, which loss {loss.type_name!r} does not train"
+            mend = f"give {backbone.out_channels // 2}, or loss hybrid"
+            raise field_error("Recipe", ("model", "backbone", "out_channels"), f"{message}; {mend}")
+        if loss.learns_variance and not self.model.learns_variance:
+            message = f"{loss.type_name!r} trains a variance, which the model does not learn; give backbone.out_channels"
+            raise field_error("Recipe", ("training", "loss"), f"{message} {2 * backbone.out_channels}")
         return self
 
     @model_validator(mode="after")

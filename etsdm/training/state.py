@@ -57,6 +57,8 @@ def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimiz
         raise CheckpointError(f"{folder}: holds another denoiser than the recipe describes; train in another folder")
     average.module.load_state_dict(saved.backbone.state_dict())
     average.n_averaged.fill_(record["averaged"])
+    if denoiser.first_stage is not None and saved.first_stage is not None:
+        denoiser.first_stage.load_state_dict(saved.first_stage.state_dict())
     denoiser.backbone.load_state_dict({key.removeprefix("network."): v for key, v in tensors.items() if key.startswith("network.")})
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -73,7 +73,7 @@ def test_missing_unexpected_and_misshapen_contexts_are_refused():
     for shape in [(2, 6), (1, 5, 6), (2, 5, 7)]:
         with pytest.raises(ValueError, match=r"^context has shape \(.*\); give \(2, tokens, 6\)$"):
             built(latents(2), times(2), context=torch.zeros(shape))
-    message = r"^a context was given to a network without spatial transformers; leave it out or set context_dim$"
+    message = r"^a context was given to a network that takes none; leave it out, or set context_dim and no label_context$"
     with pytest.raises(ValueError, match=message):
         network()(latents(2), times(2), context=contexts(2))
 

@@ -34,15 +34,15 @@ def refusal(*overrides):
         ),
         (
             "model.backbone.in_channels=3",
-            "model.backbone.in_channels: 3 channels, but data set 'digits' has 1; give 1 (command line)",
+            "model.backbone.out_channels: 1 channels, but 3 are denoised; give 3, or 6 to learn the variance of sampling steps (digits.yaml:13)",
         ),
         (
             "model.backbone.out_channels=2",
-            "model.backbone.out_channels: 2 channels, but data set 'digits' has 1; give 1 (command line)",
+            "model.backbone.out_channels: 2 channels learn a variance, which loss 'mse' does not train; give 1, or loss hybrid (command line)",
         ),
         (
             "model.backbone.num_classes=7",
-            "model.backbone.num_classes: 7 classes, but data set 'digits' has 10; give 10 or null (command line)",
+            "model.backbone.num_classes: 7 classes, but data set 'digits' has 10; give 10, 11 or null (command line)",
         ),
         (
             "sampling.sampler.steps=2000",
