@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-__all__ = ["atomic_folder", "sha256_of", "write_atomically"]
+__all__ = ["atomic_folder", "open_atomically", "sha256_of", "write_atomically"]
 
 
 def sha256_of(path: Path) -> str:
@@ -21,11 +22,18 @@ def sha256_of(path: Path) -> str:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replaces a file's content, or leaves the old one as it was."""
+    with open_atomically(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """Gives a temporary file to write to; at the end of the block it becomes `path`, replacing a file of that name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

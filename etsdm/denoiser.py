@@ -12,7 +12,7 @@ as more input channels.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from pydantic import model_validator
@@ -30,6 +30,21 @@ from etsdm.time_inputs import TimeInput, Timesteps
 
 __all__ = ["Denoiser", "DenoiserSpec", "Prediction", "Predictor"]
 
+MOST_MOMENTS = 4096  # times of which a denoiser remembers what it has to know
+
+
+class Moment(NamedTuple):
+    """All that a denoiser has to know of one time, as numbers: the target's coefficients, alpha and sigma, what the network is told."""
+
+    c_in: float
+    c_skip: float
+    c_out: float
+    e_skip: float
+    e_out: float
+    alpha: float
+    sigma: float
+    condition: float
+
 
 class Prediction:
     """What a denoiser says about x at time t, in every space.
@@ -37,8 +52,8 @@ class Prediction:
     Args:
         x: noisy images, (B, C, H, W).
         output: the network's output F, same shape.
-        coefficients: the target's coefficients at t, each () or (B, 1, 1, 1).
-        alpha: signal coefficient at t, same shape as the coefficients.
+        coefficients: the target's coefficients at t, each a number, or () or (B, 1, 1, 1).
+        alpha: signal coefficient at t, as the coefficients.
         sigma: noise standard deviation at t, likewise.
         variance_logit: the network's second half, where it learns the variance of sampling steps; same shape as x.
     """
@@ -47,9 +62,9 @@ class Prediction:
         self,
         x: Tensor,
         output: Tensor,
-        coefficients: Coefficients,
-        alpha: Tensor,
-        sigma: Tensor,
+        coefficients: Coefficients | Moment,
+        alpha: Tensor | float,
+        sigma: Tensor | float,
         variance_logit: Tensor | None = None,
     ) -> None:
         self.x = x
@@ -63,13 +78,13 @@ class Prediction:
     def x0(self) -> Tensor:
         """The clean images, E[x0 | x]."""
         c = self._coefficients
-        return c.c_skip.to(self.x.dtype) * self.x + c.c_out.to(self.x.dtype) * self.output
+        return _sum(c.c_skip, self.x, c.c_out, self.output)
 
     @property
     def eps(self) -> Tensor:
         """The noise, E[eps | x]."""
         c = self._coefficients
-        return c.e_skip.to(self.x.dtype) * self.x + c.e_out.to(self.x.dtype) * self.output
+        return _sum(c.e_skip, self.x, c.e_out, self.output)
 
     @property
     def v(self) -> Tensor:
@@ -77,12 +92,21 @@ class Prediction:
         # Put together in float64, so that v of a v-network is F itself.
         c, alpha, sigma = self._coefficients, self._alpha, self._sigma
         skip, out = alpha * c.e_skip - sigma * c.c_skip, alpha * c.e_out - sigma * c.c_out
-        return skip.to(self.x.dtype) * self.x + out.to(self.x.dtype) * self.output
+        return _sum(skip, self.x, out, self.output)
 
     @property
     def score(self) -> Tensor:
         """The score of the noisy density, -eps / sigma; not a number at sigma = 0."""
-        return -self.eps / self._sigma.to(self.x.dtype)
+        return -self.eps / (self._sigma.to(self.x.dtype) if isinstance(self._sigma, Tensor) else self._sigma)
+
+
+def _sum(a: Tensor | float, x: Tensor, b: Tensor | float, output: Tensor) -> Tensor:
+    """a x + b F in the dtype of x; of numbers, what has the coefficient 0 or 1 is left out."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        a, b = (c.to(x.dtype) if isinstance(c, Tensor) else c for c in (a, b))
+    elif a == 0:
+        return output if b == 1 else b * output
+    return a * x + b * output
 
 
 @runtime_checkable
@@ -91,6 +115,11 @@ class Predictor(Protocol):
 
     schedule: Schedule
     target: Target
+    condition_map: ConditionMap
+
+    @property
+    def bounded(self) -> bool:
+        """Whether clean x lie in [-1, 1]."""
 
     def condition(self, t: Tensor) -> Tensor:
         """What the network is told at time t; equal values mean equal outputs at the same x."""
@@ -212,6 +241,8 @@ class Denoiser(nn.Module):
         self.first_stage = None if first_stage is None else first_stage.requires_grad_(False).eval()
         self.schedule = spec.schedule
         self.target = spec.target
+        self.condition_map = spec.condition_map
+        self._moments: dict[float, Moment] = {}
 
     def train(self, mode: bool = True) -> Self:
         """Training or eval mode of the backbone."""
@@ -309,29 +340,44 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a shape does not fit, or what the network needs is missing.
         """
-        return self._network(x, t if told is None else told, self._coefficients(x, t)[0], cond)[:, : self.shape[0]]
+        return self._network(x, t if told is None else told, self._coefficients(x, t)[0].c_in, cond)[:, : self.shape[0]]
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t), and the raw variance where it is learned; arguments as in `output`."""
         coefficients, alpha, sigma = self._coefficients(x, t)
-        network = self._network(x, t, coefficients, cond)
+        network = self._network(x, t, coefficients.c_in, cond)
         if not self.spec.learns_variance:
             return Prediction(x, network, coefficients, alpha, sigma)
         output, variance_logit = network.chunk(2, dim=1)
         return Prediction(x, output, coefficients, alpha, sigma, variance_logit)
 
-    def _coefficients(self, x: Tensor, t: Tensor | float) -> tuple[Coefficients, Tensor, Tensor]:
-        # Of one number they stay on the CPU: scalars there meet images anywhere, without waiting for the device.
-        alpha, sigma = self.schedule.alpha_sigma(t.to(x.device) if isinstance(t, Tensor) else t)
+    def _moment(self, t: float) -> Moment:
+        """What to know of a time that is a number, looked up from the second time on: a sampler asks for the same in every batch."""
+        known = self._moments.get(t)
+        if known is None:
+            alpha, sigma = self.schedule.alpha_sigma(t)
+            told = self.condition(torch.tensor(t, dtype=torch.float64))
+            known = Moment(*(value.item() for value in (*self.target.coefficients(alpha, sigma), alpha, sigma, told)))
+            if len(self._moments) >= MOST_MOMENTS:
+                self._moments.clear()
+            self._moments[t] = known
+        return known
+
+    def _coefficients(self, x: Tensor, t: Tensor | float) -> tuple[Coefficients | Moment, Tensor | float, Tensor | float]:
+        if not isinstance(t, Tensor):
+            moment = self._moment(t)
+            return moment, moment.alpha, moment.sigma
+        alpha, sigma = self.schedule.alpha_sigma(t.to(x.device))
         if alpha.ndim:
             alpha, sigma = (value.reshape(-1, *[1] * (x.ndim - 1)) for value in (alpha, sigma))
         return self.target.coefficients(alpha, sigma), alpha, sigma
 
-    def _network(self, x: Tensor, t: Tensor | float, coefficients: Coefficients, cond: dict[str, Any]) -> Tensor:
-        # A Python number would become float32, in which 0.02 is not 0.02.
-        times = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-        time = self.condition(times).to(x.device, torch.float32).expand(len(x))
-        given = coefficients.c_in.to(x.dtype) * x
+    def _network(self, x: Tensor, t: Tensor | float, c_in: Tensor | float, cond: dict[str, Any]) -> Tensor:
+        if isinstance(t, Tensor):
+            time = self.condition(t).to(x.device, torch.float32).expand(len(x))
+        else:
+            time = torch.full((x.shape[0],), self._moment(t).condition, dtype=torch.float32, device=x.device)
+        given = c_in.to(x.dtype) * x if isinstance(c_in, Tensor) else x if c_in == 1 else c_in * x
         if self.spec.super_resolution is not None:
             if "low_res" not in cond:
                 raise ValueError("low_res: the small images are missing, which super-resolution is told; give them")

@@ -21,7 +21,7 @@ from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord, digest_of
 from etsdm.samplers import sample
 from etsdm.stages import STAGES, Run
 
-__all__ = ["Experiment", "build", "load"]
+__all__ = ["Experiment", "build", "checkpoint_folder", "load"]
 
 REPORT_FORMAT = 1  # raise it when the report shows something else from the same runs
 
@@ -152,12 +152,17 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Denoiser:
         CheckpointError: there is no checkpoint.
         IntegrityError: it is damaged.
     """
+    return read_checkpoint(checkpoint_folder(path), device).denoiser
+
+
+def checkpoint_folder(path: str | Path) -> Path:
+    """The folder of a checkpoint: the path itself, or the latest checkpoint of a run's folder. Raises: CheckpointError without one."""
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is no folder; give a checkpoint's folder or a run's folder")
-    if not (folder / DENOISER_FILE).exists():
-        latest = RunFolder(folder).latest_checkpoint()
-        if latest is None:
-            raise CheckpointError(f"{folder}: holds neither {DENOISER_FILE} nor checkpoints; give a checkpoint's folder or a run's folder")
-        folder = latest
-    return read_checkpoint(folder, device).denoiser
+    if (folder / DENOISER_FILE).exists():
+        return folder
+    latest = RunFolder(folder).latest_checkpoint()
+    if latest is None:
+        raise CheckpointError(f"{folder}: holds neither {DENOISER_FILE} nor checkpoints; give a checkpoint's folder or a run's folder")
+    return latest

@@ -9,7 +9,7 @@
             stages.json            what is finished, and the digest of what it depends on
             metrics.jsonl          training log, one record a line
             checkpoints/<images_seen>/
-            samples/               samples.safetensors, grid.png
+            samples/               samples.safetensors, grid.png; drawn/ as long as not all are drawn
             evaluation.json        every measured value with its protocol
             superseded/<digest>/   what an earlier recipe in this folder left
 
@@ -69,6 +69,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.samples_file = path / "samples" / "samples.safetensors"
         self.grid_file = path / "samples" / "grid.png"
+        self.drawn = path / "samples" / "drawn"
         self.evaluation_file = path / "evaluation.json"
         self._stages_file = path / "stages.json"
         self._metrics_file = path / "metrics.jsonl"

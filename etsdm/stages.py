@@ -11,7 +11,7 @@ stage on, and only those stages are done again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from etsdm.metrics import Metric, Outcome, Subject
 from etsdm.pictures import image_grid, png_bytes
 from etsdm.recipe import Recipe, fingerprint, to_yaml
 from etsdm.run_folder import RunFolder, StageRecord, digest_of, environment, read_record, write_record
-from etsdm.samplers import sample_batches
+from etsdm.sampling_job import Drawing, TensorStore, carry_out
 from etsdm.training import Trainer
 
 __all__ = ["STAGES", "Run", "StageProgress"]
@@ -175,16 +175,14 @@ class Run:
 
     def _sample(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         sampling, denoiser = self.recipe.sampling, self.denoiser
-        labels = self._labels(denoiser, sampling.n)
-        images = []
-        batches = sample_batches(denoiser, sampling.sampler, n=sampling.n, seed=sampling.seed, batch_size=sampling.batch_size, y=labels)
-        for indices, step in batches:
-            if step.i == step.n:
-                images.append(step.x.clamp(-1, 1).float().cpu())
-                facts["nfe"] = step.nfe
-            yield StageProgress("sample", indices.start + len(indices) * step.i // step.n, sampling.n, "images")
-        drawn = torch.cat(images)
+        store = TensorStore(self.folder.drawn, self.digests["sample"])
+        drawing = Drawing(denoiser, sampling.sampler, sampling.seed, self._cond(denoiser))
+        for progress in carry_out(drawing, store, n=sampling.n, batch_size=sampling.batch_size):
+            yield StageProgress("sample", progress.done, sampling.n, "images")
+        facts["nfe"] = sampling.sampler.plan(denoiser).nfe
+        drawn = store.read(sampling.n)
         write_atomically(self.folder.samples_file, save({"images": drawn}))
+        store.remove()
         protocol = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
         write_atomically(self.folder.grid_file, png_bytes(image_grid(drawn[:PREVIEW]), protocol))
 
@@ -205,7 +203,7 @@ class Run:
         """All that a value depends on except the weights: arms whose protocols have one digest may be compared."""
         sampling = self.recipe.sampling
         drawn = {"sampler": sampling.sampler.model_dump(mode="json"), "n": sampling.n, "seed": sampling.seed}
-        drawn["nfe"] = len(sampling.sampler.times(self.recipe.model))
+        drawn["nfe"] = sampling.sampler.plan(self.recipe.model).nfe
         return {
             "metric": metric.model_dump(mode="json"),
             "seed": self.recipe.evaluation.seed,
@@ -218,9 +216,18 @@ class Run:
     def _images(self, split: Split) -> Images:
         return self.recipe.data.open(split)
 
-    def _labels(self, denoiser: Denoiser, n: int) -> Tensor | None:
-        """Labels in turn, so that every class is drawn equally often."""
-        return torch.arange(n) % denoiser.num_classes if denoiser.num_classes else None
+    def _cond(self, denoiser: Denoiser) -> Callable[[Sequence[int]], dict[str, Tensor]]:
+        """What the network is told of samples, by their indices: the data's labels in turn, small ones of held-out images in turn."""
+        enlarged = denoiser.spec.super_resolution
+        test = None if enlarged is None else self._images("test")
+
+        def cond(indices: Sequence[int]) -> dict[str, Tensor]:
+            told = {"y": torch.tensor(indices) % self.recipe.data.num_classes} if denoiser.num_classes else {}
+            if enlarged is not None and test is not None:
+                told["low_res"] = enlarged.reduce(test.pixels[[k % len(test) for k in indices]])
+            return told
+
+        return cond
 
 
 @contextmanager

@@ -27,6 +27,7 @@ lipschitz
 metrics
 recipe
 run_folder pictures
+sampling_job
 training
 report
 stages

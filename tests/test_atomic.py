@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from etsdm.atomic import atomic_folder, sha256_of, write_atomically
+from etsdm.atomic import atomic_folder, open_atomically, sha256_of, write_atomically
 
 
 def fill(path, name, error=None):
@@ -30,6 +30,18 @@ def test_old_content_is_replaced(tmp_path):
         write_atomically(tmp_path / "a.txt", content)
     assert (tmp_path / "a.txt").read_text() == "new"
     assert everything(tmp_path) == ["a.txt"]
+
+
+def test_a_file_that_is_written_piece_by_piece_appears_at_the_end(tmp_path):
+    with open_atomically(tmp_path / "a" / "b.bin") as file:
+        file.write(b"one ")
+        assert not (tmp_path / "a" / "b.bin").exists()
+        file.write(b"two")
+    assert (tmp_path / "a" / "b.bin").read_bytes() == b"one two"
+    with pytest.raises(TypeError), open_atomically(tmp_path / "a" / "b.bin") as file:
+        file.write("no bytes")
+    assert (tmp_path / "a" / "b.bin").read_bytes() == b"one two"
+    assert everything(tmp_path) == ["a", "a/b.bin"]
 
 
 @pytest.mark.parametrize("content", ["\ud800", 3], ids=["no UTF-8", "no text"])

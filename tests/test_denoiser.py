@@ -3,8 +3,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from etsdm.condition_maps import Identity
 from etsdm.denoiser import Denoiser, Predictor
-from etsdm.randomness import generator
+from etsdm.randomness import generator, normal
 from etsdm.registry import explain, targets
 from etsdm.schedules import Linear, Sigmoid, ZeroTerminal, ZeroTerminalContinuous
 
@@ -211,3 +212,32 @@ def test_a_trained_denoiser_answers_the_same_within_a_sub_interval(tiny_denoiser
     denoiser, x = tiny_denoiser(condition_map="e-tsdm"), X.float()
     assert torch.equal(denoiser.output(x, 0), denoiser.output(x, 19))
     assert not torch.equal(denoiser.output(x, 19), denoiser.output(x, 20))
+
+
+@pytest.mark.parametrize("target", ["eps", "v", "x0", "score"])
+@pytest.mark.parametrize("t", [0.0, 19.5, 20.0, 731.25, 999.0])
+def test_a_time_that_is_a_number_says_what_it_says_as_a_tensor_again_and_again(tiny_denoiser, target, t):
+    denoiser = tiny_denoiser(target=target, condition_map="e-tsdm")
+    x = normal(0, "test/x", range(2), denoiser.shape)
+    with torch.no_grad():
+        expected = denoiser.predict(x, torch.tensor(t, dtype=torch.float64))
+        for _ in range(2):
+            found = denoiser.predict(x, t)
+            for space in ("output", "x0", "eps", "v", "score"):
+                torch.testing.assert_close(getattr(found, space), getattr(expected, space), rtol=1e-6, atol=1e-6)
+
+
+def test_a_copy_with_another_map_remembers_nothing_of_the_first(tiny_denoiser):
+    denoiser = tiny_denoiser(condition_map="e-tsdm")
+    other = Denoiser(denoiser.spec.model_copy(update={"condition_map": Identity()}), denoiser.backbone)
+    x = normal(0, "test/x", range(2), denoiser.shape)
+    with torch.no_grad():
+        assert torch.equal(denoiser.predict(x, 30.0).output, other.predict(x, 20.0).output)
+        assert not torch.equal(denoiser.predict(x, 30.0).output, other.predict(x, 30.0).output)
+
+
+def test_times_that_never_come_again_take_no_memory_for_ever(tiny_spec):
+    denoiser = tiny_spec(schedule="linear-continuous", condition_map="identity").build()
+    for k in range(5000):
+        denoiser._moment(k / 5000)
+    assert len(denoiser._moments) < 5000

@@ -106,6 +106,30 @@ def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(finished, tmp_p
     assert without_speed[0] == without_speed[1]
 
 
+def test_a_sampling_that_was_stopped_goes_on_to_the_same_bits(out, finished):
+    run = etsdm.build(TINY, "sampling.batch_size=4", out=out).arm("e-tsdm").runs[0]
+    for path in (run.folder.samples_file, run.folder.grid_file):
+        path.unlink()
+    for progress in run.carry_out(("sample",)):
+        if progress.stage == "sample" and progress.done >= 9:
+            break
+    assert not run.folder.samples_file.exists()
+    seen = [progress.done for progress in run.carry_out(("sample",)) if progress.stage == "sample"]
+    assert (seen[0], seen[-1]) == (8, 16)
+    assert not run.folder.drawn.exists()
+    alone = etsdm.sample(run.denoiser, 16, sampler=run.recipe.sampling.sampler, batch_size=4)
+    assert torch.equal(run.samples, alone)
+
+
+def test_a_sampling_that_was_stopped_is_not_mixed_with_another(out):
+    for override in ("sampling.seed=1", "sampling.seed=2"):
+        run = etsdm.build(TINY, override, "sampling.batch_size=4", out=out).arm("e-tsdm").runs[0]
+        for progress in run.carry_out(("sample",)):
+            if override.endswith("1") and progress.stage == "sample" and progress.done >= 9:
+                break
+    assert torch.equal(run.samples, etsdm.sample(run.denoiser, 16, sampler=run.recipe.sampling.sampler, batch_size=4, seed=2))
+
+
 def test_arms_start_from_the_same_weights_and_see_the_same_images(tmp_path):
     runs = etsdm.build(TINY, out=tmp_path).runs
     first, second = (run.denoiser.backbone.state_dict() for run in runs)

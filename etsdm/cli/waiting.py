@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 __all__ = ["LateBar"]
 
@@ -24,14 +24,18 @@ class LateBar:
 
     Args:
         title: what is done.
-        total: number of batches.
+        total: how many of `unit`.
+        unit: what is counted.
     """
 
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total = title, total
+    def __init__(self, title: str, total: int, unit: str = "batches") -> None:
+        self._title, self._total, self._unit = title, total, unit
         self._console = Console(stderr=True)
-        self._bar = Progress(console=self._console, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task(title, total=total)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task(title, total=total, rate=unit)
+        self._began: tuple[float, int] | None = None
+        self._said = time.monotonic() + PATIENCE - PLAIN_EVERY
         # Also while the first batch is still under way.
         self._timer = threading.Timer(PATIENCE, self._bar.start)
         self._timer.daemon = True
@@ -47,10 +51,18 @@ class LateBar:
 
     def passing(self, batches: Iterable[T]) -> Iterator[T]:
         """The batches, counted when the next one is asked for."""
-        said = time.monotonic() + PATIENCE - PLAIN_EVERY
         for done, batch in enumerate(batches):
-            self._bar.update(self._task, completed=done)
-            if not self._console.is_terminal and (now := time.monotonic()) - said >= PLAIN_EVERY:
-                said = now
-                self._console.print(f"{self._title} {done}/{self._total} batches", highlight=False)
+            self.reached(done)
             yield batch
+
+    def reached(self, done: int) -> None:
+        """Shows that so many are done; the speed is that since the first call."""
+        now = time.monotonic()
+        since, at = self._began = self._began or (now, done)
+        rate = (done - at) / (now - since) if done > at else None
+        speed = self._unit if rate is None else f"{rate:.3g} {self._unit}/s"
+        self._bar.update(self._task, completed=done, rate=speed)
+        if not self._console.is_terminal and now - self._said >= PLAIN_EVERY:
+            self._said = now
+            shown = f", {speed}, {(self._total - done) / rate:.0f} s left" if rate else ""
+            self._console.print(f"{self._title} {done}/{self._total} {self._unit}{shown}", highlight=False)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from etsdm.lipschitz.curve import Batches, batches_of
@@ -23,10 +22,10 @@ from etsdm.lipschitz.modes import Measurable, Noised
 from etsdm.lipschitz.moments import Moments
 from etsdm.randomness import SampleNoise, normal
 from etsdm.registry import suggestion
-from etsdm.samplers import DDPM, Grid, Sampler
+from etsdm.samplers import DDPM, Explicit, Sampler
 from etsdm.schedules import Schedule
 
-__all__ = ["READINGS", "SCALES", "Descent", "StabilityCurve", "stability_curve"]
+__all__ = ["READINGS", "SCALES", "StabilityCurve", "stability_curve"]
 
 SCALES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the disturbance, in pixels of [-1, 1]
 READINGS = ("chain", "one-shot")
@@ -45,21 +44,6 @@ class StabilityCurve(NamedTuple):
     t_tilde: float
     reading: str
     images: int
-
-
-class Descent(Grid):
-    """Every step from a time down to the last one before the clean image, whatever number of steps a sampler asks for."""
-
-    start: NonNegativeFloat
-
-    def times(self, schedule: Schedule, n: int) -> Tensor:
-        """start, start - 1, ..., 0 of a discrete schedule; thousandths of the horizon, without 0, of a continuous one."""
-        step = schedule.step
-        count = int(self.start + 1) if schedule.is_discrete else max(1, round(self.start / step))
-        return self.start - step * self._indices(count, count)
-
-    def _indices(self, total: int, n: int) -> Tensor:
-        return torch.arange(n, dtype=torch.float64)
 
 
 @torch.no_grad()
@@ -105,7 +89,7 @@ def stability_curve(
         alpha, sigma = (float(value) for value in denoiser.schedule.alpha_sigma(t))
     except ValueError as error:
         raise ValueError(f"t_tilde{str(error).removeprefix('t')}") from None
-    chain = _down_from(t, DDPM() if sampler is None else sampler) if reading == "chain" else None
+    chain = _down_from(t, denoiser.schedule, DDPM() if sampler is None else sampler) if reading == "chain" else None
     moments = Moments(len(scales))
     for x0, labels in batches_of(images, y, batch_size):
         indices = range(moments.n, moments.n + len(x0))
@@ -125,10 +109,13 @@ def stability_curve(
     return StabilityCurve(torch.tensor(scales, dtype=torch.float64), rms, se, t, reading, moments.n)
 
 
-def _down_from(t: float, sampler: Sampler) -> Sampler:
-    if "grid" not in type(sampler).model_fields:
-        raise ValueError(f"sampler: {sampler.type_name!r} has no grid that could start at t_tilde; give ddpm or ddim")
-    return sampler.model_copy(update={"grid": Descent(start=t)})
+def _down_from(t: float, schedule: Schedule, sampler: Sampler) -> Sampler:
+    """The sampler on every step from t down to the last one before the clean image."""
+    if "steps" not in type(sampler).model_fields:
+        raise ValueError(f"sampler: {sampler.type_name!r} has no number of steps that could be set; give ddpm or ddim")
+    count = int(t + 1) if schedule.is_discrete else max(1, round(t / schedule.step))
+    times = tuple(t - schedule.step * i for i in range(count))
+    return sampler.model_copy(update={"grid": Explicit(at=times), "steps": count})
 
 
 def _one_shot(denoiser: Measurable, t: float, cond: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:

@@ -162,9 +162,10 @@ class Recipe(Frozen):
     @model_validator(mode="after")
     def _sampler_fits_schedule(self) -> Self:
         try:
-            self.sampling.sampler.times(self.model)
+            self.sampling.sampler.path(self.model)
         except ValueError as error:
             field, _, reason = str(error).partition(": ")
-            place, message = (("steps",), reason) if field == "steps" else (("grid",), str(error))
+            places: dict[str, tuple[str, ...]] = {"steps": ("steps",), "t_end": ("t_end",), "at": ("grid", "at")}
+            place, message = (places[field], reason) if field in places else (("grid",), str(error))
             raise field_error("Recipe", ("sampling", "sampler", *place), message) from None
         return self

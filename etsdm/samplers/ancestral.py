@@ -11,17 +11,17 @@ beta_t = 1 - alpha_t^2 / alpha_s^2; paper Eq. 10 writes the same mean as
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from etsdm.denoiser import Predictor
 from etsdm.registry import samplers
-from etsdm.samplers.base import NoiseSource, Sampler, Step
+from etsdm.samplers.base import Moved, Network, NoiseSource, Point, Sampler
 from etsdm.samplers.grids import Grid, Leading, Respaced
 from etsdm.schedules import Schedule
 
@@ -29,59 +29,54 @@ __all__ = ["DDIM", "DDPM"]
 
 
 class Coefficients(NamedTuple):
-    """x_s = x0 + eps + z, each times its coefficient; float64 scalars."""
+    """x_s = x0 + eps + z, each times its coefficient."""
 
-    x0: Tensor
-    eps: Tensor
-    z: Tensor
+    x0: float
+    eps: float
+    z: float
 
 
 class Ancestral(Sampler):
     """Steps x_s = a x0 + b eps + c z on a grid, from x0 that may be clipped."""
 
-    clip_x0: bool = True
+    clip_x0: bool | None = None
     grid: Grid = Leading()
 
     @abstractmethod
-    def _coefficients(self, alpha: Tensor, sigma: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Coefficients:
-        """For steps from (alpha, sigma) to (alpha_s, sigma_s), vectors of one entry a step."""
+    def _coefficients(self, t: Point, s: Point) -> Coefficients:
+        """For the step from t to s."""
 
-    def _trajectory(self, denoiser: Predictor, x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]) -> Iterator[Step]:
-        times = self.times(denoiser)
-        alpha, sigma = denoiser.schedule.alpha_sigma(times)
-        alpha_s = torch.cat([alpha[1:], alpha.new_ones(1)])
-        sigma_s = torch.cat([sigma[1:], sigma.new_zeros(1)])
-        table = [column.tolist() for column in self._coefficients(alpha, sigma, alpha_s, sigma_s)]
-        for i, (t, a, b, c) in enumerate(zip(times.tolist(), *table, strict=True)):
-            prediction = denoiser.predict(x, t, **cond)
-            x0, eps = prediction.x0, prediction.eps
-            if self.clip_x0:
-                x0 = x0.clamp(-1, 1)
-                eps = (x - float(alpha[i]) * x0) / float(sigma[i])
-            x = a * x0 + b * eps
+    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+        for t, s in pairwise(path):
+            said = network(x, t)
+            a, b, c = self._coefficients(t, s)
+            # In place, because at the size of an image making a tensor takes as long as adding to one.
+            x = (a * said.x0).add_(b * said.eps)
             if c > 0:
-                x = x + c * noise.draw(x.shape[1:]).to(x)
-            yield Step(i + 1, len(times), t, x, x0, i + 1)
+                x.add_(c * noise.draw(x.shape[1:]).to(x))
+            yield Moved(x, said.x0)
 
 
 @samplers.register("ddpm")
 class DDPM(Ancestral):
-    """Ancestral sampling with noise of variance beta_t or its posterior value (Ho et al. 2020; paper Eq. 10)."""
+    """Ancestral sampling with noise of variance beta_t or its posterior value (Ho et al. 2020; paper Eq. 10).
+
+    Without `steps` it visits every timestep, or takes a thousand steps on a continuous schedule.
+    """
 
     steps: PositiveInt | None = None
     variance: Literal["beta", "posterior"] = "beta"
     grid: Grid = Respaced()
 
-    def _times(self, schedule: Schedule) -> Tensor:
-        return self.grid.times(schedule, self.steps or int(schedule.horizon))
+    def _count(self, schedule: Schedule) -> int:
+        return self.steps or round(schedule.horizon / schedule.step)
 
-    def _coefficients(self, alpha: Tensor, sigma: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Coefficients:
-        beta = 1 - (alpha / alpha_s) ** 2
+    def _coefficients(self, t: Point, s: Point) -> Coefficients:
+        beta = 1 - (t.alpha / s.alpha) ** 2
         # Noise of variance beta, except in the last step, which adds none.
-        variance = beta * (sigma_s / sigma) ** 2 if self.variance == "posterior" else beta * (sigma_s > 0)
+        variance = beta * (s.sigma / t.sigma) ** 2 if self.variance == "posterior" else beta * (s.sigma > 0)
         # sqrt(sigma_s^2 - posterior variance) without its cancellation.
-        eps = alpha / alpha_s * sigma_s**2 / sigma
-        return Coefficients(alpha_s, eps, variance.sqrt())
+        return Coefficients(s.alpha, t.alpha / s.alpha * s.sigma**2 / t.sigma, math.sqrt(variance))
 
 
 @samplers.register("ddim")
@@ -91,10 +86,10 @@ class DDIM(Ancestral):
     steps: PositiveInt = 50
     eta: float = Field(0.0, ge=0, le=1)
 
-    def _times(self, schedule: Schedule) -> Tensor:
-        return self.grid.times(schedule, self.steps)
+    def _count(self, schedule: Schedule) -> int:
+        return self.steps
 
-    def _coefficients(self, alpha: Tensor, sigma: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Coefficients:
-        beta = 1 - (alpha / alpha_s) ** 2
-        z = self.eta * sigma_s / sigma * beta.sqrt()
-        return Coefficients(alpha_s, (sigma_s**2 - z**2).clamp(min=0).sqrt(), z)
+    def _coefficients(self, t: Point, s: Point) -> Coefficients:
+        beta = 1 - (t.alpha / s.alpha) ** 2
+        z = self.eta * s.sigma / t.sigma * math.sqrt(max(beta, 0.0))
+        return Coefficients(s.alpha, math.sqrt(max(s.sigma**2 - z**2, 0.0)), z)

@@ -1,29 +1,40 @@
-"""Samplers: from noise to images, as iterators over steps."""
+"""Samplers: from noise to images, as iterators over steps.
+
+A sampler lays out a path, points of decreasing time of which the last is the clean image or `t_end`, and goes from each point to
+the next. How it does so is its `_steps`; asking the network, counting the calls and thresholding x0 are the same for all.
+
+    x_t = alpha_t x0 + sigma_t eps,   lambda_t = log(alpha_t / sigma_t), half of log-SNR
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
+from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 from torch import Tensor
 
+from etsdm.condition_maps import ConditionMap
 from etsdm.denoiser import Predictor
 from etsdm.randomness import SampleNoise
-from etsdm.registry import Part, samplers
+from etsdm.registry import Part, RegistryError, field_error, samplers
+from etsdm.samplers.grids import Grid, Linspace
+from etsdm.samplers.plan import Plan, plan_of
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
-__all__ = ["NoiseSource", "Sampler", "Step"]
+__all__ = ["CLEAN", "Answer", "Asked", "Moved", "Network", "NoiseSource", "Point", "Sampler", "Step"]
 
 
 class Step(NamedTuple):
     """One step of a trajectory.
 
     Fields: i, the step's number from 1; n, how many there are; t, the time it started from; x, the images after it,
-    (B, C, H, W); x0, the clean images predicted at t; nfe, network calls so far.
+    (B, C, H, W); x0, the clean images predicted at t; nfe, network calls so far; order, of accuracy, of the update that was used.
     """
 
     i: int
@@ -32,6 +43,25 @@ class Step(NamedTuple):
     x: Tensor
     x0: Tensor
     nfe: int
+    order: int = 1
+
+
+class Point(NamedTuple):
+    """A time with alpha, sigma and lam = log(alpha/sigma), which is -inf without signal and inf without noise; float64 numbers."""
+
+    t: float
+    alpha: float
+    sigma: float
+    lam: float
+
+    @classmethod
+    def at(cls, schedule: Schedule, t: float) -> Point:
+        """The point at a time of a schedule."""
+        alpha, sigma = schedule.alpha_sigma(t)
+        return cls(t, alpha.item(), sigma.item(), schedule.log_snr(t).item() / 2)
+
+
+CLEAN = Point(math.nan, 1.0, 0.0, math.inf)  # no time of a schedule: on timesteps it is before the first
 
 
 class NoiseSource(Protocol):
@@ -52,56 +82,186 @@ class Asked(Protocol):
     def target(self) -> Target:
         """What the network predicts."""
 
+    @property
+    def condition_map(self) -> ConditionMap:
+        """From time to what the network is told."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether clean x lie in [-1, 1]."""
+
+
+class Answer(NamedTuple):
+    """What the network says at a point. Fields: x0 and eps, consistent with x: x = alpha x0 + sigma eps; variance_logit or None."""
+
+    x0: Tensor
+    eps: Tensor
+    variance_logit: Tensor | None
+
+
+class Moved(NamedTuple):
+    """What a step gives. Fields: x at the next point; x0, predicted at the point it started from; order of the update."""
+
+    x: Tensor
+    x0: Tensor
+    order: int = 1
+
+
+class Network:
+    """A denoiser as solvers ask it: at points, with thresholding, and counted.
+
+    Args:
+        denoiser: anything with `predict` and `schedule`.
+        sampler: whose thresholding is applied.
+        cond: what the network takes besides.
+    """
+
+    def __init__(self, denoiser: Predictor, sampler: Sampler, cond: dict[str, Tensor]) -> None:
+        self.schedule = denoiser.schedule
+        self.nfe = 0
+        self._denoiser = denoiser
+        self._cond = cond
+        self._clips = sampler.clip_x0 if sampler.clip_x0 is not None else denoiser.bounded
+        self._quantile = sampler.dynamic_threshold
+
+    def __call__(self, x: Tensor, point: Point) -> Answer:
+        """Asks at a point. Args: x: (B, C, H, W), as noisy as the point."""
+        self.nfe += 1
+        prediction = self._denoiser.predict(x, point.t, **self._cond)
+        x0, variance_logit = prediction.x0, prediction.variance_logit
+        if self._quantile is None and not self._clips:
+            return Answer(x0, prediction.eps, variance_logit)
+        x0 = x0.clamp(-1, 1) if self._quantile is None else _dynamically(x0, self._quantile)
+        return Answer(x0, (x - point.alpha * x0) / point.sigma, variance_logit)
+
+
+def _dynamically(x0: Tensor, quantile: float) -> Tensor:
+    """x0 cut at a quantile of its magnitudes, image by image, and scaled into [-1, 1] (Saharia et al. 2022, Imagen)."""
+    largest = x0.abs().flatten(1).float().quantile(quantile, dim=1).clamp(min=1).to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
+    return x0.clamp(-largest, largest) / largest
+
 
 class Sampler(Part, family=samplers):
-    """A way from noise to images that calls the network `steps` times."""
+    """A way from noise to images.
+
+    Attributes:
+        grid: where it steps.
+        t_end: the time at which it ends; None for the clean image.
+        denoise_to_zero: goes on from t_end to the clean image, by one more call of the network.
+        clip_x0: predictions of x0 are cut to [-1, 1]; None for wherever clean x lie in [-1, 1], as images do and latents do not.
+        dynamic_threshold: the quantile of |x0| to which they are cut instead, if it is above 1, and scaled.
+    """
+
+    grid: Grid = Linspace()
+    t_end: NonNegativeFloat | None = None
+    denoise_to_zero: bool = False
+    clip_x0: bool | None = False
+    dynamic_threshold: float | None = Field(None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _ends_once(self) -> Sampler:
+        if self.denoise_to_zero and self.t_end is None:
+            raise field_error("Sampler", ("denoise_to_zero",), "is set without t_end, so the clean image is the end already; give t_end")
+        return self
 
     @abstractmethod
-    def _times(self, schedule: Schedule) -> Tensor:
-        """Where the grid asks the network, decreasing; float64, (n,)."""
+    def _count(self, schedule: Schedule) -> int:
+        """How many steps the grid is asked for."""
 
-    def times(self, denoiser: Asked) -> Tensor:
-        """The times of the network calls.
+    @abstractmethod
+    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+        """Goes along the path, from x at its first point; one `Moved` for each step. Gradients are off."""
+
+    def _times(self, schedule: Schedule, start: float | None) -> Tensor:
+        """Where steps begin, and t_end where it is set."""
+        return self.grid.times(schedule, self._count(schedule), start=start, end=self.t_end)
+
+    def times(self, denoiser: Asked, start: float | None = None) -> Tensor:
+        """The times at which steps begin, and t_end where it is set.
 
         Where alpha = 0 noise prediction says nothing of x0. A denoiser that predicts it all the same (`allow_eps_at_zero_snr`)
         is asked one step later: at T-2 of a discrete schedule, a thousandth of the horizon before the end of a continuous one.
 
         Args:
             denoiser: a denoiser, or its spec.
+            start: where to start, the schedule's last time by default.
 
         Returns:
-            Decreasing, float64, (n,).
+            Decreasing, float64, (n,), or (n + 1,) with a t_end.
+
+        Raises:
+            ValueError: the grid does not suit the schedule, the number of steps or the ends.
 
         Warns:
             UserWarning: the first time was moved.
         """
-        times = self._times(denoiser.schedule)
+        times = self._times(denoiser.schedule, start)
         if not denoiser.target.needs_signal or denoiser.schedule.alpha(times[0]) != 0:
             return times
         schedule = denoiser.schedule
-        start = times[:1] - schedule.step
+        moved = times[:1] - schedule.step
         message = f"alpha = 0 at t = {times[0]:g}, where target {denoiser.target.type_name!r} does not give x0"
-        warnings.warn(f"{message}: sampling starts from t = {start[0]:g}", stacklevel=2)
-        return torch.cat([start, times[1:][times[1:] < start]])
+        warnings.warn(f"{message}: sampling starts from t = {moved[0]:g}", stacklevel=2)
+        return torch.cat([moved, times[1:][times[1:] < moved]])
 
-    @abstractmethod
-    def _trajectory(self, denoiser: Predictor, x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]) -> Iterator[Step]:
-        """Yields the steps; gradients are off."""
+    def path(self, denoiser: Asked, start: float | None = None) -> list[Point]:
+        """The points that a trajectory passes, from noise on; arguments and refusals as those of `times`."""
+        times, schedule = self.times(denoiser, start), denoiser.schedule
+        columns = (times, *schedule.alpha_sigma(times), schedule.log_snr(times) / 2)
+        points = [Point(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+        ends = points[-1].sigma == 0 or (self.t_end is not None and not self.denoise_to_zero)
+        return points if ends else [*points, CLEAN]
 
-    def trajectory(self, denoiser: Predictor, noise: Tensor, step_noise: NoiseSource | None = None, **cond: Tensor) -> Iterator[Step]:
+    def with_steps(self, steps: int) -> Sampler:
+        """This sampler with another number of steps. Raises: RegistryError if it takes no such number."""
+        try:
+            return self.model_copy(update={"steps": steps})
+        except ValidationError:
+            raise RegistryError(f"steps: {steps!r} does not suit sampler {self.type_name!r}; give 1 or more") from None
+
+    def plan(self, denoiser: Asked, steps: int | None = None, *, start: float | None = None) -> Plan:
+        """Every call of the network that sampling makes, found by sampling data of one element.
+
+        Args:
+            denoiser: a denoiser, or its spec.
+            steps: another number of steps than the sampler's own.
+            start: where to start, the schedule's last time by default.
+
+        Raises:
+            RegistryError, ValueError: as `with_steps` and `times`.
+        """
+        sampler = self if steps is None else self.with_steps(steps)
+
+        def trajectory(probe: Predictor, noise: Tensor, step_noise: NoiseSource) -> Iterator[Step]:
+            return sampler.trajectory(probe, noise, step_noise, start=start)
+
+        return plan_of(denoiser, trajectory, None if sampler.denoise_to_zero else sampler.t_end)
+
+    def _trajectory(
+        self, denoiser: Predictor, path: Sequence[Point], x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]
+    ) -> Iterator[Step]:
+        network = Network(denoiser, self, cond)
+        for i, moved in enumerate(self._steps(network, path, x, noise)):
+            yield Step(i + 1, len(path) - 1, path[i].t, moved.x, moved.x0, network.nfe, moved.order)
+
+    def trajectory(
+        self, denoiser: Predictor, noise: Tensor, step_noise: NoiseSource | None = None, *, start: float | None = None, **cond: Tensor
+    ) -> Iterator[Step]:
         """Yields each step from noise to images.
 
         Args:
             denoiser: anything with `predict` and `schedule`.
-            noise: standard normal noise to start from, (B, C, H, W), in the dtype and on the device of the images.
+            noise: what to start from, (B, C, H, W), in the dtype and on the device of the images: x at the path's first point.
+                Where the schedule's last sigma is 1, as those that preserve variance have about, that is standard normal noise.
             step_noise: noise for stochastic steps; by default drawn from the stream "sampling/steps" of seed 0.
+            start: where to start, the schedule's last time by default.
             **cond: what the network takes besides, for example labels `y` of shape (B,).
 
         Yields:
             `Step`s; the images are `x` of the last.
         """
         source = step_noise or SampleNoise(0, "sampling/steps", range(len(noise)))
-        steps = self._trajectory(denoiser, noise, source, cond)
+        steps = self._trajectory(denoiser, self.path(denoiser, start), noise, source, cond)
         while True:
             # Only while a step is computed: a caller's own code between steps keeps its own mode.
             with torch.no_grad():

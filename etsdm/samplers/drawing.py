@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from etsdm.denoiser import Denoiser
+from etsdm.denoiser import Predictor
 from etsdm.randomness import SampleNoise, normal
-from etsdm.registry import RegistryError, samplers
-from etsdm.samplers.base import Sampler, Step
+from etsdm.registry import samplers
+from etsdm.samplers.base import Point, Sampler, Step
 
-__all__ = ["resolve_sampler", "sample", "sample_batches"]
+__all__ = ["Drawable", "draw", "resolve_sampler", "sample", "sample_batches", "starting_noise"]
+
+
+class Drawable(Predictor, Protocol):
+    """What images are drawn from: a `Denoiser`, or one with something wrapped around it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what is denoised, without the batch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
+        """The images of what was denoised, so many at a time."""
 
 
 def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler:
@@ -25,28 +40,64 @@ def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler
     if isinstance(sampler, str):
         created: Sampler = samplers.create(sampler, **({} if steps is None else {"steps": steps}))
         return created
-    if steps is None:
-        return sampler
-    try:
-        return type(sampler).model_validate({**sampler.model_dump(), "steps": steps})
-    except ValidationError:
-        raise RegistryError(f"steps: {steps!r} does not suit sampler {sampler.type_name!r}; give 1 or more") from None
+    return sampler if steps is None else sampler.with_steps(steps)
+
+
+def starting_noise(denoiser: Drawable, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None) -> Tensor:
+    """x at the first point of a path, for samples of these indices.
+
+    Standard normal where the schedule preserves variance, whatever alpha is left there; else sigma times that, as of EDM.
+
+    Returns:
+        float32, (len(indices), *shape), on the denoiser's device.
+    """
+    noise = normal(seed, "sampling/noise", indices, denoiser.shape).to(denoiser.device)
+    if denoiser.schedule.variance_preserving:
+        return noise
+    first = Point.at(denoiser.schedule, sampler.times(denoiser, start)[0].item())
+    return first.sigma * noise
+
+
+def draw(
+    denoiser: Drawable, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None, **cond: Tensor
+) -> Iterator[Step]:
+    """Yields the steps of one batch.
+
+    Args:
+        denoiser: what is sampled.
+        sampler: how.
+        indices: which samples; each depends on the seed and its index alone.
+        seed: seed of the starting noise and of the steps' noise.
+        start: the time to start from, the schedule's last time by default.
+        **cond: what the network takes besides, a row for each index.
+    """
+    noise = starting_noise(denoiser, sampler, indices, seed=seed, start=start)
+    given = {name: value.to(denoiser.device) for name, value in cond.items()}
+    return sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
 
 
 def sample_batches(
-    denoiser: Denoiser, sampler: Sampler, *, n: int, seed: int, batch_size: int, first: int = 0, y: Tensor | None = None
+    denoiser: Drawable,
+    sampler: Sampler,
+    *,
+    n: int,
+    seed: int,
+    batch_size: int,
+    first: int = 0,
+    start: float | None = None,
+    **cond: Tensor | None,
 ) -> Iterator[tuple[range, Step]]:
     """Yields every step of every batch, with the indices of its samples; the arguments are those of `sample`."""
-    for start in range(first, first + n, batch_size):
-        indices = range(start, min(start + batch_size, first + n))
-        noise = normal(seed, "sampling/noise", indices, denoiser.shape).to(denoiser.device)
-        cond = {} if y is None else {"y": y[indices.start - first : indices.stop - first].to(denoiser.device)}
-        for step in sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), **cond):
+    for begin in range(first, first + n, batch_size):
+        indices = range(begin, min(begin + batch_size, first + n))
+        rows = slice(indices.start - first, indices.stop - first)
+        given = {name: value[rows] for name, value in cond.items() if value is not None}
+        for step in draw(denoiser, sampler, indices, seed=seed, start=start, **given):
             yield indices, step
 
 
 def sample(
-    denoiser: Denoiser,
+    denoiser: Drawable,
     n: int = 16,
     *,
     sampler: Sampler | str = "ddim",
@@ -54,7 +105,9 @@ def sample(
     seed: int = 0,
     batch_size: int = 64,
     first: int = 0,
-    y: Tensor | None = None,
+    start: float | None = None,
+    chunk: int | None = None,
+    **cond: Tensor | None,
 ) -> Tensor:
     """Draws images. Image k depends on the seed and on k alone, not on its batch.
 
@@ -66,18 +119,24 @@ def sample(
         seed: seed of the starting noise and of the steps' noise.
         batch_size: images in one pass of the network.
         first: index of the first image.
-        y: class labels, (n,), for a class-conditional denoiser.
+        start: the time to start from, the schedule's last time by default.
+        chunk: images that a first stage decodes at a time; a whole batch by default.
+        **cond: what the network takes besides, a row for each image: class labels `y`, (n,); small images `low_res`,
+            (n, C, H / factor, W / factor) in [-1, 1], for super-resolution.
 
     Returns:
         float32 on the CPU, (n, C, H, W), in [-1, 1].
 
     Raises:
-        ValueError: n or batch_size is below 1.
+        ValueError: n or batch_size is below 1, something in `cond` has not n rows, or the sampler does not suit the schedule.
         RegistryError: there is no such sampler.
     """
     for name, value in (("n", n), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: {value} is too few; give 1 or more")
-    batches = sample_batches(denoiser, resolve_sampler(sampler, steps), n=n, seed=seed, batch_size=batch_size, first=first, y=y)
-    images = [step.x.clamp(-1, 1).float().cpu() for _, step in batches if step.i == step.n]
-    return torch.cat(images)
+    for name, rows in cond.items():
+        if rows is not None and len(rows) != n:
+            raise ValueError(f"{name}: {len(rows)} rows for {n} images; give one for each")
+    chosen = resolve_sampler(sampler, steps)
+    batches = sample_batches(denoiser, chosen, n=n, seed=seed, batch_size=batch_size, first=first, start=start, **cond)
+    return torch.cat([denoiser.decode(step.x, chunk).clamp(-1, 1).float().cpu() for _, step in batches if step.i == step.n])

@@ -1,7 +1,8 @@
-"""Time grids: the times at which a sampler calls the network.
+"""Time grids: where a sampler steps.
 
-A grid is a decreasing sequence of n times in the schedule's unit. After the last one a sampler goes to the clean image,
-alpha = 1 and sigma = 0.
+A grid is a decreasing sequence of times in the schedule's unit, from the last time (or `start`) on. Without an `end` it has n
+times, after which a sampler goes to the clean image, alpha = 1 and sigma = 0. With one it has n + 1, of which the last is `end`.
+Times of real-valued grids need not be integers on a discrete schedule, where log-SNR is interpolated.
 """
 
 from __future__ import annotations
@@ -11,51 +12,79 @@ from itertools import accumulate, repeat
 from typing import Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap
 from etsdm.registry import Part, field_error, grids
 from etsdm.schedules import Schedule
 
-__all__ = ["EvenIn", "Grid", "Leading", "Respaced", "TimestepGrid", "Trailing"]
+__all__ = [
+    "EvenIn",
+    "Explicit",
+    "Grid",
+    "Karras",
+    "Leading",
+    "Linspace",
+    "LogSNRGrid",
+    "QuadraticGrid",
+    "RealGrid",
+    "Respaced",
+    "TimestepGrid",
+    "Trailing",
+    "UniformGrid",
+]
 
 
 class Grid(Part, family=grids):
     """Where to step."""
 
     @abstractmethod
-    def times(self, schedule: Schedule, n: int) -> Tensor:
-        """The times of the n network calls, decreasing.
+    def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
+        """The times from which n steps start, decreasing, and with `end` the time at which the last of them ends.
 
         Args:
             schedule: whose times they are.
-            n: number of steps, 1 or more; grids of timesteps take at most the schedule's T.
+            n: number of steps, 1 or more; grids of timesteps take at most as many as there are.
+            start: where to start, the schedule's last time by default.
+            end: where to end; None for the clean image.
 
         Returns:
-            float64, (n,).
+            float64, (n,), or (n + 1,) with an end.
 
         Raises:
-            ValueError: n is out of range, or the grid does not suit the schedule.
+            ValueError: n, start or end is out of range, or the grid does not suit the schedule.
         """
 
 
 class TimestepGrid(Grid):
-    """A grid of a discrete schedule's own timesteps."""
+    """A grid of a discrete schedule's own timesteps, which ends in the clean image."""
 
-    def times(self, schedule: Schedule, n: int) -> Tensor:
-        """n of the timesteps 0..T-1; see `Grid.times`."""
+    def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
+        """n of the timesteps from 0 to T-1, or to `start`; see `Grid.times`."""
         if not schedule.is_discrete:
             place = f"grid {self.type_name!r} steps on timesteps, and schedule {schedule.type_name!r} is continuous"
-            raise ValueError(f"{place}; give a grid of real times, such as uniform-in-f")
-        total = int(schedule.horizon)
+            raise ValueError(f"{place}; give a grid of real times, such as uniform")
+        if end is not None:
+            raise ValueError(f"t_end: grid {self.type_name!r} ends in the clean image, not at {end:g}; leave t_end out, or give linspace")
+        refuse_outside(schedule, start=start)
+        total = int(schedule.horizon) if start is None else int(start) + 1
         if not 1 <= n <= total:
-            raise ValueError(f"steps: {n} steps do not fit a schedule of {total} timesteps; give 1 to {total}")
+            what = f"a schedule of {total} timesteps" if start is None else f"the {total} timesteps up to {start:g}"
+            raise ValueError(f"steps: {n} steps do not fit {what}; give 1 to {total}")
         return self._indices(total, n).to(torch.float64).flip(0)
 
     @abstractmethod
     def _indices(self, total: int, n: int) -> Tensor:
         """n increasing indices among 0..total-1."""
+
+
+def refuse_outside(schedule: Schedule, **times: float | None) -> None:
+    """Raises ValueError for a time, given by the name of the user's option, that is not one of a schedule's."""
+    low, high = schedule.domain
+    for name, t in times.items():
+        if t is not None and not low <= t <= high:
+            raise ValueError(f"{name}: {t:g} is outside the times of schedule {schedule.type_name!r}; give {low:g} to {high:g}")
 
 
 @grids.register("leading")
@@ -84,8 +113,143 @@ class Respaced(TimestepGrid):
         return torch.tensor([round(index) for index in accumulate(repeat(stride, n - 1), initial=0.0)])
 
 
+class RealGrid(Grid):
+    """A grid of real times between the last time and the first that has noise, evenly spaced in some function of time."""
+
+    def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
+        """n times for any n from 1 on; see `Grid.times`."""
+        if n < 1:
+            raise ValueError(f"steps: {n} is no number of steps; give 1 or more")
+        first = schedule.domain[1] if start is None else start
+        refuse_outside(schedule, start=first, t_end=end)
+        if schedule.sigma(first) == 0:
+            raise ValueError(f"start: at {first:g} the image is clean already; give more than {first:g}")
+        if end is not None and not end < first:
+            raise ValueError(f"t_end: {end:g} does not lie before the start {first:g}; give less")
+        times = self._between(schedule, first, end, n)
+        times[0] = first
+        if end is not None:
+            times[-1] = end
+        if not (times.diff() < 0).all():
+            raise ValueError(f"steps: {n} times of grid {self.type_name!r} are not all different; give fewer")
+        return times
+
+    @abstractmethod
+    def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
+        """n times from `start` on, or n + 1 up to `end`; both ends are set exactly afterwards."""
+
+
+def first_noisy(schedule: Schedule) -> float:
+    """The earliest time at which a grid asks the network; see `Schedule.first_noisy`."""
+    return schedule.first_noisy
+
+
+def _evenly(start: float, end: float, points: int) -> Tensor:
+    return start + (end - start) * torch.arange(points, dtype=torch.float64) / max(points - 1, 1)
+
+
+@grids.register("uniform")
+class UniformGrid(RealGrid):
+    """Steps of equal length in time, of which the last ends at the clean image: T i / n for i = n, ..., 1 on [0, T].
+
+    On timesteps 0..T-1 the clean image is at -1, which gives `trailing` before its rounding.
+    """
+
+    def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
+        if end is not None:
+            return _evenly(start, end, n + 1)
+        clean = schedule.domain[0] - 1 if schedule.is_discrete else 0.0
+        return _evenly(start, clean, n + 1)[:-1]
+
+
+@grids.register("linspace")
+class Linspace(RealGrid):
+    """Times at equal distances from the last to the first one that has noise, both included."""
+
+    def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
+        return _evenly(start, first_noisy(schedule), n) if end is None else _evenly(start, end, n + 1)
+
+
+@grids.register("quadratic")
+class QuadraticGrid(RealGrid):
+    """Times whose square roots are at equal distances, both ends included (DDIM's code; DPM-Solver's `time_quadratic`)."""
+
+    def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
+        last, points = (first_noisy(schedule), n) if end is None else (end, n + 1)
+        return _evenly(start**0.5, last**0.5, points).square()
+
+
+class SpacedInNoise(RealGrid):
+    """A grid in a function of log-SNR; where the start has no signal the first step goes to the step after it."""
+
+    def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
+        if end is not None and schedule.sigma(end) == 0:
+            # Log-SNR is infinite there: the step to it is the one after the last of the others.
+            return torch.cat([self._between(schedule, start, None, n), torch.tensor([end], dtype=torch.float64)])
+        last, points = (first_noisy(schedule), n) if end is None else (end, n + 1)
+        if schedule.alpha(start) > 0:
+            return self._of_log_snr(schedule, start, last, points)
+        start_again = start - schedule.step
+        rest = self._of_log_snr(schedule, start_again, last, points - 1) if points > 1 else torch.empty(0, dtype=torch.float64)
+        return torch.cat([torch.tensor([start], dtype=torch.float64), rest])
+
+    def _of_log_snr(self, schedule: Schedule, start: float, end: float, points: int) -> Tensor:
+        times = schedule.t_of_log_snr(self._log_snrs(schedule.log_snr(start).item(), schedule.log_snr(end).item(), points))
+        times[0], times[-1] = start, end if points > 1 else start
+        return times
+
+    @abstractmethod
+    def _log_snrs(self, start: float, end: float, points: int) -> Tensor:
+        """Increasing log-SNRs between two, both included."""
+
+
+@grids.register("log-snr")
+class LogSNRGrid(SpacedInNoise):
+    """Times at equal distances of log-SNR (DPM-Solver's `logSNR`)."""
+
+    def _log_snrs(self, start: float, end: float, points: int) -> Tensor:
+        return _evenly(start, end, points)
+
+
+@grids.register("karras")
+class Karras(SpacedInNoise):
+    """Times whose sigma/alpha to the power 1/rho are at equal distances (Karras et al. 2022, Eq. 5)."""
+
+    rho: PositiveFloat = 7.0
+
+    def _log_snrs(self, start: float, end: float, points: int) -> Tensor:
+        # In powers of sigma/alpha = exp(-log-SNR / 2).
+        root = torch.tensor([start, end], dtype=torch.float64).div(-2 * self.rho).exp()
+        return -2 * self.rho * _evenly(root[0].item(), root[1].item(), points).log()
+
+
+@grids.register("explicit")
+class Explicit(Grid):
+    """Times given one by one; steps must be as many."""
+
+    at: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _decreasing(self) -> Self:
+        for k, (earlier, later) in enumerate(zip(self.at, self.at[1:], strict=False), start=1):
+            if not later < earlier:
+                raise field_error("Explicit", ("at", k), f"{later:g} does not lie before {earlier:g}; give decreasing times")
+        return self
+
+    def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
+        """The times as given, from `start` on and before `end`; see `Grid.times`."""
+        low, high = schedule.domain
+        if self.at[0] > high or self.at[-1] < low:
+            found = self.at[0] if self.at[0] > high else self.at[-1]
+            raise ValueError(f"at: {found:g} is outside the times of schedule {schedule.type_name!r}; give {low:g} to {high:g}")
+        chosen = [t for t in self.at if (start is None or t <= start) and (end is None or t > end)]
+        if len(chosen) != n:
+            raise ValueError(f"steps: {n} steps do not fit the {len(chosen)} times of grid 'explicit'; give {len(chosen)}")
+        return torch.tensor([*chosen, *([] if end is None else [end])], dtype=torch.float64)
+
+
 @grids.register("uniform-in-f")
-class EvenIn(Grid):
+class EvenIn(RealGrid):
     """Times at equal distances in a condition map, from the last time on (paper, appendix D.3.3).
 
     `map` is a remap, such as `inverse` or `log-snr`, or `identity`; times are real also on a discrete schedule. The grid ends at
@@ -101,17 +265,18 @@ class EvenIn(Grid):
             raise field_error("EvenIn", ("map",), message)
         return self
 
-    def times(self, schedule: Schedule, n: int) -> Tensor:
-        """n times for any n from 1 on; see `Grid.times`."""
-        if n < 1:
-            raise ValueError(f"steps: {n} is no number of steps; give 1 or more")
+    def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
         first, last = self.map.ends(schedule)
-        ends_clean = schedule.sigma(self.map.inverse(torch.tensor(first, dtype=torch.float64), schedule)) == 0
-        gaps = n if ends_clean else max(n - 1, 1)
-        times = self.map.inverse(last + (first - last) * torch.arange(n, dtype=torch.float64) / gaps, schedule)
-        times = times.clamp(*schedule.domain)
-        # Where the map is clipped its inverse stops short of the end.
-        times[0] = schedule.domain[1]
-        if not (times.diff() < 0).all():
-            raise ValueError(f"steps: {n} times uniform in {self.map.type_name!r} are not all different; give fewer")
-        return times
+        if start != schedule.domain[1]:
+            last = self._f(schedule, start)
+        if end is not None:
+            first, gaps = self._f(schedule, end), n
+        else:
+            ends_clean = schedule.sigma(self.map.inverse(torch.tensor(first, dtype=torch.float64), schedule)) == 0
+            gaps = n if ends_clean else max(n - 1, 1)
+        points = n if end is None else n + 1
+        f = last + (first - last) * torch.arange(points, dtype=torch.float64) / gaps
+        return self.map.inverse(f, schedule).clamp(*schedule.domain)
+
+    def _f(self, schedule: Schedule, t: float) -> float:
+        return float(self.map(torch.tensor(t, dtype=torch.float64), schedule))

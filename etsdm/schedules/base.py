@@ -63,6 +63,12 @@ class Schedule(Part, family=schedules):
     def domain(self) -> tuple[float, float]:
         """The closed interval of times on which the schedule is defined."""
 
+    @property
+    def first_noisy(self) -> float:
+        """The earliest time at which a sampler asks its network: the first one, or where that is clean a `step` after it."""
+        low = self.domain[0]
+        return low if self.sigma(low) > 0 else low + self.step
+
     @abstractmethod
     def slope_at_zero(self) -> Slope:
         """d sigma/dt at t = 0 per unit of time, or the coefficient of its singularity; a discrete schedule has that of its limit."""

@@ -33,6 +33,11 @@ class EDM(Continuous):
         """[0, sigma_max]."""
         return 0.0, self.sigma_max
 
+    @property
+    def first_noisy(self) -> float:
+        """0.002, from which the authors' sampler takes its last step, or half of sigma_max if that is less."""
+        return min(0.002, self.sigma_max / 2)
+
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(t), t.clone()
 

@@ -44,6 +44,7 @@ class ExactDenoiser:
     """
 
     num_classes = None
+    bounded = False  # a mixture's samples lie anywhere
 
     def __init__(
         self,

@@ -147,11 +147,15 @@ def test_sampling_a_checkpoint_needs_no_flag_for_its_map(finished):
     from PIL import Image
 
     folder, _ = finished
-    result = etsdm("sample", "runs/tiny/e-tsdm", "-n", 8, "--steps", 3, "--out", "grid.png", cwd=folder)
+    result = etsdm("sample", "runs/tiny/e-tsdm", "-n", 8, cwd=folder)
     assert result.returncode == 0, result.stderr
-    picture = Image.open(folder / "grid.png")
+    picture = Image.open(folder / "samples/grid.png")
     assert picture.size == (8 * 34 + 2, 34 + 2)
-    assert json.loads(picture.text["denoiser"])["condition_map"]["type"] == "e-tsdm"
+    protocol = json.loads(picture.text["protocol"])
+    assert protocol["denoiser"]["condition_map"]["type"] == "e-tsdm"
+    assert protocol["sampler"]["steps"] == 3  # the recipe's own
+    recipe = json.loads(etsdm("recipe", "validate", TINY, "--json", cwd=folder).stdout)
+    assert protocol["recipe"] == recipe["fingerprints"]["e-tsdm"]
 
 
 def test_the_report_can_be_written_anew_from_the_folder_alone(finished):
@@ -169,7 +173,7 @@ def test_mistakes_in_options_exit_with_2(finished):
         (("run", TINY, "--arm", "e-tsm"), "error: unknown arm 'e-tsm' of recipe 'tiny'; did you mean 'e-tsdm'?\n"),
         (("run", TINY, "--stage", "sampel"), "error: --stage: 'sampel' is no stage; did you mean 'sample'?\n"),
         (("sample", "runs/tiny/nothing"), "error: runs/tiny/nothing: is no folder; give a checkpoint's folder or a run's folder\n"),
-        (("sample", "runs/tiny/e-tsdm", "--sampler", "dim"), "error: unknown sampler 'dim'; did you mean 'ddim'?\n"),
+        (("sample", "runs/tiny/e-tsdm", "--sampler", "dim"), "error: --sampler: unknown sampler 'dim'; did you mean 'ddim'?\n"),
         (("parts", "schedule"), "error: unknown registry 'schedule'; did you mean 'schedules'?\n"),
     ]:
         result = etsdm(*arguments, cwd=folder)

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from etsdm.lipschitz import stability_curve
-from etsdm.lipschitz.stability import Descent
 from etsdm.randomness import generator, normal
 from etsdm.registry import condition_maps, schedules
-from etsdm.samplers import DDIM, DDPM
+from etsdm.samplers import DDIM, DDPM, Heun
 from etsdm.samplers.base import Sampler
 from etsdm.theory import ExactDenoiser, GaussianMixture, mixture
 
@@ -91,12 +90,36 @@ def test_the_chain_of_a_continuous_schedule_tends_to_that_of_many_steps():
     torch.testing.assert_close(curve.rms[0], 0.1 * disturbance(8), rtol=2e-3, atol=0)
 
 
-def test_a_descent_takes_every_step_below_its_start():
-    linear, continuous = schedules.create("linear"), schedules.create("linear-continuous")
-    assert Descent(start=100).times(linear, 50).tolist() == list(range(100, -1, -1))
-    assert Descent(start=0).times(linear, 1).tolist() == [0]
-    assert Descent(start=2.5).times(linear, 1).tolist() == [2.5, 1.5, 0.5]
-    assert Descent(start=0.1).times(continuous, 1).tolist() == pytest.approx([k / 1000 for k in range(100, 0, -1)])
+class Listening(ExactDenoiser):
+    """Notes the times at which it is asked."""
+
+    def predict(self, x, t, **cond):
+        self.asked.append(float(t))
+        return super().predict(x, t, **cond)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "times"),
+    [
+        ("linear", 100, list(range(100, -1, -1))),
+        ("linear", 0, [0]),
+        ("linear", 2.5, [2.5, 1.5, 0.5]),
+        ("linear-continuous", 0.1, [k / 1000 for k in range(100, 0, -1)]),
+    ],
+)
+def test_a_chain_takes_every_step_below_its_start(schedule, start, times):
+    denoiser = Listening(GaussianMixture([[0.0]], [1.0], [1.0]), schedules.create(schedule))
+    for sampler in (DDPM(), DDIM(steps=3)):
+        denoiser.asked = []
+        stability_curve(denoiser, draw(2), start, scales=(0.1,), sampler=sampler)
+        assert denoiser.asked[: len(times)] == pytest.approx(times)
+        assert len(denoiser.asked) == 2 * len(times)  # undisturbed and disturbed
+
+
+def test_the_chain_may_be_that_of_a_solver():
+    # The probability flow of N(0, 1) keeps x as it is, up to the level of the last step.
+    curve = stability_curve(gaussian(1.0), draw(8), 50, scales=(0.1,), sampler=Heun())
+    torch.testing.assert_close(curve.rms[0], 0.1 * disturbance(8), rtol=2e-3, atol=0)
 
 
 def test_a_network_gives_the_same_in_any_batches(tiny_denoiser):
@@ -115,11 +138,11 @@ def test_labels_reach_the_network(tiny_denoiser):
     assert not torch.equal(one, other)
 
 
-class Gridless(Sampler):
-    def _times(self, schedule):
+class Stepless(Sampler):
+    def _count(self, schedule):
         raise NotImplementedError
 
-    def _trajectory(self, denoiser, x, noise, cond):
+    def _steps(self, network, path, x, noise):
         raise NotImplementedError
 
 
@@ -130,7 +153,7 @@ class Gridless(Sampler):
         ({"scales": ()}, "scales: no scale is given; give one or more"),
         ({"t_tilde": 1000}, "t_tilde: 1000 is outside the times of schedule 'linear'; give t in [0, 999]"),
         ({"images": IMAGES[:0]}, "images: none are given; give one or more"),
-        ({"sampler": Gridless()}, "sampler: '' has no grid that could start at t_tilde; give ddpm or ddim"),
+        ({"sampler": Stepless()}, "sampler: '' has no number of steps that could be set; give ddpm or ddim"),
     ],
     ids=["reading", "scales", "time", "images", "sampler"],
 )

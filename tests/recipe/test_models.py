@@ -49,6 +49,18 @@ def refusal(*overrides):
             "sampling.sampler.steps: 2000 steps do not fit a schedule of 1000 timesteps; give 1 to 1000 (command line)",
         ),
         (
+            "sampling.sampler={type: ddim, t_end: 5}",
+            "sampling.sampler.t_end: grid 'leading' ends in the clean image, not at 5; leave t_end out, or give linspace (command line)",
+        ),
+        (
+            "sampling.sampler={type: ddim, grid: linspace, t_end: 2000}",
+            "sampling.sampler.t_end: 2000 is outside the times of schedule 'linear'; give 0 to 999 (command line)",
+        ),
+        (
+            "sampling.sampler={type: ddim, steps: 2, grid: {type: explicit, at: [2000, 5]}}",
+            "sampling.sampler.grid.at: 2000 is outside the times of schedule 'linear'; give 0 to 999 (command line)",
+        ),
+        (
             "training.warmup=80000",
             "training.warmup: 80000 images of warm-up are more than the 76800 of the training; give fewer (command line)",
         ),

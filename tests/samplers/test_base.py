@@ -4,20 +4,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.randomness import SampleNoise, normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
-from etsdm.schedules import Linear, Schedule, ZeroTerminal
+from etsdm.samplers.base import CLEAN, Point
+from etsdm.schedules import Linear, LinearContinuous, Schedule, ZeroTerminal
 from etsdm.targets import X0, Eps, Target, V
 
 SAMPLERS = [DDPM(steps=4), DDPM(steps=4, variance="posterior"), DDIM(steps=4), DDIM(steps=4, eta=0.5)]
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=["ddpm", "ddpm-posterior", "ddim", "ddim-noisy"])
 NOISE = normal(0, "test/noise", range(3), (1, 4, 4))
 
 
 class Answer(NamedTuple):
     x0: Tensor
     eps: Tensor
+    variance_logit: None = None
 
 
 class Asked(NamedTuple):
@@ -25,6 +28,8 @@ class Asked(NamedTuple):
 
     schedule: Schedule
     target: Target = Eps()
+    condition_map: ConditionMap = Identity()
+    bounded: bool = True
 
 
 class Gaussian:
@@ -32,8 +37,10 @@ class Gaussian:
 
     schedule = Linear(timesteps=10)
     target = Eps()
+    condition_map = Identity()
 
-    def __init__(self):
+    def __init__(self, bounded=True):
+        self.bounded = bounded
         self.times = []
         self.gradients = []
         self.conditions = []
@@ -130,6 +137,68 @@ def test_clipping_can_be_left_out(sampler):
     assert last(sampler, 9 * NOISE).x.abs().max() > 1
 
 
+def test_images_are_clipped_and_what_lies_anywhere_is_not_unless_told():
+    for sampler in (DDPM(steps=4), DDIM(steps=4)):
+        *_, image = sampler.trajectory(Gaussian(bounded=True), 9 * NOISE)
+        *_, latent = sampler.trajectory(Gaussian(bounded=False), 9 * NOISE)
+        assert image.x.abs().max() == 1 < latent.x.abs().max()
+    *_, clipped = DDIM(steps=4, clip_x0=True).trajectory(Gaussian(bounded=False), 9 * NOISE)
+    assert clipped.x.abs().max() == 1
+
+
+def test_a_dynamic_threshold_cuts_at_a_quantile_of_each_image_and_scales():
+    x = torch.tensor([[0.5, -1.0, 2.0, 4.0, -8.0], [0.1, 0.2, -0.3, 0.4, 0.5]])
+    said = next(DDIM(steps=1, dynamic_threshold=0.75).trajectory(Gaussian(), x)).x0
+    plain = next(DDIM(steps=1, clip_x0=False).trajectory(Gaussian(), x)).x0
+    # Three quarters of five magnitudes lie up to the fourth; the second image does not reach 1.
+    cut = plain[0, 3].abs()
+    assert cut > 1
+    torch.testing.assert_close(said[0], plain[0].clamp(-cut, cut) / cut)
+    torch.testing.assert_close(said[1], plain[1])
+
+
+def test_a_trajectory_may_end_before_the_clean_image():
+    denoiser = Gaussian()
+    steps = list(DDIM(steps=3, grid="linspace", t_end=3, clip_x0=False).trajectory(denoiser, NOISE))
+    assert denoiser.times == [9, 7, 5]
+    assert [(step.i, step.n, step.t) for step in steps] == [(1, 3, 9), (2, 3, 7), (3, 3, 5)]
+    at_5, at_3 = (Point.at(denoiser.schedule, t) for t in (5.0, 3.0))
+    last, before = steps[-1], steps[-2]
+    eps = (before.x - at_5.alpha * last.x0) / at_5.sigma
+    torch.testing.assert_close(last.x, at_3.alpha * last.x0 + at_3.sigma * eps)
+
+
+def test_one_more_step_goes_from_there_to_the_clean_image():
+    denoiser = Gaussian()
+    *_, last = DDIM(steps=3, grid="linspace", t_end=3, denoise_to_zero=True).trajectory(denoiser, NOISE)
+    assert denoiser.times == [9, 7, 5, 3]
+    assert (last.i, last.n, last.nfe, last.t) == (4, 4, 4, 3)
+    torch.testing.assert_close(last.x, last.x0)
+
+
+def test_an_end_that_is_clean_has_no_step_after_it():
+    for denoise_to_zero in (False, True):
+        sampler = DDIM(steps=2, grid="linspace", t_end=0, denoise_to_zero=denoise_to_zero)
+        assert [point.t for point in sampler.path(Asked(LinearContinuous()))] == [1, 0.5, 0]
+
+
+def test_a_trajectory_may_start_anywhere():
+    denoiser = Gaussian()
+    steps = list(DDIM(steps=3, grid="linspace").trajectory(denoiser, NOISE, start=5))
+    assert denoiser.times == [5, 2.5, 0]
+    assert [step.t for step in steps] == [5, 2.5, 0]
+
+
+def test_a_path_knows_where_it_passes_and_ends():
+    *points, end = DDIM(steps=2, grid="linspace").path(Asked(ZeroTerminal(), V()))
+    assert (end.alpha, end.sigma, end.lam) == (1, 0, float("inf"))
+    assert end is CLEAN
+    alpha, sigma = ZeroTerminal().alpha_sigma(0.0)
+    assert points[0] == (999, 0, 1, -float("inf"))
+    assert points[1] == pytest.approx((0, alpha.item(), sigma.item(), (alpha / sigma).log().item()), rel=1e-12)
+    assert len(DDIM(steps=2, grid="linspace", t_end=5).path(Asked(Linear()))) == 3
+
+
 def test_ddpm_visits_every_timestep_unless_told():
     assert DDPM().times(Asked(Linear())).tolist() == list(reversed(range(1000)))
     assert len(DDPM(steps=7).times(Asked(Linear()))) == 7
@@ -173,7 +242,11 @@ def test_more_steps_than_timesteps_are_refused(sampler):
         next(many.trajectory(Gaussian(), NOISE))
 
 
-@pytest.mark.parametrize("fields", [{"steps": 0}, {"eta": -0.1}, {"eta": 1.1}, {"grid": "karass"}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"steps": 0}, {"eta": -0.1}, {"eta": 1.1}, {"grid": "karass"}, {"t_end": -1}, {"dynamic_threshold": 0}, {"denoise_to_zero": True}],
+    ids=str,
+)
 def test_settings_that_make_no_sense_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         DDIM(**fields)

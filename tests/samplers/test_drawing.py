@@ -4,8 +4,9 @@ from torch import nn
 
 import etsdm
 from etsdm.denoiser import Denoiser
+from etsdm.randomness import normal
 from etsdm.registry import RegistryError
-from etsdm.samplers import DDIM, DDPM, resolve_sampler, sample_batches
+from etsdm.samplers import DDIM, DDPM, resolve_sampler, sample_batches, starting_noise
 
 STOCHASTIC = DDPM(steps=3)
 
@@ -61,6 +62,66 @@ def test_a_sample_keeps_its_label_in_any_batch(labelled):
     close(etsdm.sample(labelled, 5, sampler=STOCHASTIC, y=y, batch_size=2), together)
     close(etsdm.sample(labelled, 2, sampler=STOCHASTIC, y=y[3:], first=3), together[3:])
     assert (etsdm.sample(labelled, 5, sampler=STOCHASTIC, y=y.flip(0)) - together)[0].abs().max() > 1e-4
+
+
+def test_small_images_stay_with_their_samples(tiny_denoiser):
+    denoiser = tiny_denoiser(target="v", super_resolution={"factor": 2}, backbone={"in_channels": 2})
+    small = normal(0, "test/small", range(3), (1, 4, 4)).clamp(-1, 1)
+    together = etsdm.sample(denoiser, 3, sampler=STOCHASTIC, low_res=small)
+    for k in range(3):
+        close(etsdm.sample(denoiser, 1, sampler=STOCHASTIC, low_res=small[k : k + 1], first=k)[0], together[k])
+    assert (etsdm.sample(denoiser, 3, sampler=STOCHASTIC, low_res=small.flip(0)) - together)[0].abs().max() > 1e-4
+
+
+def test_what_has_not_a_row_for_each_image_is_refused(labelled):
+    with pytest.raises(ValueError, match=r"^y: 3 rows for 5 images; give one for each$"):
+        etsdm.sample(labelled, 5, y=torch.tensor([1, 2, 3]))
+
+
+def test_latents_are_decoded_whatever_the_chunk(tiny_denoiser):
+    kl = {
+        "type": "kl",
+        "resolution": 16,
+        "in_channels": 1,
+        "out_ch": 1,
+        "ch": 8,
+        "ch_mult": [1, 2],
+        "num_res_blocks": 1,
+        "attn_resolutions": [],
+        "z_channels": 1,
+        "embed_dim": 1,
+    }
+    denoiser = tiny_denoiser(target="v", first_stage={**kl, "norm_groups": 4})
+    images = etsdm.sample(denoiser, 3, sampler=DDIM(steps=2))
+    *_, (_, step) = sample_batches(denoiser, DDIM(steps=2), n=3, seed=0, batch_size=3)
+    assert images.shape == (3, *denoiser.spec.image_shape)
+    assert torch.equal(images, denoiser.decode(step.x).clamp(-1, 1))
+    close(etsdm.sample(denoiser, 3, sampler=DDIM(steps=2), chunk=1), images)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "target", "scale"),
+    [
+        ("linear", "eps", 1.0),  # sigma there is 0.99998, and the originals start from unit noise
+        ("zero-terminal-snr", "v", 1.0),
+        ("edm", "edm", 80.0),  # sigma_max of Karras et al. 2022
+        ("flow", "flow", 1.0),
+        ({"type": "ve", "sigma_max": 50}, "eps", 50.0),  # sigma_max of Song et al. 2021 for CIFAR-10
+    ],
+)
+def test_the_start_is_as_noisy_as_the_first_point(tiny_spec, schedule, target, scale):
+    denoiser = Denoiser(tiny_spec(schedule=schedule, target=target), Halving())
+    sampler = DDIM(steps=2, grid="linspace")
+    found = starting_noise(denoiser, sampler, range(2, 4), seed=3)
+    torch.testing.assert_close(found, scale * normal(3, "sampling/noise", range(2, 4), (1, 8, 8)))
+
+
+def test_a_later_start_takes_fewer_times_and_the_noise_of_its_own_point(tiny_spec):
+    denoiser = Denoiser(tiny_spec(schedule="edm", target="edm"), Halving())
+    [first, *_] = [step.t for _, step in sample_batches(denoiser, DDIM(steps=3, grid="linspace"), n=1, seed=0, batch_size=1, start=7.0)]
+    assert first == 7
+    noise = starting_noise(denoiser, DDIM(steps=3, grid="linspace"), [0], seed=0, start=7.0)
+    torch.testing.assert_close(noise, 7 * normal(0, "sampling/noise", [0], (1, 8, 8)))
 
 
 def test_samples_are_a_function_of_the_seed(denoiser):

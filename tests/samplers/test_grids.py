@@ -96,6 +96,24 @@ def test_a_number_of_steps_that_does_not_fit_is_refused(grid, n):
         times(grid, 10, n)
 
 
+@every_grid
+def test_a_start_takes_away_the_timesteps_above_it(grid):
+    schedule = Linear(timesteps=10)
+    assert grid.times(schedule, 5, start=4.0).tolist() == [4, 3, 2, 1, 0]
+    assert grid.times(schedule, 3, start=6.0).tolist() == grid.times(Linear(timesteps=7), 3).tolist()
+    with pytest.raises(ValueError, match=r"^steps: 6 steps do not fit the 5 timesteps up to 4; give 1 to 5$"):
+        grid.times(schedule, 6, start=4.0)
+    with pytest.raises(ValueError, match=r"^start: 10 is outside the times of schedule 'linear'; give 0 to 9$"):
+        grid.times(schedule, 3, start=10.0)
+
+
+@every_grid
+def test_a_grid_of_timesteps_ends_in_the_clean_image(grid):
+    message = f"t_end: grid '{grid.type_name}' ends in the clean image, not at 2; leave t_end out, or give linspace"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        grid.times(Linear(timesteps=10), 3, end=2.0)
+
+
 @every_map
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), ZeroTerminal(), LinearContinuous(), Flow(), EDM()], ids=lambda s: s.type_name)
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 37, 250])
@@ -139,12 +157,12 @@ def test_a_grid_uniform_in_one_over_t_is_mostly_of_little_noise():
 @pytest.mark.parametrize("grid", ["leading", "trailing", "respaced"])
 def test_a_grid_of_timesteps_is_refused_on_a_continuous_schedule(grid):
     message = f"grid '{grid}' steps on timesteps, and schedule 'linear-continuous' is continuous; give a grid of real times"
-    with pytest.raises(ValueError, match=f"^{message}, such as uniform-in-f$"):
+    with pytest.raises(ValueError, match=f"^{message}, such as uniform$"):
         grids.create(grid).times(LinearContinuous(), 5)
 
 
 def test_more_times_than_the_schedule_can_tell_apart_are_refused():
-    with pytest.raises(ValueError, match=r"^steps: 2 times uniform in 'inverse' are not all different; give fewer$"):
+    with pytest.raises(ValueError, match=r"^steps: 2 times of grid 'uniform-in-f' are not all different; give fewer$"):
         EvenIn(map=Inverse()).times(Linear(timesteps=1), 2)
 
 

@@ -21,6 +21,7 @@ SCHEDULE = Linear()
 class Answer(NamedTuple):
     x0: Tensor
     eps: Tensor
+    variance_logit: None = None
 
 
 class Gaussian:

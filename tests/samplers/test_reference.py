@@ -24,6 +24,7 @@ VARIANCES = {"fixed_large": "beta", "fixed_small": "posterior"}
 class Answer(NamedTuple):
     x0: Tensor
     eps: Tensor
+    variance_logit: None = None
 
 
 class Mixture:

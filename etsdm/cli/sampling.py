@@ -1,0 +1,208 @@
+"""What `etsdm sample` draws: a checkpoint's denoiser with what the options say of it, checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from pydantic import ValidationError
+from torch import Tensor
+
+from etsdm.checkpoint import read_checkpoint
+from etsdm.cli.subjects import part
+from etsdm.condition_maps import ConditionMap
+from etsdm.denoiser import Denoiser
+from etsdm.experiment import checkpoint_folder
+from etsdm.recipe import Recipe, load_arms
+from etsdm.registry import RecipeError, condition_maps, explain, samplers, schedules, targets
+from etsdm.run_folder import RunFolder
+from etsdm.samplers import DDIM, Guided, Plan, Sampler
+from etsdm.sampling_job import Drawing
+from etsdm.schedules import Schedule
+from etsdm.targets import Target
+
+__all__ = ["Parts", "Subject", "classes_in_turn", "drawing_of", "parts_of", "plan_of", "sampler_of", "subject_of"]
+
+PROTOCOL_FORMAT = 1  # raise it when the same protocol gives other images
+
+
+class Parts(NamedTuple):
+    """What a plan depends on of a denoiser."""
+
+    schedule: Schedule
+    target: Target
+    condition_map: ConditionMap
+    bounded: bool = True
+
+
+class Subject(NamedTuple):
+    """A denoiser that is drawn from.
+
+    Fields: denoiser, in eval mode; guided, the same or what guides it; protocol, JSON values that tell weights, parts and guidance;
+    recipe of the run that trained it, None where no run is beside the checkpoint.
+    """
+
+    denoiser: Denoiser
+    guided: Denoiser | Guided
+    protocol: dict[str, Any]
+    recipe: Recipe | None
+
+
+def parts_of(schedule: str, target: str, condition_map: str) -> Parts:
+    """The parts that a plan needs, from options."""
+    parts = Parts(
+        part(schedules, "--schedule", schedule), part(targets, "--target", target), part(condition_maps, "--condition-map", condition_map)
+    )
+    for problem in parts.condition_map.problems(parts.schedule):
+        raise RecipeError(f"{'.'.join(['--condition-map', *map(str, problem.location)])}: {problem.message}")
+    return parts
+
+
+def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | None, interval: str | None) -> Subject:
+    """A checkpoint's denoiser, or that of the latest of a run's folder, with another condition map or guidance if asked for."""
+    folder = checkpoint_folder(checkpoint)
+    denoiser, facts, weights = read_checkpoint(folder, _device())
+    spec, protocol = denoiser.spec, {"format": PROTOCOL_FORMAT, "weights": weights, "recipe": facts.get("recipe")}
+    if condition_map is not None:
+        chosen = part(condition_maps, "--condition-map", condition_map)
+        try:
+            other = spec.model_copy(update={"condition_map": chosen})
+        except ValidationError as error:
+            problem = explain(error)[0]
+            raise RecipeError(f"--{problem.field.replace('condition_map', 'condition-map')}: {problem.message}") from None
+        protocol["trained_with_condition_map"] = spec.condition_map.model_dump(mode="json")
+        denoiser = Denoiser(other, denoiser.backbone, denoiser.first_stage).eval()
+    protocol["denoiser"] = denoiser.spec.model_dump(mode="json")
+    files = [RunFolder(run).recipe_file for run in list(folder.resolve().parents)[1:2]]
+    arms = [load_arms(file) for file in files if file.is_file()]
+    recipe = arms[0].recipes[arms[0].as_written] if arms else None
+    if guidance is None:
+        if interval is not None:
+            raise RecipeError("--guidance-interval: nothing is guided; give --guidance")
+        return Subject(denoiser, denoiser, protocol, recipe)
+    if recipe is not None and denoiser.num_classes == recipe.data.num_classes:
+        classes = recipe.data.num_classes
+        raise RecipeError(f"--guidance: the {classes} labels are classes all, and one for no class is needed; train with {classes + 1}")
+    levels = None if interval is None else _levels(interval)
+    protocol["guidance"] = {"scale": guidance, "interval": levels}
+    try:
+        return Subject(denoiser, Guided(denoiser, guidance, levels), protocol, recipe)
+    except ValueError as error:
+        option = "--guidance-" if str(error).startswith("interval") else "--guidance: "
+        raise RecipeError(f"{option}{error}") from None
+
+
+def _levels(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(number) for number in text.split(":"))
+    except ValueError:
+        raise RecipeError(f"--guidance-interval: {text!r} is no interval; give noise levels as 0.28:2.9") from None
+    return low, high
+
+
+def sampler_of(text: str | None, steps: int | None, recipe: Recipe | None) -> Sampler:
+    """The sampler that is asked for, or the recipe's, or else DDIM; with another number of steps if one is given."""
+    if text is not None:
+        chosen: Sampler = part(samplers, "--sampler", text)
+    else:
+        chosen = DDIM() if recipe is None else recipe.sampling.sampler
+    if steps is None:
+        return chosen
+    try:
+        return chosen.with_steps(steps)
+    except ValueError as error:
+        raise RecipeError(f"--{error}") from None
+
+
+def plan_of(sampler: Sampler, asked: Denoiser | Guided | Parts) -> Plan:
+    """The sampler's plan. Raises: RecipeError, naming the option, if the sampler does not suit the denoiser."""
+    try:
+        return sampler.plan(asked)
+    except ValueError as error:
+        option = "--" if str(error).startswith("steps:") else "--sampler: "
+        raise RecipeError(f"{option}{error}") from None
+
+
+def classes_in_turn(subject: Subject, text: str | None) -> list[int] | None:
+    """The labels that images get in turn: those of an option `3`, `0,1,2` or `0:10`, else all classes; None without classes."""
+    known = subject.guided.num_classes
+    if known is None:
+        if text is not None:
+            raise RecipeError("--labels: this denoiser knows no classes; leave it out")
+        return None
+    if text is None:
+        # A model with one label more than its data has classes keeps the last for no class.
+        return list(range(known if subject.recipe is None else subject.recipe.data.num_classes))
+    try:
+        numbers = [int(number) for number in text.split(":" if ":" in text else ",")]
+        labels = list(range(*numbers)) if ":" in text else numbers
+    except (ValueError, TypeError):
+        labels = []
+    if not labels:
+        raise RecipeError(f"--labels: {text!r} are no labels; give 3, 0,1,2 or 0:{known}")
+    for label in labels:
+        if not 0 <= label < known:
+            raise RecipeError(f"--labels: {label} is no class of this denoiser; give 0 to {known - 1}")
+    return labels
+
+
+def drawing_of(
+    subject: Subject, sampler: Sampler, seed: int, labels: Sequence[int] | None, low_res: Path | None, chunk: int | None
+) -> tuple[Drawing, dict[str, Any]]:
+    """What is drawn, and its protocol."""
+    denoiser = subject.denoiser
+    channels = denoiser.spec.image_shape[0]
+    if channels not in (1, 3):
+        raise RecipeError(f"{channels} channels make no picture, 1 or 3 do; draw with etsdm.sample in Python")
+    small = _small_images(denoiser, low_res)
+    digest = None if small is None else hashlib.sha256(small.numpy().tobytes()).hexdigest()
+    drawn = {"sampler": sampler.model_dump(mode="json"), "seed": seed, "labels": labels, "low_res": digest}
+    return Drawing(subject.guided, sampler, seed, _cond(labels, small), chunk), {**subject.protocol, **drawn}
+
+
+def _cond(labels: Sequence[int] | None, small: Tensor | None) -> Callable[[Sequence[int]], dict[str, Tensor]]:
+    in_turn: Mapping[str, Tensor | None] = {"y": None if labels is None else torch.tensor(labels), "low_res": small}
+
+    def cond(indices: Sequence[int]) -> dict[str, Tensor]:
+        rows = torch.tensor(indices)
+        return {name: values[rows % len(values)] for name, values in in_turn.items() if values is not None}
+
+    return cond
+
+
+def _small_images(denoiser: Denoiser, path: Path | None) -> Tensor | None:
+    """The images that are enlarged, in turn: (N, C, H / factor, W / factor), in [-1, 1]."""
+    enlarged = denoiser.spec.super_resolution
+    if enlarged is None:
+        if path is not None:
+            raise RecipeError("--low-res: this denoiser enlarges no images; leave it out")
+        return None
+    if path is None:
+        raise RecipeError("--low-res: this denoiser enlarges small images; give a folder of them, or one")
+    channels, height, width = denoiser.spec.image_shape
+    size = width // enlarged.factor, height // enlarged.factor
+    images = []
+    for file in sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]:
+        try:
+            with Image.open(file) as picture:
+                pixels = np.atleast_3d(np.array(picture.convert("L" if channels == 1 else "RGB")))
+        except (OSError, UnidentifiedImageError):
+            raise RecipeError(f"--low-res: {file} is no image; give a folder of images, or one") from None
+        if picture.size != size:
+            found, wanted = ("x".join(map(str, pair)) for pair in (picture.size, size))
+            raise RecipeError(f"--low-res: {file} is {found}, but images of {wanted} are enlarged; give those")
+        images.append(torch.from_numpy(pixels).permute(2, 0, 1))
+    if not images:
+        raise RecipeError(f"--low-res: {path} holds no images; give a folder of them, or one")
+    return torch.stack(images).float() / 127.5 - 1
+
+
+def _device() -> torch.device:
+    """The GPU of this process where there are any; torchrun says which."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,52 @@
+"""The reverse process of Gaussian data, step by step without an error.
+
+For data N(m, std^2 I) the clean image given x_t is N(x0, C I), of which the network says the mean, and C follows from std. The
+posterior q(x_s | x_t, x0) of the forward process, averaged over it, is again Gaussian (Bao et al. 2022, Analytic-DPM):
+
+    C   = std^2 sigma_t^2 / (alpha_t^2 std^2 + sigma_t^2),   q = exp(lambda_t - lambda_s) = k_s / k_t
+    x_s = alpha_s x0 + sigma_s q eps + sqrt(sigma_s^2 (1 - q^2) + alpha_s^2 (1 - q^2)^2 C) z,   z ~ N(0, I)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
+
+from etsdm.registry import samplers
+from etsdm.samplers.base import Moved, Network, NoiseSource, Point, Sampler
+from etsdm.schedules import Schedule
+
+__all__ = ["Analytic"]
+
+
+@samplers.register("analytic")
+class Analytic(Sampler):
+    """Draws x_s from q(x_s | x_t) exactly where the data are N(m, std^2 I) and the network knows m, in any number of steps.
+
+    The clean image of the last step is drawn from q(x0 | x_t) too. For other data it is ancestral sampling with too wide or too
+    narrow a noise; at std = 0 it is DDPM with the posterior variance. `steps` steps of one network call each.
+
+    Attributes:
+        std: standard deviation of the clean data.
+    """
+
+    steps: PositiveInt = 10
+    std: NonNegativeFloat = 1.0
+
+    def _count(self, schedule: Schedule) -> int:
+        return self.steps
+
+    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+        for t, s in pairwise(path):
+            said = network(x, t)
+            lost = -math.expm1(2 * (t.lam - s.lam))  # 1 - q^2
+            spread = self.std * t.sigma / math.hypot(t.alpha * self.std, t.sigma)
+            z = math.hypot(s.sigma * math.sqrt(lost), s.alpha * lost * spread)
+            x = s.alpha * said.x0 + s.sigma * math.exp(t.lam - s.lam) * said.eps
+            if z > 0:
+                x = x + z * noise.draw(x.shape[1:]).to(x)
+            yield Moved(x, said.x0)

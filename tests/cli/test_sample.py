@@ -1,0 +1,373 @@
+"""`etsdm sample` as a person uses it: a folder of images, kills, several processes, plans, and what is refused."""
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import etsdm
+from etsdm.atomic import atomic_folder
+from etsdm.checkpoint import write_denoiser
+from etsdm.cli import main
+from etsdm.samplers import DDIM, Guided
+
+
+class Result(NamedTuple):
+    returncode: int
+    out: str
+    err: str
+
+
+def run(*arguments):
+    """Runs the entry point in this process, which has torch already."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with patch.object(sys, "argv", ["etsdm", *map(str, arguments)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def denoiser(tiny_denoiser):
+    return tiny_denoiser(target="v", condition_map="e-tsdm")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(denoiser, tmp_path_factory):
+    """A checkpoint that was trained with E-TSDM, without a run beside it."""
+    return written(denoiser, tmp_path_factory.mktemp("alone"))
+
+
+def written(denoiser, place):
+    with atomic_folder(place / "checkpoint") as folder:
+        write_denoiser(folder, denoiser, denoiser.backbone.state_dict(), recipe="r" * 64)
+    return place / "checkpoint"
+
+
+def drawn(folder):
+    """The content of every image, by name."""
+    return {file.name: file.read_bytes() for file in sorted((folder / "images").iterdir())}
+
+
+def pixels(folder, n):
+    return np.stack([np.asarray(Image.open(folder / "images" / f"{k:06d}.png")) for k in range(n)])
+
+
+FIVE = ("-n", 5, "--batch-size", 2, "--steps", 3)
+
+
+@pytest.fixture(scope="module")
+def five(checkpoint, tmp_path_factory):
+    """A folder of five images."""
+    out = tmp_path_factory.mktemp("five") / "samples"
+    result = run("sample", checkpoint, *FIVE, "--out", out)
+    assert result.returncode == 0, result.err
+    assert result.out == f"{out}/images\n{out}/grid.png\n"
+    return out
+
+
+def test_the_images_are_those_of_sample(five, denoiser):
+    expected = etsdm.sample(denoiser, 5, sampler=DDIM(steps=3), batch_size=2)
+    assert np.array_equal(pixels(five, 5), ((expected[:, 0] + 1) * 127.5).round().byte().numpy())
+    assert sorted(drawn(five)) == [f"{k:06d}.png" for k in range(5)]
+
+
+def test_every_file_says_how_it_was_drawn_and_e_tsdm_needs_no_flag(five, denoiser):
+    for k in range(5):
+        text = Image.open(five / "images" / f"{k:06d}.png").text
+        assert (text["seed"], text["index"], text["recipe"]) == ("0", str(k), "r" * 64)
+        protocol = json.loads(text["protocol"])
+        assert protocol["denoiser"] == denoiser.spec.model_dump(mode="json")
+        assert protocol["denoiser"]["condition_map"]["type"] == "e-tsdm"
+        assert protocol["sampler"]["steps"] == 3
+        assert "trained_with_condition_map" not in protocol
+        assert len(protocol["weights"]) == 64
+
+
+def test_the_same_command_again_draws_nothing_and_touches_no_image(checkpoint, five):
+    before = {file: file.stat().st_mtime_ns for file in (five / "images").iterdir()}
+    result = run("sample", checkpoint, *FIVE, "--out", five)
+    assert result.out.startswith(f"{five}: every image is there already\n")
+    assert {file: file.stat().st_mtime_ns for file in (five / "images").iterdir()} == before
+
+
+def test_lost_images_are_drawn_again_to_the_same_bytes(checkpoint, five, tmp_path):
+    before = drawn(five)
+    for k in (1, 4):
+        (five / "images" / f"{k:06d}.png").unlink()
+    facts = json.loads(run("sample", checkpoint, *FIVE, "--out", five, "--json").out)
+    assert (facts["drawn"], facts["images"], facts["nfe"]) == (2, 5, 3)
+    assert drawn(five) == before
+
+
+def test_another_protocol_in_the_same_folder_is_refused_and_nothing_changes(checkpoint, five):
+    before = drawn(five)
+    for option, message in [
+        (("--seed", 1), "seed (0 -> 1)"),
+        (("--sampler", "ddpm"), "sampler (ddim -> ddpm)"),
+        (("--condition-map", "identity"), "denoiser.condition_map (e-tsdm -> identity), trained_with_condition_map (null -> e-tsdm)"),
+    ]:
+        result = run("sample", checkpoint, *FIVE, *option, "--out", five)
+        assert (result.returncode, result.out) == (2, "")
+        assert result.err == f"error: {five}: holds images that differ in {message}; give another folder, or remove this one\n"
+    assert drawn(five) == before
+
+
+def test_another_map_is_sampled_with_when_it_is_asked_for_and_the_protocol_says_so(checkpoint, tmp_path, tiny_spec, denoiser):
+    result = run("sample", checkpoint, *FIVE, "--condition-map", "{type: e-tsdm, n: 50}", "--out", tmp_path)
+    assert result.returncode == 0, result.err
+    protocol = json.loads((tmp_path / "job.json").read_text())["protocol"]
+    assert protocol["denoiser"]["condition_map"]["n"] == 50
+    assert protocol["trained_with_condition_map"]["n"] == 5
+
+
+def process(*arguments, **environment):
+    """Starts the command in a process of its own."""
+
+    def work():
+        os.environ.update(environment)
+        sys.exit(run(*arguments).returncode)
+
+    # Forked: this process has torch already, with one thread.
+    started = multiprocessing.get_context("fork").Process(target=work)
+    started.start()
+    return started
+
+
+def test_two_processes_share_the_images_and_draw_those_of_one(checkpoint, five, tmp_path):
+    ranks = [process("sample", checkpoint, *FIVE, "--npz", "--out", tmp_path, RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)]
+    for rank in ranks:
+        rank.join()
+        assert rank.exitcode == 0
+    assert drawn(tmp_path) == drawn(five)
+    assert (tmp_path / "grid.png").read_bytes() == (five / "grid.png").read_bytes()
+    with np.load(tmp_path / "samples.npz") as archive:
+        assert np.array_equal(archive["arr_0"][..., 0], pixels(five, 5))
+
+
+def test_a_rank_draws_its_share_and_the_last_one_the_grid(checkpoint, five, tmp_path):
+    second = run("sample", checkpoint, *FIVE, "--rank", 1, "--world", 2, "--out", tmp_path)
+    assert second.out == f"{tmp_path}: rank 1 of 2 is done; the last one writes the grid\n"
+    assert sorted(drawn(tmp_path)) == ["000002.png", "000003.png"]
+    assert not (tmp_path / "grid.png").exists()
+    run("sample", checkpoint, *FIVE, "--rank", 0, "--world", 2, "--out", tmp_path)
+    assert drawn(tmp_path) == drawn(five)
+    assert (tmp_path / "grid.png").exists()
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(checkpoint, tmp_path):
+    job = ("sample", checkpoint, "-n", 24, "--batch-size", 2, "--steps", 20)
+    killed = process(*job, "--out", tmp_path / "killed")
+    while not (tmp_path / "killed/images/000003.png").exists():
+        assert killed.is_alive()
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    there = {name: content for name, content in drawn(tmp_path / "killed").items() if not name.startswith(".")}
+    assert 4 <= len(there) < 24
+    facts = json.loads(run(*job, "--out", tmp_path / "killed", "--json").out)
+    assert facts["drawn"] == 24 - len(there)
+    run(*job, "--out", tmp_path / "whole")
+    assert drawn(tmp_path / "killed") == drawn(tmp_path / "whole")
+
+
+def test_more_images_go_into_the_same_folder_and_fewer_do_not(checkpoint, five, tmp_path):
+    run("sample", checkpoint, "-n", 2, "--steps", 3, "--batch-size", 2, "--out", tmp_path)
+    assert json.loads(run("sample", checkpoint, *FIVE, "--out", tmp_path, "--json").out)["drawn"] == 3
+    assert drawn(tmp_path) == drawn(five)
+    refused = run("sample", checkpoint, "-n", 2, "--steps", 3, "--out", tmp_path)
+    assert refused.err == f"error: {tmp_path}: holds image 4, beyond the 2 asked for; give 5 or more, or another folder\n"
+
+
+@pytest.mark.parametrize("format", ["gif", "webp"])
+def test_an_animation_shows_every_step_and_ends_in_the_images(checkpoint, five, tmp_path, format):
+    result = run("sample", checkpoint, *FIVE, "--animate", format, "--out", tmp_path)
+    assert result.out.splitlines()[-1] == f"{tmp_path}/trajectory.{format}"
+    picture = Image.open(tmp_path / f"trajectory.{format}")
+    assert picture.size == (4 * 34 + 2, 2 * 34 + 2)
+    # Three predictions, then the images: the last prediction is the images already, so GIF may join the two.
+    assert picture.n_frames in (3, 4)
+    picture.seek(picture.n_frames - 1)
+    corner = np.asarray(picture.convert("L"), dtype=int)[2:34:4, 2:34:4]
+    assert np.abs(corner - pixels(five, 1)[0]).max() <= 2
+
+
+def test_classes_are_drawn_in_turn_unless_named(tiny_denoiser, tmp_path):
+    denoiser = tiny_denoiser(target="v", backbone={"num_classes": 3})
+    folder = written(denoiser, tmp_path)
+    for option, labels in [
+        ((), [0, 1, 2, 0, 1]),
+        (("--labels", "2"), [2] * 5),
+        (("--labels", "2,0"), [2, 0, 2, 0, 2]),
+        (("--labels", "1:3"), [1, 2, 1, 2, 1]),
+    ]:
+        out = tmp_path / "-".join(["out", *option])
+        assert run("sample", folder, *FIVE, *option, "--npz", "--out", out).returncode == 0
+        assert [Image.open(out / "images" / f"{k:06d}.png").text["label"] for k in range(5)] == [str(label) for label in labels]
+        expected = etsdm.sample(denoiser, 5, sampler=DDIM(steps=3), batch_size=2, y=torch.tensor(labels))
+        with np.load(out / "samples.npz") as archive:
+            assert archive["arr_1"].tolist() == labels
+            assert np.array_equal(archive["arr_0"][..., 0], ((expected[:, 0] + 1) * 127.5).round().byte().numpy())
+
+
+def test_guidance_is_that_of_its_scale_and_in_the_protocol(tiny_denoiser, tmp_path):
+    denoiser = tiny_denoiser(target="v", backbone={"num_classes": 3})
+    folder = written(denoiser, tmp_path)
+    for options, guided in [
+        (("--guidance", 2.5), Guided(denoiser, 2.5)),
+        (("--guidance", 2.5, "--guidance-interval", "0.3:5"), Guided(denoiser, 2.5, (0.3, 5.0))),
+    ]:
+        out = tmp_path / "-".join(map(str, ("out", *options)))
+        result = run("sample", folder, *FIVE, *options, "--out", out)
+        assert result.returncode == 0, result.err
+        expected = etsdm.sample(guided, 5, sampler=DDIM(steps=3), batch_size=2, y=torch.tensor([0, 1, 0, 1, 0]))
+        assert np.array_equal(pixels(out, 5), ((expected[:, 0] + 1) * 127.5).round().byte().numpy())
+        interval = None if guided.interval is None else list(guided.interval)
+        assert json.loads((out / "job.json").read_text())["protocol"]["guidance"] == {"scale": 2.5, "interval": interval}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--guidance-interval", "0:1"), "--guidance-interval: nothing is guided; give --guidance"),
+        (("--guidance", "2"), "--guidance: denoiser: has no classes; give one with a null label beside its classes"),
+        (("--guidance", "2", "--guidance-interval", "x"), "--guidance-interval: 'x' is no interval; give noise levels as 0.28:2.9"),
+    ],
+)
+def test_guidance_that_cannot_be_is_refused(checkpoint, tmp_path, options, message):
+    result = run("sample", checkpoint, *options, "--out", tmp_path / "out")
+    assert (result.returncode, result.err) == (2, f"error: {message}\n")
+
+
+def test_small_images_are_enlarged_in_turn(tiny_denoiser, tmp_path):
+    denoiser = tiny_denoiser(target="v", super_resolution={"factor": 2}, backbone={"in_channels": 2})
+    folder = written(denoiser, tmp_path)
+    (tmp_path / "small").mkdir()
+    small = torch.arange(32).reshape(2, 1, 4, 4).byte() * 7
+    for name, image in zip("ab", small, strict=True):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "small" / f"{name}.png")
+    result = run("sample", folder, *FIVE, "--low-res", tmp_path / "small", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.err
+    told = (small / 127.5 - 1)[[0, 1, 0, 1, 0]]
+    expected = etsdm.sample(denoiser, 5, sampler=DDIM(steps=3), batch_size=2, low_res=told)
+    assert np.array_equal(pixels(tmp_path / "out", 5), ((expected[:, 0] + 1) * 127.5).round().byte().numpy())
+    for option, message in [
+        ((), "--low-res: this denoiser enlarges small images; give a folder of them, or one"),
+        (("--low-res", folder / "denoiser.json"), f"--low-res: {folder / 'denoiser.json'} is no image; give a folder of images, or one"),
+        (
+            ("--low-res", tmp_path / "out/grid.png"),
+            f"--low-res: {tmp_path / 'out/grid.png'} is 172x36, but images of 4x4 are enlarged; give those",
+        ),
+    ]:
+        refused = run("sample", folder, *FIVE, *option, "--out", tmp_path / "none")
+        assert (refused.returncode, refused.err) == (2, f"error: {message}\n")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--sampler", "dim"), "--sampler: unknown sampler 'dim'; did you mean 'ddim'?"),
+        (("--sampler", "{type: ddim, eta: 2}"), "--sampler.eta: found 2; give 1 or less"),
+        (("--steps", "2000"), "--steps: 2000 steps do not fit a schedule of 1000 timesteps; give 1 to 1000"),
+        (
+            ("--sampler", "{type: ddim, t_end: 5}"),
+            "--sampler: t_end: grid 'leading' ends in the clean image, not at 5; leave t_end out, or give linspace",
+        ),
+        (
+            ("--condition-map", "{type: e-tsdm, t_tilde: 5000}"),
+            "--condition-map.t_tilde: 5000 is beyond the schedule's horizon; give 1000 or less",
+        ),
+        (("--condition-map", "e-tsm"), "--condition-map: unknown condition map 'e-tsm'; did you mean 'e-tsdm'?"),
+        (("--labels", "3"), "--labels: this denoiser knows no classes; leave it out"),
+        (("--low-res", "x.png"), "--low-res: this denoiser enlarges no images; leave it out"),
+        (("--animate", "gf"), "--animate: 'gf' is no format; did you mean 'gif'?"),
+        (("--rank", "2", "--world", "2"), "--rank: 2 is no rank among 2; give 0 to 1, or another --world"),
+        (("--schedule", "cosine"), "--schedule: the checkpoint has its own; leave it out"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_leaves_nothing(checkpoint, tmp_path, options, message):
+    result = run("sample", checkpoint, *options, "--out", tmp_path / "out")
+    assert (result.returncode, result.out, result.err) == (2, "", f"error: {message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a", "'a' are no labels; give 3, 0,1,2 or 0:3"),
+        ("0,3", "3 is no class of this denoiser; give 0 to 2"),
+        ("2:2", "'2:2' are no labels; give 3, 0,1,2 or 0:3"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tiny_denoiser, tmp_path, text, message):
+    folder = written(tiny_denoiser(backbone={"num_classes": 3}), tmp_path)
+    result = run("sample", folder, "--labels", text, "--out", tmp_path / "out")
+    assert (result.returncode, result.err) == (2, f"error: --labels: {message}\n")
+
+
+def test_an_output_that_is_a_file_is_refused(checkpoint, tmp_path):
+    (tmp_path / "samples.png").write_bytes(b"mine")
+    result = run("sample", checkpoint, "--steps", 1, "--out", tmp_path / "samples.png")
+    assert (result.returncode, result.err) == (2, f"error: {tmp_path}/samples.png: is a file; give a folder\n")
+    assert (tmp_path / "samples.png").read_bytes() == b"mine"
+
+
+def test_a_plan_of_a_checkpoint_and_of_parts_alone(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = json.loads(run("sample", checkpoint, "--plan", "--steps", 25, "--json").out)
+    assert (found["nfe"], found["steps"], found["end"], found["sampler"]["type"]) == (25, 25, None, "ddim")
+    assert [call["f"] for call in found["calls"]][-3:] == [80, 40, 0]
+    alone = json.loads(run("sample", "--plan", "--schedule", "linear", "--condition-map", "e-tsdm", "--steps", 25, "--json").out)
+    assert alone == found
+    table = run("sample", "--plan", "--schedule", "linear", "--sampler", "ddpm", "--steps", 3).out
+    assert "3 network calls in 3 steps, to the clean image" in table
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "nothing to draw from; give a checkpoint, or --plan with --schedule"),
+        (("--plan",), "nothing to draw from; give a checkpoint, or --plan with --schedule"),
+        (("--plan", "--schedule", "liner"), "--schedule: unknown schedule 'liner'; did you mean 'linear'?"),
+        (
+            ("--plan", "--schedule", "linear", "--steps", "1001"),
+            "--steps: 1001 steps do not fit a schedule of 1000 timesteps; give 1 to 1000",
+        ),
+        (
+            ("--plan", "--schedule", "linear-continuous", "--condition-map", "e-tsdm"),
+            "--condition-map.t_tilde: 100 is beyond the schedule's horizon; give 1 or less",
+        ),
+    ],
+)
+def test_a_plan_of_parts_that_do_not_fit_is_refused(options, message):
+    result = run("sample", *options)
+    assert (result.returncode, result.out, result.err) == (2, "", f"error: {message}\n")
+
+
+def test_the_sampler_of_a_runs_recipe_is_the_default(denoiser, tmp_path):
+    tiny = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
+    folder = written(denoiser, tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "recipe.yaml").write_text(
+        f"extends: {tiny}\nsampling: {{sampler: {{type: ddim, steps: 4, eta: 0.5, grid: trailing}}}}\n"
+    )
+    found = json.loads(run("sample", folder, "--plan", "--json").out)
+    assert (found["sampler"]["eta"], found["nfe"], found["calls"][0]["t"]) == (0.5, 4, 999)
+    other = json.loads(run("sample", folder, "--plan", "--steps", 2, "--json").out)
+    assert (other["sampler"]["eta"], other["nfe"]) == (0.5, 2)

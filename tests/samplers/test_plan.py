@@ -1,0 +1,101 @@
+"""Plans against the calls that the network really gets, and against numbers worked out by hand."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from etsdm.condition_maps import ETSDM
+from etsdm.denoiser import DenoiserSpec
+from etsdm.randomness import normal
+from etsdm.registry import RegistryError, samplers
+from etsdm.samplers import DDIM, DDPM
+from etsdm.schedules import Linear, LinearContinuous
+from etsdm.theory import ExactDenoiser, mixture
+
+FEW = {"ddpm": {"steps": 5}}
+
+
+class Counting(ExactDenoiser):
+    """The exact denoiser of a mixture on a line, which notes when it is asked."""
+
+    def __init__(self, *arguments, **parts):
+        super().__init__(*arguments, **parts)
+        self.times = []
+
+    def predict(self, x, t, **cond):
+        self.times.append(float(t))
+        return super().predict(x, t, **cond)
+
+
+def deciding(name):
+    return samplers.create(name, **FEW.get(name, {}))
+
+
+@pytest.mark.parametrize("schedule", [Linear(), LinearContinuous()], ids=str)
+@pytest.mark.parametrize("name", samplers.names())
+def test_the_plan_of_every_sampler_is_what_its_network_is_asked(name, schedule):
+    sampler = deciding(name)
+    denoiser = Counting(mixture("m1"), schedule)
+    try:
+        sampler.path(denoiser)
+    except ValueError:
+        sampler = sampler.model_copy(update={"grid": "uniform"})
+    plan = sampler.plan(denoiser)
+    assert denoiser.times == []
+    steps = list(sampler.trajectory(denoiser, normal(0, "test/noise", range(2), (1,)).double()))
+    assert [call.t for call in plan.calls] == denoiser.times
+    assert plan.nfe == steps[-1].nfe
+    assert plan.steps == steps[-1].n
+    assert [call.number for call in plan.calls] == list(range(1, plan.nfe + 1))
+    asked_by = {call.step: call.order for call in plan.calls}
+    assert all(asked_by[step.i] == step.order for step in steps if step.i in asked_by)
+
+
+def test_a_row_is_what_the_schedule_and_the_map_say():
+    denoiser = Counting(mixture("m1"), Linear(), condition_map=ETSDM())
+    plan = DDIM(steps=20, grid="trailing").plan(denoiser)
+    row = plan.calls[-1]  # steps of 50 timesteps from 999 down: the last one starts from 49
+    # abar of DDPM's linear schedule at index 49, by its own recurrence.
+    abar = math.prod(1 - (1e-4 + (0.02 - 1e-4) * i / 999) for i in range(50))
+    assert (row.number, row.step, row.t, row.f) == (20, 20, 49, 40)
+    assert (row.alpha, row.sigma) == pytest.approx((math.sqrt(abar), math.sqrt(1 - abar)), rel=1e-12)
+    assert row.log_snr == pytest.approx(math.log(abar / (1 - abar)), rel=1e-12)
+
+
+def test_a_spec_is_enough_and_another_number_of_steps_can_be_tried(tiny_spec):
+    spec = tiny_spec(condition_map="e-tsdm")
+    assert isinstance(spec, DenoiserSpec)
+    assert DDIM().plan(spec).nfe == 50
+    plan = DDIM().plan(spec, 4)
+    assert [call.t for call in plan.calls] == [750, 500, 250, 0]
+    assert plan.end is None
+    with pytest.raises(RegistryError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
+        DDIM().plan(spec, 0)
+
+
+def test_the_end_is_said_and_the_call_for_the_clean_image_is_counted():
+    denoiser = Counting(mixture("m1"), LinearContinuous())
+    short = DDIM(steps=3, grid="uniform", t_end=0.1)
+    assert short.plan(denoiser)[1:] == (3, 0.1)
+    on = DDIM(steps=3, grid="uniform", t_end=0.1, denoise_to_zero=True).plan(denoiser)
+    assert (on.steps, on.end, on.nfe, on.calls[-1].t) == (4, None, 4, 0.1)
+
+
+def test_a_plan_from_a_later_start():
+    assert [call.t for call in DDIM(steps=2, grid="linspace").plan(Counting(mixture("m1"), Linear()), start=300).calls] == [300, 0]
+
+
+def test_a_plan_is_json_also_where_there_is_no_signal(tiny_spec):
+    spec = tiny_spec(schedule="zero-terminal-snr", target="v")
+    plan = DDPM(steps=2).plan(spec)
+    assert (plan.calls[0].alpha, plan.calls[0].log_snr) == (0, -math.inf)
+    record = json.loads(json.dumps(plan.record(), allow_nan=False))
+    assert (record["nfe"], record["end"], record["calls"][0]["log_snr"], record["calls"][0]["sigma"]) == (2, None, None, 1)
+
+
+def test_a_plan_draws_nothing_and_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    DDPM(steps=4).plan(Counting(mixture("m1"), Linear()))
+    assert torch.equal(torch.get_rng_state(), state)
