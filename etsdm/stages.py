@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -21,12 +22,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from etsdm.atomic import write_atomically
-from etsdm.checkpoint import DENOISER_FILE, read_checkpoint, read_json
+from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Images, Split
 from etsdm.denoiser import Denoiser
 from etsdm.metrics import Metric, Outcome, Subject
 from etsdm.pictures import image_grid, png_bytes
 from etsdm.recipe import Recipe, fingerprint, to_yaml
+from etsdm.registry import DataError
 from etsdm.run_folder import RunFolder, StageRecord, digest_of, environment, read_record, write_record
 from etsdm.samplers import sample_batches
 from etsdm.training import Trainer
@@ -93,6 +95,24 @@ class Run:
         }
         return needed[stage].exists()
 
+    def check(self, stages: tuple[str, ...] = STAGES) -> None:
+        """Raises DataError unless all files are there that stages which are not done need from outside; reads none of them."""
+        if all(self.is_done(stage) for stage in stages):
+            return
+        self.recipe.data.check()
+        first_stage, weights = self.recipe.model.first_stage, self.recipe.training.first_stage_weights
+        if first_stage is None or self.is_done("train") or self.folder.latest_checkpoint():
+            return
+        kind, keys = (
+            f"first stage {first_stage.type_name!r}",
+            "a safetensors file of its state dict, in the keys of CompVis/latent-diffusion",
+        )
+        if weights is None:
+            raise DataError(f"training.first_stage_weights: none are given for {kind}; give {keys}")
+        if not Path(weights).is_file():
+            place = Path(weights).absolute()
+            raise DataError(f"training.first_stage_weights: {place} is missing; put there the weights of {kind}: {keys}")
+
     def carry_out(self, stages: tuple[str, ...] = STAGES) -> Iterator[StageProgress]:
         """Does the stages that are not done, in order, and yields progress.
 
@@ -100,6 +120,7 @@ class Run:
             stages: which; a stage that is not done and comes before one of them is done first.
         """
         last = max(STAGES.index(stage) for stage in stages)
+        self.check(STAGES[: last + 1])
         if not self.is_done("train"):
             self._make_room()
         with _threads(self.recipe.compute.threads):
@@ -122,10 +143,22 @@ class Run:
 
     @property
     def denoiser(self) -> Denoiser:
-        """The trained denoiser in eval mode, or, before training, the one that training starts from."""
+        """The trained denoiser in eval mode, or, before training, the one that training starts from.
+
+        Where the weights of a first stage are not there yet, its weights are drawn like the others; `check` refuses to train it.
+        """
         if self.is_done("train"):
             return self._prepared(read_checkpoint(self.folder.checkpoint_at(self.recipe.training.images), self.device).denoiser)
-        return self._prepared(self.recipe.model.build(self.seed, self.device).eval())
+        denoiser = self.recipe.model.build(self.seed, self.device).eval()
+        if weights := self._first_stage_weights:
+            load_first_stage(denoiser, weights)
+        return self._prepared(denoiser)
+
+    @property
+    def _first_stage_weights(self) -> Path | None:
+        """The file of the first stage's weights, where there is one."""
+        weights = self.recipe.training.first_stage_weights
+        return Path(weights) if self.recipe.model.first_stage is not None and weights and Path(weights).is_file() else None
 
     def _prepared(self, denoiser: Denoiser) -> Denoiser:
         self.recipe.compute.prepare(denoiser.backbone)
@@ -159,6 +192,8 @@ class Run:
         self._prepared(trainer.denoiser)
         if latest := folder.latest_checkpoint():
             trainer.restore(latest)
+        elif weights := self._first_stage_weights:
+            load_first_stage(trainer.denoiser, weights)
         folder.cut_log(trainer.images_seen)
         total = self.recipe.training.images
         yield StageProgress("train", trainer.images_seen, total, "images")
@@ -175,12 +210,12 @@ class Run:
 
     def _sample(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         sampling, denoiser = self.recipe.sampling, self.denoiser
-        labels = self._labels(denoiser, sampling.n)
+        cond = self._cond(denoiser, sampling.n)
         images = []
-        batches = sample_batches(denoiser, sampling.sampler, n=sampling.n, seed=sampling.seed, batch_size=sampling.batch_size, y=labels)
+        batches = sample_batches(denoiser, sampling.sampler, cond, n=sampling.n, seed=sampling.seed, batch_size=sampling.batch_size)
         for indices, step in batches:
             if step.i == step.n:
-                images.append(step.x.clamp(-1, 1).float().cpu())
+                images.append(denoiser.decode(step.x).clamp(-1, 1).float().cpu())
                 facts["nfe"] = step.nfe
             yield StageProgress("sample", indices.start + len(indices) * step.i // step.n, sampling.n, "images")
         drawn = torch.cat(images)
@@ -218,9 +253,14 @@ class Run:
     def _images(self, split: Split) -> Images:
         return self.recipe.data.open(split)
 
-    def _labels(self, denoiser: Denoiser, n: int) -> Tensor | None:
-        """Labels in turn, so that every class is drawn equally often."""
-        return torch.arange(n) % denoiser.num_classes if denoiser.num_classes else None
+    def _cond(self, denoiser: Denoiser, n: int) -> dict[str, Tensor]:
+        """What the network is told of n samples: the data's labels in turn, and small images of the held-out ones in turn."""
+        cond = {"y": torch.arange(n) % self.recipe.data.num_classes} if denoiser.num_classes else {}
+        if (enlarged := denoiser.spec.super_resolution) is not None:
+            test = self._images("test")
+            batches = (range(start, min(start + PREVIEW, n)) for start in range(0, n, PREVIEW))
+            cond["low_res"] = torch.cat([enlarged.reduce(test.batch([k % len(test) for k in rows]).pixels) for rows in batches])
+        return cond
 
 
 @contextmanager

@@ -36,8 +36,8 @@ def sample(
     chosen = resolve_sampler(sampler, steps)
     labels = torch.arange(n) % denoiser.num_classes if denoiser.num_classes else None
     total = -(-n // batch_size) * len(chosen.times(denoiser))
-    batches = sample_batches(denoiser, chosen, n=n, seed=seed, batch_size=batch_size, y=labels)
-    images = [step.x.cpu() for _, step in track(batches, "sampling", total, console=console) if step.i == step.n]
+    batches = sample_batches(denoiser, chosen, {"y": labels}, n=n, seed=seed, batch_size=batch_size)
+    images = [denoiser.decode(step.x).cpu() for _, step in track(batches, "sampling", total, console=console) if step.i == step.n]
     facts = {"seed": str(seed), "sampler": chosen.model_dump_json(), "denoiser": denoiser.spec.model_dump_json()}
     write_atomically(out, png_bytes(image_grid(torch.cat(images)), facts))
     typer.echo(out)

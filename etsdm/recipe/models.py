@@ -134,8 +134,8 @@ class Recipe(Frozen):
                 message = f"is for images of {found}, but those of data set {name!r} are {wanted}; change one of the two"
                 raise field_error("Recipe", ("model", "first_stage"), message)
         elif model.image_shape[0] != channels:
-            wanted = channels * (backbone.in_channels // model.image_shape[0])
-            message = f"{backbone.in_channels} channels, but data set {name!r} has {channels}; give {wanted}"
+            needed = channels * (backbone.in_channels // model.image_shape[0])
+            message = f"{backbone.in_channels} channels, but data set {name!r} has {channels}; give {needed}"
             raise field_error("Recipe", ("model", "backbone", "in_channels"), message)
         elif model.image_shape != self.data.shape:
             message = f"{backbone.image_size} pixels, but images of data set {name!r} are {height}x{width}; give {height}"
@@ -157,6 +157,10 @@ class Recipe(Frozen):
         if loss.learns_variance and not self.model.learns_variance:
             message = f"{loss.type_name!r} trains a variance, which the model does not learn; give backbone.out_channels"
             raise field_error("Recipe", ("training", "loss"), f"{message} {2 * backbone.out_channels}")
+        try:
+            loss.check(self.model)
+        except ValueError as error:
+            raise field_error("Recipe", ("training", "loss"), str(error).removeprefix(f"loss {loss.type_name}: ")) from None
         return self
 
     @model_validator(mode="after")

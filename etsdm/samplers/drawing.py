@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from pydantic import ValidationError
@@ -34,14 +34,18 @@ def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler
 
 
 def sample_batches(
-    denoiser: Denoiser, sampler: Sampler, *, n: int, seed: int, batch_size: int, first: int = 0, y: Tensor | None = None
+    denoiser: Denoiser, sampler: Sampler, cond: Mapping[str, Tensor | None], *, n: int, seed: int, batch_size: int, first: int = 0
 ) -> Iterator[tuple[range, Step]]:
-    """Yields every step of every batch, with the indices of its samples; the arguments are those of `sample`."""
+    """Yields every step of every batch, with the indices of its samples.
+
+    `cond` is what the network takes besides, a row a sample or None; the other arguments are those of `sample`.
+    """
     for start in range(first, first + n, batch_size):
         indices = range(start, min(start + batch_size, first + n))
         noise = normal(seed, "sampling/noise", indices, denoiser.shape).to(denoiser.device)
-        cond = {} if y is None else {"y": y[indices.start - first : indices.stop - first].to(denoiser.device)}
-        for step in sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), **cond):
+        rows = slice(indices.start - first, indices.stop - first)
+        given = {key: value[rows].to(denoiser.device) for key, value in cond.items() if value is not None}
+        for step in sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), **given):
             yield indices, step
 
 
@@ -55,6 +59,7 @@ def sample(
     batch_size: int = 64,
     first: int = 0,
     y: Tensor | None = None,
+    low_res: Tensor | None = None,
 ) -> Tensor:
     """Draws images. Image k depends on the seed and on k alone, not on its batch.
 
@@ -67,6 +72,7 @@ def sample(
         batch_size: images in one pass of the network.
         first: index of the first image.
         y: class labels, (n,), for a class-conditional denoiser.
+        low_res: small images, (n, C, H / factor, W / factor) in [-1, 1], for super-resolution.
 
     Returns:
         float32 on the CPU, (n, C, H, W), in [-1, 1].
@@ -78,6 +84,7 @@ def sample(
     for name, value in (("n", n), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: {value} is too few; give 1 or more")
-    batches = sample_batches(denoiser, resolve_sampler(sampler, steps), n=n, seed=seed, batch_size=batch_size, first=first, y=y)
-    images = [step.x.clamp(-1, 1).float().cpu() for _, step in batches if step.i == step.n]
+    chosen, cond = resolve_sampler(sampler, steps), {"y": y, "low_res": low_res}
+    batches = sample_batches(denoiser, chosen, cond, n=n, seed=seed, batch_size=batch_size, first=first)
+    images = [denoiser.decode(step.x).clamp(-1, 1).float().cpu() for _, step in batches if step.i == step.n]
     return torch.cat(images)
