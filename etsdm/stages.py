@@ -39,6 +39,7 @@ STAGES = ("train", "sample", "evaluate")
 STAGE_FORMAT = 1  # raise it when a stage computes something else from the same fields
 PREVIEW = 64  # samples in the grid picture
 WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints"}  # fields of training that change no weight
+DESCRIPTIVE = {"source", "count"}  # fields of data that change no image
 
 
 class StageProgress(NamedTuple):
@@ -79,7 +80,8 @@ class Run:
         dump = recipe.model_dump(mode="json")
         training = {key: value for key, value in dump["training"].items() if key not in WITHOUT_EFFECT}
         sampling = {key: value for key, value in dump["sampling"].items() if key != "batch_size"}
-        train = digest_of([STAGE_FORMAT, "train", dump["data"], dump["model"], training, self.seed])
+        data = {key: value for key, value in dump["data"].items() if key not in DESCRIPTIVE}
+        train = digest_of([STAGE_FORMAT, "train", data, dump["model"], training, self.seed])
         sample = digest_of([STAGE_FORMAT, "sample", train, sampling])
         return {"train": train, "sample": sample, "evaluate": digest_of([STAGE_FORMAT, "evaluate", sample, dump["evaluation"]])}
 

@@ -103,8 +103,8 @@ def of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int) -> tupl
 
 def _trained(label: str, arm: str, denoiser: Denoiser, data: Dataset, n: int) -> Subject:
     images, spec = data.open("train"), denoiser.spec
-    facts = {**_parts(spec.schedule, spec.target, spec.condition_map), "data": data.model_dump(mode="json"), "train": images.digest()}
     chosen = images.batch(range(min(n, len(images))))
+    facts = {**_parts(spec.schedule, spec.target, spec.condition_map), "data": data.model_dump(mode="json"), "images": chosen.digest()}
     return Subject(label, arm, denoiser, *denoiser.shown(chosen.pixels, chosen.labels), facts, _edges(spec.condition_map))
 
 

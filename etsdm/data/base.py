@@ -108,6 +108,11 @@ class Dataset(Part, family=datasets):
     def num_classes(self) -> int:
         """How many labels there are."""
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether the test split has images."""
+        return True
+
     def check(self) -> None:
         """Looks whether the data is there, without reading an image.
 

@@ -82,6 +82,11 @@ class ImageFolder(Dataset):
         return self.classes or 1
 
     @property
+    def holds_out(self) -> bool:
+        """Whether `held_out` is above 0."""
+        return self.held_out > 0
+
+    @property
     def root(self) -> Path:
         """The folder as an absolute path."""
         return Path(self.path).expanduser().absolute()

@@ -52,6 +52,7 @@ class PixelFrechet(Metric):
     """
 
     uses_samples: ClassVar[bool] = True
+    uses_held_out: ClassVar[bool] = True
 
     chunks: PositiveInt = 4
 

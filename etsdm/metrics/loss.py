@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import PositiveInt
 
@@ -16,6 +18,8 @@ __all__ = ["LossPerTime"]
 @metrics.register("loss-per-t")
 class LossPerTime(Metric):
     """Loss of held-out images at a grid of timesteps: every `fine`-th below 100, every `coarse`-th above."""
+
+    uses_held_out: ClassVar[bool] = True
 
     loss: Loss = MSE()
     fine: PositiveInt = 4

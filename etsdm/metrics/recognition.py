@@ -22,6 +22,7 @@ class Recognition(Metric):
     """
 
     uses_samples: ClassVar[bool] = True
+    uses_held_out: ClassVar[bool] = True
 
     regularisation: PositiveFloat = 10.0
 

@@ -148,6 +148,17 @@ class Recipe(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _metrics_fit_data(self) -> Self:
+        for i, metric in enumerate(self.evaluation.metrics):
+            if metric.uses_held_out and not self.data.holds_out:
+                message = f"{metric.type_name!r} measures held-out images, and data.held_out is 0; hold out some, or leave the metric out"
+                raise field_error("Recipe", ("evaluation", "metrics", i), message)
+        if self.model.super_resolution is not None and not self.data.holds_out:
+            message = "samples enlarge held-out images, and data.held_out is 0; hold out some"
+            raise field_error("Recipe", ("model", "super_resolution"), message)
+        return self
+
+    @model_validator(mode="after")
     def _loss_fits_model(self) -> Self:
         loss, backbone = self.training.loss, self.model.backbone
         if self.model.learns_variance and not loss.learns_variance:
