@@ -99,16 +99,17 @@ class Run:
 
     def check(self, stages: tuple[str, ...] = STAGES) -> None:
         """Raises DataError unless all files are there that stages which are not done need from outside; reads none of them."""
-        if all(self.is_done(stage) for stage in stages):
+        todo = [stage for stage in stages if not self.is_done(stage)]
+        if not todo:
             return
-        self.recipe.data.check()
+        # Samples are drawn without the data, unless they are made of its small images.
+        if todo != ["sample"] or not self.is_done("train") or self.recipe.model.super_resolution is not None:
+            self.recipe.data.check()
         first_stage, weights = self.recipe.model.first_stage, self.recipe.training.first_stage_weights
-        if first_stage is None or self.is_done("train") or self.folder.latest_checkpoint():
+        if first_stage is None or self.is_done("train") or self._latest_training == self.digests["train"]:
             return
-        kind, keys = (
-            f"first stage {first_stage.type_name!r}",
-            "a safetensors file of its state dict, in the keys of CompVis/latent-diffusion",
-        )
+        kind = f"first stage {first_stage.type_name!r}"
+        keys = "a safetensors file of its state dict, in the keys of CompVis/latent-diffusion"
         if weights is None:
             raise DataError(f"training.first_stage_weights: none are given for {kind}; give {keys}")
         if not Path(weights).is_file():
@@ -177,10 +178,15 @@ class Run:
         record = read_record(self.folder.evaluation_file)
         return {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in record.get("results", [])}
 
+    @property
+    def _latest_training(self) -> str | None:
+        """The digest of the training that left the latest checkpoint in the folder."""
+        latest = self.folder.latest_checkpoint()
+        return read_json(latest / DENOISER_FILE)["facts"]["train_digest"] if latest else None
+
     def _make_room(self) -> None:
         """Moves away what another training left in the folder, and brings back what this one left before."""
-        digest, latest = self.digests["train"], self.folder.latest_checkpoint()
-        found = read_json(latest / DENOISER_FILE)["facts"]["train_digest"] if latest else None
+        digest, found = self.digests["train"], self._latest_training
         if found == digest:
             return
         if found:

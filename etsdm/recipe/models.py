@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from etsdm.backbones import Execution
+from etsdm.backbones import Execution, LDMUNet
 from etsdm.data import Dataset
 from etsdm.denoiser import DenoiserSpec
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
@@ -145,6 +145,9 @@ class Recipe(Frozen):
         if backbone.num_classes not in (None, known, known + 1):
             message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
             raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
+        if isinstance(backbone, LDMUNet) and backbone.takes_context:
+            message = f"{backbone.context_dim} channels of a context, but data sets have none; set label_context to make it of labels"
+            raise field_error("Recipe", ("model", "backbone", "context_dim"), message)
         return self
 
     @model_validator(mode="after")

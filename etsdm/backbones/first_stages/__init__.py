@@ -5,4 +5,13 @@ from etsdm.backbones.first_stages.base import FirstStage, FirstStageNetwork, uni
 from etsdm.backbones.first_stages.kl import KLAutoencoder, KLNetwork
 from etsdm.backbones.first_stages.vq import VQAutoencoder, VQNetwork
 
-__all__ = ["Autoencoder", "FirstStage", "FirstStageNetwork", "KLAutoencoder", "KLNetwork", "VQAutoencoder", "VQNetwork", "unit_scale_factor"]
+__all__ = [
+    "Autoencoder",
+    "FirstStage",
+    "FirstStageNetwork",
+    "KLAutoencoder",
+    "KLNetwork",
+    "VQAutoencoder",
+    "VQNetwork",
+    "unit_scale_factor",
+]
