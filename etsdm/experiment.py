@@ -109,6 +109,8 @@ class Experiment:
             write_record(self.folder.record_file, {**before, **facts})
 
     def _carry_out(self, stages: tuple[str, ...]) -> None:
+        for run in self.runs:
+            run.check(stages)
         with self.folder.locked():
             self.prepare()
             for run in self.runs:

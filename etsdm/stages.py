@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -21,12 +22,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from etsdm.atomic import write_atomically
-from etsdm.checkpoint import DENOISER_FILE, read_checkpoint, read_json
+from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Images, Split
 from etsdm.denoiser import Denoiser
 from etsdm.metrics import Metric, Outcome, Subject
 from etsdm.pictures import image_grid, png_bytes
 from etsdm.recipe import Recipe, fingerprint, to_yaml
+from etsdm.registry import DataError
 from etsdm.run_folder import RunFolder, StageRecord, digest_of, environment, read_record, write_record
 from etsdm.sampling_job import Drawing, TensorStore, carry_out
 from etsdm.training import Trainer
@@ -37,6 +39,7 @@ STAGES = ("train", "sample", "evaluate")
 STAGE_FORMAT = 1  # raise it when a stage computes something else from the same fields
 PREVIEW = 64  # samples in the grid picture
 WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints"}  # fields of training that change no weight
+DESCRIPTIVE = {"source", "count"}  # fields of data that change no image
 
 
 class StageProgress(NamedTuple):
@@ -77,7 +80,8 @@ class Run:
         dump = recipe.model_dump(mode="json")
         training = {key: value for key, value in dump["training"].items() if key not in WITHOUT_EFFECT}
         sampling = {key: value for key, value in dump["sampling"].items() if key != "batch_size"}
-        train = digest_of([STAGE_FORMAT, "train", dump["data"], dump["model"], training, self.seed])
+        data = {key: value for key, value in dump["data"].items() if key not in DESCRIPTIVE}
+        train = digest_of([STAGE_FORMAT, "train", data, dump["model"], training, self.seed])
         sample = digest_of([STAGE_FORMAT, "sample", train, sampling])
         return {"train": train, "sample": sample, "evaluate": digest_of([STAGE_FORMAT, "evaluate", sample, dump["evaluation"]])}
 
@@ -93,6 +97,25 @@ class Run:
         }
         return needed[stage].exists()
 
+    def check(self, stages: tuple[str, ...] = STAGES) -> None:
+        """Raises DataError unless all files are there that stages which are not done need from outside; reads none of them."""
+        todo = [stage for stage in stages if not self.is_done(stage)]
+        if not todo:
+            return
+        # Samples are drawn without the data, unless they are made of its small images.
+        if todo != ["sample"] or not self.is_done("train") or self.recipe.model.super_resolution is not None:
+            self.recipe.data.check()
+        first_stage, weights = self.recipe.model.first_stage, self.recipe.training.first_stage_weights
+        if first_stage is None or self.is_done("train") or self._latest_training == self.digests["train"]:
+            return
+        kind = f"first stage {first_stage.type_name!r}"
+        keys = "a safetensors file of its state dict, in the keys of CompVis/latent-diffusion"
+        if weights is None:
+            raise DataError(f"training.first_stage_weights: none are given for {kind}; give {keys}")
+        if not Path(weights).is_file():
+            place = Path(weights).absolute()
+            raise DataError(f"training.first_stage_weights: {place} is missing; put there the weights of {kind}: {keys}")
+
     def carry_out(self, stages: tuple[str, ...] = STAGES) -> Iterator[StageProgress]:
         """Does the stages that are not done, in order, and yields progress.
 
@@ -100,6 +123,7 @@ class Run:
             stages: which; a stage that is not done and comes before one of them is done first.
         """
         last = max(STAGES.index(stage) for stage in stages)
+        self.check(STAGES[: last + 1])
         if not self.is_done("train"):
             self._make_room()
         with _threads(self.recipe.compute.threads):
@@ -122,10 +146,22 @@ class Run:
 
     @property
     def denoiser(self) -> Denoiser:
-        """The trained denoiser in eval mode, or, before training, the one that training starts from."""
+        """The trained denoiser in eval mode, or, before training, the one that training starts from.
+
+        Where the weights of a first stage are not there yet, its weights are drawn like the others; `check` refuses to train it.
+        """
         if self.is_done("train"):
             return self._prepared(read_checkpoint(self.folder.checkpoint_at(self.recipe.training.images), self.device).denoiser)
-        return self._prepared(self.recipe.model.build(self.seed, self.device).eval())
+        denoiser = self.recipe.model.build(self.seed, self.device).eval()
+        if weights := self._first_stage_weights:
+            load_first_stage(denoiser, weights)
+        return self._prepared(denoiser)
+
+    @property
+    def _first_stage_weights(self) -> Path | None:
+        """The file of the first stage's weights, where there is one."""
+        weights = self.recipe.training.first_stage_weights
+        return Path(weights) if self.recipe.model.first_stage is not None and weights and Path(weights).is_file() else None
 
     def _prepared(self, denoiser: Denoiser) -> Denoiser:
         self.recipe.compute.prepare(denoiser.backbone)
@@ -142,10 +178,15 @@ class Run:
         record = read_record(self.folder.evaluation_file)
         return {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in record.get("results", [])}
 
+    @property
+    def _latest_training(self) -> str | None:
+        """The digest of the training that left the latest checkpoint in the folder."""
+        latest = self.folder.latest_checkpoint()
+        return read_json(latest / DENOISER_FILE)["facts"]["train_digest"] if latest else None
+
     def _make_room(self) -> None:
         """Moves away what another training left in the folder, and brings back what this one left before."""
-        digest, latest = self.digests["train"], self.folder.latest_checkpoint()
-        found = read_json(latest / DENOISER_FILE)["facts"]["train_digest"] if latest else None
+        digest, found = self.digests["train"], self._latest_training
         if found == digest:
             return
         if found:
@@ -159,6 +200,8 @@ class Run:
         self._prepared(trainer.denoiser)
         if latest := folder.latest_checkpoint():
             trainer.restore(latest)
+        elif weights := self._first_stage_weights:
+            load_first_stage(trainer.denoiser, weights)
         folder.cut_log(trainer.images_seen)
         total = self.recipe.training.images
         yield StageProgress("train", trainer.images_seen, total, "images")
@@ -224,7 +267,7 @@ class Run:
         def cond(indices: Sequence[int]) -> dict[str, Tensor]:
             told = {"y": torch.tensor(indices) % self.recipe.data.num_classes} if denoiser.num_classes else {}
             if enlarged is not None and test is not None:
-                told["low_res"] = enlarged.reduce(test.pixels[[k % len(test) for k in indices]])
+                told["low_res"] = enlarged.reduce(test.batch([k % len(test) for k in indices]).pixels)
             return told
 
         return cond

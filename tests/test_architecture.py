@@ -17,7 +17,7 @@ PACKAGE = Path(etsdm.__file__).parent
 # A room may import the rooms of earlier lines, and itself; not the others of its line.
 FLOORS = """
 registry atomic randomness
-schedules targets time_inputs super_resolution
+schedules targets time_inputs super_resolution learned_variance
 condition_maps
 backbones
 data
@@ -26,7 +26,7 @@ theory losses samplers checkpoint
 lipschitz
 metrics
 recipe
-run_folder pictures
+run_folder pictures cost
 sampling_job
 training
 report

@@ -162,3 +162,16 @@ def test_tensors_of_every_kind_come_back(tmp_path):
     for name, value in tensors.items():
         assert found[name].dtype == value.dtype
         assert torch.equal(found[name], value.detach())
+
+
+@pytest.mark.parametrize("missing", [("first_stage", "super_resolution"), ("first_stage",), ("super_resolution",)])
+def test_a_record_from_before_there_were_first_stages_loads(folder, denoiser, missing):
+    def forget(record):
+        assert "first_stage" not in record
+        for name in missing:
+            assert record["denoiser"].pop(name) is None
+
+    edit(folder, forget)
+    found = read_checkpoint(folder).denoiser
+    assert found.spec == denoiser.spec
+    assert found.first_stage is None

@@ -27,6 +27,19 @@ class Recording(nn.Module):
         return self.scale * x.flip(-1)
 
 
+class Halves(nn.Module):
+    """A network that notes its input and answers with two fixed multiples of its first channel, one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.scales = nn.Parameter(torch.tensor([0.5, -2.0]))
+        self.inputs = []
+
+    def forward(self, x, time):
+        self.inputs.append(x)
+        return torch.cat([scale * x[:, :1] for scale in self.scales], dim=1)
+
+
 X = torch.randn(3, 1, 8, 8, generator=generator(0, "test/x"), dtype=torch.float64)
 T = torch.tensor([7.0, 59.0, 400.0], dtype=torch.float64)
 every_target = pytest.mark.parametrize("target", list(targets))
@@ -241,3 +254,42 @@ def test_times_that_never_come_again_take_no_memory_for_ever(tiny_spec):
     for k in range(5000):
         denoiser._moment(k / 5000)
     assert len(denoiser._moments) < 5000
+
+
+def test_a_learned_variance_is_the_second_half_as_the_network_gives_it(tiny_spec):
+    denoiser = Denoiser(tiny_spec(backbone={"out_channels": 2}, target="edm"), Halves())
+    assert denoiser.spec.learns_variance
+    assert denoiser.shape == (1, 8, 8)
+    x = X.float()
+    found = denoiser.predict(x, T)
+    given = denoiser.backbone.inputs[0]
+    assert torch.equal(found.output, 0.5 * given)
+    assert torch.equal(found.variance_logit, -2 * given)
+    assert torch.equal(denoiser.output(x, T), found.output)
+    alpha, sigma = Linear().alpha(T).reshape(3, 1, 1, 1), Linear().sigma(T).reshape(3, 1, 1, 1)
+    torch.testing.assert_close((alpha * found.x0 + sigma * found.eps).float(), x)
+    assert found.score.shape == found.v.shape == x.shape
+
+
+def test_a_fixed_variance_is_none(tiny_spec, tiny_denoiser):
+    assert not tiny_spec().learns_variance
+    assert tiny_denoiser().predict(X.float(), T).variance_logit is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "field", "message"),
+    [
+        (
+            {"backbone": {"out_channels": 3}},
+            "backbone.out_channels",
+            "3 channels, but 1 are denoised; give 1, or 2 to learn the variance of sampling steps",
+        ),
+        (
+            {"backbone": {"in_channels": 2}},
+            "backbone.out_channels",
+            "1 channels, but 2 are denoised; give 2, or 4 to learn the variance of sampling steps",
+        ),
+    ],
+)
+def test_outputs_that_are_no_image_and_no_variance_are_refused(tiny_spec, parts, field, message):
+    assert refused(tiny_spec, **parts) == [(field, message)]

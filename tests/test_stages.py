@@ -4,13 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import etsdm
+from etsdm.data import Digits
+from etsdm.registry import DataError
 from etsdm.stages import STAGES
 
-TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
+RECIPES = Path(__file__).parent / "recipes"
+TINY, SUPER_RESOLUTION = RECIPES / "tiny.yaml", RECIPES / "super_resolution.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +178,89 @@ def test_every_value_carries_its_protocol(finished):
 def test_stages_are_recorded_with_what_they_depend_on(finished):
     run = etsdm.build(TINY, out=finished).arm("e-tsdm").runs[0]
     assert {stage: run.folder.stage(stage).digest for stage in STAGES} == run.digests
+
+
+def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
+    (tmp_path / "images").mkdir()
+    for k, image in enumerate(np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)):
+        Image.fromarray(image).save(tmp_path / f"images/{k:02d}.png")
+    data = f"data={{type: image-folder, path: {tmp_path}/images, image_size: 8, channels: 1, held_out: 2}}"
+    small = ("training.images=32", "training.warmup=0", "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]")
+
+    def run(*overrides, recipe=TINY):
+        return etsdm.build(recipe, data, *small, *overrides, out=tmp_path / "runs").arm("baseline").runs[0]
+
+    for recipe in (TINY, SUPER_RESOLUTION):
+        list(run(recipe=recipe).carry_out(("train",)))
+    shutil.rmtree(tmp_path / "images")
+    list(run().carry_out(("sample",)))
+    assert run().samples.shape == (16, 1, 8, 8)
+    for refused, stages in (
+        (run(), STAGES),
+        (run("training.learning_rate=1e-3"), ("train", "sample")),
+        (run(recipe=SUPER_RESOLUTION), ("sample",)),  # made of small images of the data
+    ):
+        with pytest.raises(DataError, match=rf"^data.path: {tmp_path}/images is no folder"):
+            list(refused.carry_out(stages))
+
+
+def test_super_resolution_trains_samples_and_is_measured(tmp_path):
+    [run] = etsdm.build(SUPER_RESOLUTION, out=tmp_path).arm("e-tsdm").runs
+    list(run.carry_out())
+    assert run.samples.shape == (8, 1, 8, 8)
+    assert run.samples.abs().max() <= 1
+    assert run.outcomes["lipschitz"].curves["lipschitz"].mean[:19] == (0.0,) * 19
+    # Sample k is made of held-out image k, reduced.
+    denoiser = etsdm.load(tmp_path / "super_resolution/e-tsdm")
+    low_res = denoiser.spec.super_resolution.reduce(Digits().open("test").pixels[:8])
+    again = etsdm.sample(denoiser, 8, sampler=run.recipe.sampling.sampler, seed=0, low_res=low_res)
+    torch.testing.assert_close(again, run.samples, rtol=1e-4, atol=1e-5)
+    other = etsdm.sample(denoiser, 8, sampler=run.recipe.sampling.sampler, seed=0, low_res=low_res.flip(0))
+    assert not torch.allclose(other, run.samples, atol=1e-3)
+    with pytest.raises(ValueError, match=r"^low_res: the small images are missing"):
+        etsdm.sample(denoiser, 2)
+
+
+def test_more_samples_of_super_resolution_than_held_out_images_take_them_in_turn(tmp_path):
+    overrides = ("data.held_out=0.002", "sampling.n=6", "sampling.sampler.steps=1", "training.images=64", "evaluation.metrics=[]")
+    [run] = etsdm.build(SUPER_RESOLUTION, *overrides, out=tmp_path).arm("baseline").runs
+    list(run.carry_out())
+    assert len(Digits(held_out=0.002).open("test")) == 4
+    denoiser = etsdm.load(tmp_path / "super_resolution/baseline")
+    low_res = denoiser.spec.super_resolution.reduce(Digits(held_out=0.002).open("test").pixels)[[0, 1, 2, 3, 0, 1]]
+    again = etsdm.sample(denoiser, 6, sampler=run.recipe.sampling.sampler, low_res=low_res)
+    torch.testing.assert_close(again, run.samples, rtol=1e-4, atol=1e-5)
+
+
+def test_a_learned_variance_is_trained_sampled_and_measured(tmp_path):
+    overrides = (
+        "model.backbone.out_channels=2",
+        "training.loss=hybrid",
+        "training.images=96",
+        "sampling.n=4",
+        "training.learning_rate=0.01",
+    )
+    overrides += ("evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}, {type: lipschitz, images: 4, stop: 24}]",)
+    [run] = etsdm.build(TINY, *overrides, out=tmp_path).arm("e-tsdm").runs
+    list(run.carry_out())
+    assert run.samples.shape == (4, 1, 8, 8)
+    assert run.samples.isfinite().all()
+    assert run.outcomes.keys() == {"loss-per-t", "lipschitz"}
+    found = run.denoiser.predict(torch.zeros(1, 1, 8, 8), 500)
+    assert found.variance_logit.abs().max() > 0  # a network starts at zero
+
+
+def test_a_label_of_no_class_may_be_one_more_than_the_datas(tmp_path):
+    overrides = (
+        "model.backbone.num_classes=11",
+        "training.images=64",
+        "sampling.n=12",
+        "sampling.sampler.steps=1",
+        "evaluation.metrics=[]",
+    )
+    [run] = etsdm.build(TINY, *overrides, out=tmp_path).arm("baseline").runs
+    list(run.carry_out())
+    # The data's ten labels in turn: the eleventh is for guidance alone.
+    denoiser = etsdm.load(tmp_path / "tiny/baseline")
+    again = etsdm.sample(denoiser, 12, sampler=run.recipe.sampling.sampler, y=torch.arange(12) % 10)
+    torch.testing.assert_close(again, run.samples, rtol=1e-4, atol=1e-5)

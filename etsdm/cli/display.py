@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -10,11 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from etsdm.cost import RATE, Cost
 from etsdm.experiment import Experiment
 from etsdm.launch import Event
 from etsdm.stages import STAGES
 
-__all__ = ["ProgressDisplay", "console", "plan_table", "summary_table"]
+__all__ = ["ProgressDisplay", "console", "cost_table", "plan_table", "scaled", "summary_table"]
 
 console = Console()
 
@@ -74,6 +76,56 @@ def plan_table(experiment: Experiment, stages: tuple[str, ...]) -> Table:
     for run in experiment.runs:
         table.add_row(run.label, *("done" if run.is_done(stage) else "to do" for stage in STAGES if stage in stages))
     return table
+
+
+def cost_table(costs: Mapping[str, Cost], seeds: int) -> Table:
+    """What a run of each arm costs; one column where all arms cost the same. Args: costs by arm; seeds, runs of each arm."""
+    columns = costs if len(set(map(repr, costs.values()))) > 1 else {"a run": next(iter(costs.values()))}
+    runs = len(costs) * seeds
+    days = seeds * sum(cost.training_days + cost.sampling_days for cost in costs.values())
+    table = Table(
+        title=f"cost of {runs} run{'' if runs == 1 else 's'}: {_time(days)} on one device that sustains {scaled(RATE)}FLOP/s",
+        caption="FLOPs: matrix products, convolutions, attention; a multiply-add is two. Training state: weights, gradients, Adam, "
+        "moving average in float32. Activations: outputs of all layers for a batch in float32, of which gradient checkpointing "
+        "keeps few.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    rows: dict[str, Callable[[Cost], str]] = {
+        "parameters": lambda cost: f"{cost.parameters:,}",
+        "parameters of the first stage": lambda cost: f"{cost.first_stage_parameters:,}" if cost.first_stage_parameters else "",
+        "FLOPs of an image, forward": lambda cost: scaled(cost.flops),
+        "training": lambda cost: f"{cost.training_images:,} images, {scaled(cost.training_flops)}FLOP, {_time(cost.training_days)}",
+        "sampling": lambda cost: (
+            f"{cost.sampling_images:,} images of {cost.nfe} calls, {scaled(cost.sampling_flops)}FLOP, {_time(cost.sampling_days)}"
+        ),
+        "memory: training state": lambda cost: f"{scaled(cost.training_state)}B",
+        "memory: activations": lambda cost: f"{scaled(cost.activations)}B",
+        "disk: a checkpoint": lambda cost: f"{scaled(cost.checkpoint)}B",
+    }
+    for title, text in rows.items():
+        cells = [text(cost) for cost in columns.values()]
+        if any(cells):
+            table.add_row(title, *cells)
+    return table
+
+
+def scaled(number: float) -> str:
+    """Four digits and a decimal prefix, to which a unit can be put."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if number >= 10**power:
+            return f"{number / 10**power:.4g} {prefix}"
+    return f"{number:.4g} "
+
+
+def _time(days: float) -> str:
+    for unit, length in (("days", 1.0), ("hours", 1 / 24), ("minutes", 1 / 1440)):
+        if days >= length:
+            return f"{days / length:.3g} {unit}"
+    return f"{days * 86400:.3g} seconds"
 
 
 def summary_table(experiment: Experiment) -> Table:

@@ -161,10 +161,10 @@ def _measured(subject: Subject, times: list[float], mode: str, dt: float | None,
         return lipschitz_curve(subject.denoiser, bar.passing(batches), times, mode=mode, dt=dt, seed=seed, batch_size=batch_size)
 
 
-def _batches(subject: Subject, size: int) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+def _batches(subject: Subject, size: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     for start in range(0, len(subject.images), size):
         rows = slice(start, start + size)
-        yield subject.images[rows] if subject.labels is None else (subject.images[rows], subject.labels[rows])
+        yield subject.images[rows], {key: value[rows] for key, value in subject.cond.items()}
 
 
 def _show(subjects: Sequence[Subject], curves: Mapping[str, LipschitzCurve], protocol: dict[str, Any], out: Path) -> None:

@@ -82,8 +82,10 @@ def _one(registry: str, name: str, as_json: bool) -> None:
 def _summary_table(summary: Summary) -> Table:
     from rich.table import Table
 
+    from etsdm.cli.display import scaled
+
     table = Table(
-        title=f"{_scaled(summary.weights)}B of weights in float32",
+        title=f"{scaled(summary.weights)}B of weights in float32",
         caption="FLOPs of one image forward, a multiply-add being two; activations: outputs of all layers for one image in float32",
         title_justify="left",
         caption_justify="left",
@@ -92,11 +94,11 @@ def _summary_table(summary: Summary) -> Table:
     for heading in ("blocks", "parameters", "FLOPs", "activations"):
         table.add_column(heading, justify="right")
     for level in summary.levels:
-        row = str(level.blocks), f"{level.parameters:,}", _scaled(level.flops), f"{_scaled(level.activations)}B"
+        row = str(level.blocks), f"{level.parameters:,}", scaled(level.flops), f"{scaled(level.activations)}B"
         table.add_row(_place(level.size), *row)
     table.add_section()
     blocks = sum(level.blocks for level in summary.levels)
-    table.add_row("all", str(blocks), f"{summary.parameters:,}", _scaled(summary.flops), f"{_scaled(summary.activations)}B")
+    table.add_row("all", str(blocks), f"{summary.parameters:,}", scaled(summary.flops), f"{scaled(summary.activations)}B")
     return table
 
 
@@ -104,14 +106,6 @@ def _place(size: tuple[int, ...]) -> str:
     if len(size) == 1:
         return f"{size[0]} tokens"
     return "x".join(str(length) for length in size) or "vectors"
-
-
-def _scaled(number: int) -> str:
-    """Four digits and a decimal prefix, to which a unit can be put."""
-    for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if number >= 10**power:
-            return f"{number / 10**power:.4g} {prefix}"
-    return f"{number} "
 
 
 def _plain(value: Any) -> Any:

@@ -24,13 +24,14 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("runs"),
     arm: Annotated[str | None, typer.Option(help="One arm only.")] = None,
     stage: Annotated[str | None, typer.Option(help="Stop after this stage: train, sample or evaluate.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it costs, and do nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, print JSON.")] = False,
 ) -> None:
     """Train, sample, measure and compare what a recipe describes.
 
     Stages that are finished are not done again; a run that was stopped goes on.
     """
-    from etsdm.cli.display import ProgressDisplay, console, plan_table, summary_table
+    from etsdm.cli.display import ProgressDisplay, console, summary_table
     from etsdm.experiment import build
     from etsdm.launch import run_side_by_side
     from etsdm.registry import RecipeError, suggestion
@@ -42,9 +43,13 @@ def run(
     if arm is not None:
         experiment = experiment.arm(arm)
     stages = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
+    if as_json and not dry_run:
+        raise RecipeError("--json: prints the plan of --dry-run; give both, or neither")
     if dry_run:
-        console.print(plan_table(experiment, stages))
+        _plan(experiment, stages, as_json)
         return
+    for one in experiment.runs:
+        one.check(stages)
     with experiment.folder.locked():
         experiment.prepare()
         todo = [one for one in experiment.runs if not all(one.is_done(name) for name in stages)]
@@ -61,6 +66,31 @@ def run(
             console.print(summary_table(experiment))
         elif not todo:
             console.print(f"{experiment.name}: nothing to do up to stage {stage}")
+
+
+def _plan(experiment: Experiment, stages: tuple[str, ...], as_json: bool) -> None:
+    import json
+
+    from etsdm.cli.display import console, cost_table, plan_table
+    from etsdm.cost import cost_of
+    from etsdm.registry import DataError
+
+    costs = {arm: cost_of(recipe) for arm, recipe in experiment.arms.items()}
+    missing = None
+    try:
+        for one in experiment.runs:
+            one.check(stages)
+    except DataError as error:
+        missing = str(error)
+    if as_json:
+        runs = [{"run": one.label, **{name: "done" if one.is_done(name) else "to do" for name in stages}} for one in experiment.runs]
+        arms = {arm: cost.model_dump(mode="json") for arm, cost in costs.items()}
+        typer.echo(json.dumps({"name": experiment.name, "runs": runs, "arms": arms, "missing": missing}, indent=2))
+        return
+    console.print(plan_table(experiment, stages))
+    console.print(cost_table(costs, seeds=len(experiment.recipe.seeds)))
+    if missing:
+        console.print(f"missing: {missing}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _finish(experiment: Experiment, *, fresh: bool) -> None:

@@ -29,15 +29,15 @@ __all__ = ["Subject", "exact_subjects", "of_checkpoint", "of_recipe", "part"]
 class Subject(NamedTuple):
     """A denoiser to measure.
 
-    Fields: label; arm, whose curves are drawn as one; denoiser; images, clean, (N, ...); labels, (N,) or None; facts, the protocol
-    of this one; edges of the sub-intervals of its condition map.
+    Fields: label; arm, whose curves are drawn as one; denoiser; images, clean, (N, ...); cond, what the network takes besides; facts,
+    the protocol of this one; edges of the sub-intervals of its condition map.
     """
 
     label: str
     arm: str
     denoiser: Measurable
     images: Tensor
-    labels: Tensor | None
+    cond: dict[str, Tensor]
     facts: dict[str, Any]
     edges: tuple[float, ...]
 
@@ -70,7 +70,7 @@ def exact_subjects(name: str, schedule: str, target: str, condition_map: str, *,
             one.type_name,
             ExactDenoiser(mixture, noise, target=predicted, condition_map=one),
             samples,
-            None,
+            {},
             {"exact": name, **_parts(noise, predicted, one)},
             _edges(one),
         )
@@ -82,8 +82,8 @@ def of_checkpoint(folder: Path, data: str | None, n: int) -> Subject:
     """A checkpoint, or the latest of a run's folder, on the training images of its run or of a data set that is named."""
     denoiser = load(folder, "cuda" if torch.cuda.is_available() else "cpu")
     source = _data_of(folder) if data is None else part(datasets, "--data", data)
-    if source.shape != denoiser.shape:
-        sizes = ("x".join(map(str, shape)) for shape in (source.shape, denoiser.shape))
+    if source.shape != denoiser.spec.image_shape:
+        sizes = ("x".join(map(str, shape)) for shape in (source.shape, denoiser.spec.image_shape))
         raise RecipeError(
             "--data: images of {!r} are {}, but the denoiser takes {}; give another data set".format(source.type_name, *sizes)
         )
@@ -103,9 +103,9 @@ def of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int) -> tupl
 
 def _trained(label: str, arm: str, denoiser: Denoiser, data: Dataset, n: int) -> Subject:
     images, spec = data.open("train"), denoiser.spec
-    facts = {**_parts(spec.schedule, spec.target, spec.condition_map), "data": data.model_dump(mode="json"), "train": images.digest()}
-    labels = images.labels[:n] if denoiser.num_classes else None
-    return Subject(label, arm, denoiser, images.pixels[:n], labels, facts, _edges(spec.condition_map))
+    chosen = images.batch(range(min(n, len(images))))
+    facts = {**_parts(spec.schedule, spec.target, spec.condition_map), "data": data.model_dump(mode="json"), "images": chosen.digest()}
+    return Subject(label, arm, denoiser, *denoiser.shown(chosen.pixels, chosen.labels), facts, _edges(spec.condition_map))
 
 
 def _data_of(folder: Path) -> Dataset:

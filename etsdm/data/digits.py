@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from etsdm.data.base import Dataset, Images, Split
+from etsdm.data.base import Dataset, LoadedImages, Split
 from etsdm.randomness import permutation
 from etsdm.registry import DataError, datasets
 
@@ -33,7 +33,7 @@ class Digits(Dataset):
         """Ten digits."""
         return CLASSES
 
-    def open(self, split: Split) -> Images:
+    def open(self, split: Split) -> LoadedImages:
         """Images in [-1, 1]; `split_seed` decides which are held out.
 
         Raises:
@@ -49,4 +49,4 @@ class Digits(Dataset):
         order = permutation(self.split_seed, "data/split", 0, DIGITS)
         test = round(DIGITS * self.held_out)
         chosen = (order[:test] if split == "test" else order[test:]).sort().values
-        return Images(pixels[chosen], labels[chosen])
+        return LoadedImages(pixels[chosen], labels[chosen])

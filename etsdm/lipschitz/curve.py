@@ -8,7 +8,7 @@ network's output in its own space (eps, v, ...).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from etsdm.schedules import Schedule
 
 __all__ = ["Batches", "LipschitzCurve", "batches_of", "lipschitz_curve", "points_of"]
 
-Batches = Tensor | Iterable[Tensor | tuple[Tensor, Tensor]]
+Batches = Tensor | Iterable[Tensor | tuple[Tensor, Tensor | Mapping[str, Tensor]]]
 
 
 class LipschitzCurve(NamedTuple):
@@ -83,7 +83,8 @@ def lipschitz_curve(
     Args:
         denoiser: trained, in eval mode, or exact.
         images: clean images to noise, (N, C, H, W), in [-1, 1], or whatever the denoiser takes, (N, ...); or an iterable of such
-            batches, or of pairs (images, labels), which is gone through once.
+            batches, or of pairs (images, labels) or (images, mapping of all that the network takes besides), which is gone through
+            once.
         t: times in the schedule's unit, the first 200 steps by default; t + dt must be in its domain too.
         mode: `shared-x`, only what the network is told changes (a); `coupled`, the noise level of the image changes as well (b);
             `norm`, the change of the mean norm (c); `max`, as (a) for the worst image (d); `derivative`, the exact limit of (a)
@@ -104,9 +105,9 @@ def lipschitz_curve(
     points = points_of(schedule, t, mode, dt)
     change, over_images = MODES[mode].change(denoiser, points), MODES[mode].over_images
     moments, kept = Moments(len(points.t)), []
-    for x0, labels in batches_of(images, y, batch_size):
+    for x0, cond in batches_of(images, y, batch_size):
         eps = normal(seed, "lipschitz/noise", range(moments.n, moments.n + len(x0)), x0.shape[1:])
-        values = change.values(Noised.of(x0, eps, labels, denoiser.device)).cpu()
+        values = change.values(Noised.of(x0, eps, cond, denoiser.device)).cpu()
         moments.add(values)
         if keep_values:
             kept.append(values)
@@ -130,14 +131,15 @@ def points_of(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: floa
     return Points.of(schedule, t, dt)
 
 
-def batches_of(images: Batches, y: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Images with their labels, at most `batch_size` at a time."""
+def batches_of(images: Batches, y: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Images with what the network takes besides, at most `batch_size` at a time."""
     if batch_size < 1:
         raise ValueError(f"batch_size: {batch_size} is too few; give 1 or more")
     if y is not None and not isinstance(images, Tensor):
         raise ValueError("y: labels of batches come with them; give pairs (images, labels)")
     for batch in [images if y is None else (images, y)] if isinstance(images, Tensor) else images:
-        x0, labels = (batch, None) if isinstance(batch, Tensor) else batch
+        x0, besides = (batch, {}) if isinstance(batch, Tensor) else batch
+        cond = {"y": besides} if isinstance(besides, Tensor) else besides
         for start in range(0, len(x0), batch_size):
             rows = slice(start, start + batch_size)
-            yield x0[rows], None if labels is None else labels[rows]
+            yield x0[rows], {key: value[rows] for key, value in cond.items()}

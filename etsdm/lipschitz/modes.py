@@ -14,7 +14,7 @@ divided by the true distance in time, also where a map tells the network another
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -44,10 +44,10 @@ class Noised(NamedTuple):
     cond: dict[str, Tensor]
 
     @classmethod
-    def of(cls, x0: Tensor, eps: Tensor, labels: Tensor | None, device: torch.device) -> Self:
+    def of(cls, x0: Tensor, eps: Tensor, cond: Mapping[str, Tensor], device: torch.device) -> Self:
         """A batch on a device, its noise in the images' precision where that is the higher one."""
         wide = torch.promote_types(x0.dtype, eps.dtype)
-        return cls(x0.to(device), eps.to(device, wide), {} if labels is None else {"y": labels.to(device)})
+        return cls(x0.to(device), eps.to(device, wide), {key: value.to(device) for key, value in cond.items()})
 
     def at(self, alpha: float, sigma: float) -> Tensor:
         """x = alpha x0 + sigma eps."""

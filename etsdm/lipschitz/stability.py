@@ -91,10 +91,10 @@ def stability_curve(
         raise ValueError(f"t_tilde{str(error).removeprefix('t')}") from None
     chain = _down_from(t, denoiser.schedule, DDPM() if sampler is None else sampler) if reading == "chain" else None
     moments = Moments(len(scales))
-    for x0, labels in batches_of(images, y, batch_size):
+    for x0, cond in batches_of(images, y, batch_size):
         indices = range(moments.n, moments.n + len(x0))
         eps, disturbance = (normal(seed, f"stability/{name}", indices, x0.shape[1:]) for name in ("noise", "disturbance"))
-        noised = Noised.of(x0, eps, labels, denoiser.device)
+        noised = Noised.of(x0, eps, cond, denoiser.device)
         z = disturbance.to(noised.eps)
         x = noised.at(alpha, sigma)
         predict = _one_shot(denoiser, t, noised.cond) if chain is None else _chain(denoiser, chain, seed, indices, noised.cond)
@@ -129,7 +129,7 @@ def _chain(
     denoiser: Measurable, sampler: Sampler, seed: int, indices: Sequence[int], cond: dict[str, Tensor]
 ) -> Callable[[Tensor], Tensor]:
     def predict(x: Tensor) -> Tensor:
-        for step in sampler.trajectory(denoiser, x, SampleNoise(seed, "stability/steps", indices), **cond):
+        for step in sampler.trajectory(denoiser, x, SampleNoise(seed, "stability/steps", indices), start=None, **cond):
             x = step.x
         return x
 

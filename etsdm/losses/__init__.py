@@ -1,5 +1,6 @@
 """Losses, their weightings, and the distributions of training times."""
 
+from etsdm.losses.hybrid import Hybrid
 from etsdm.losses.mse import MSE, Loss
 from etsdm.losses.regularised import LipschitzRegularized
 from etsdm.losses.times import LogNormal, SoftTruncation, TimeSampler, Uniform, UniformIn
@@ -9,6 +10,7 @@ __all__ = [
     "MSE",
     "P2",
     "Constant",
+    "Hybrid",
     "LipschitzRegularized",
     "LogNormal",
     "Loss",

@@ -8,7 +8,7 @@ near sigma = 0, would lose the digits of single precision.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,15 +16,37 @@ from torch import Tensor
 from etsdm.denoiser import Predictor
 from etsdm.losses.weightings import Constant, Weighting
 from etsdm.registry import Part, losses
+from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
-__all__ = ["MSE", "Loss", "Noisy"]
+__all__ = ["MSE", "Asked", "Loss", "Noisy"]
+
+
+class Asked(Protocol):
+    """What a loss has to know of a denoiser before it calls it; a denoiser's spec has it too."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
+
+    @property
+    def target(self) -> Target:
+        """What the network predicts."""
 
 
 class Loss(Part, family=losses):
-    """What training minimises; `learns_variance` says whether the variance of sampling steps belongs to it."""
+    """What training minimises.
+
+    Attributes:
+        learns_variance: whether the variance of sampling steps belongs to it.
+        evaluations: how often it asks the network about an image.
+    """
 
     learns_variance: ClassVar[bool] = False
+    evaluations: ClassVar[int] = 1
+
+    def check(self, denoiser: Asked) -> None:
+        """Raises ValueError if the loss is not defined for a denoiser's schedule and target."""
 
     @abstractmethod
     def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:

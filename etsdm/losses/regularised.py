@@ -8,6 +8,8 @@ discrete schedule, and a thousandth of the horizon of a continuous one, so that 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
@@ -31,6 +33,8 @@ class LipschitzRegularized(Loss):
 
     `dt` is t - t' in the schedule's unit; by default one step.
     """
+
+    evaluations: ClassVar[int] = 2
 
     weight: PositiveFloat
     dt: PositiveFloat | None = None

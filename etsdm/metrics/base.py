@@ -81,6 +81,7 @@ class Metric(Part, family=metrics):
     """A measurement of a denoiser or of its samples."""
 
     uses_samples: ClassVar[bool] = False
+    uses_held_out: ClassVar[bool] = False
 
     @abstractmethod
     def compute(self, subject: Subject) -> Outcome:

@@ -52,20 +52,25 @@ class PixelFrechet(Metric):
     """
 
     uses_samples: ClassVar[bool] = True
+    uses_held_out: ClassVar[bool] = True
 
     chunks: PositiveInt = 4
 
     def compute(self, subject: Subject) -> Outcome:
-        """The mean over chunks, its standard error over chunks, and the held-out images' distance."""
-        train = _moments(subject.train.pixels)
-        size = min(len(subject.test), len(subject.samples) // self.chunks)
+        """The mean over chunks, its standard error over chunks, and the held-out images' distance.
+
+        Raises:
+            DataError: there are too few samples, or no image is held out.
+        """
+        test, train = subject.test.load(), _moments(subject.train.load().pixels)
+        size = min(len(test), len(subject.samples) // self.chunks)
         if size < 2:
             found = len(subject.samples)
             raise DataError(f"pixel-frechet: {found} samples do not fill {self.chunks} chunks of 2; draw more, or take fewer chunks")
         value = mean_value(
             _distances(subject.samples, size, train)[: self.chunks],
             unit_name=f"chunk of {size} samples",
-            reference=float(_distances(subject.test.pixels, size, train).mean()),
+            reference=float(_distances(test.pixels, size, train).mean()),
             better="lower",
             description=f"Frechet distance to the training images in pixel space, {size} samples at a time",
         )

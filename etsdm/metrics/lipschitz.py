@@ -26,16 +26,14 @@ class Lipschitz(Metric):
 
     def compute(self, subject: Subject) -> Outcome:
         """The curve on noised training images, and the mean over the timesteps below and above 100."""
-        chosen = slice(min(self.images, len(subject.train)))
-        labels = subject.train.labels[chosen] if subject.denoiser.num_classes else None
+        chosen = subject.train.batch(range(min(self.images, len(subject.train))))
         steps = torch.arange(self.start, self.stop)
         curve = lipschitz_curve(
             subject.denoiser,
-            subject.train.pixels[chosen],
+            [subject.denoiser.shown(chosen.pixels, chosen.labels)],
             timesteps(subject.denoiser.schedule, steps.tolist()),
             seed=subject.seed,
             batch_size=self.batch_size,
-            y=labels,
             keep_values=True,
         ).per_step()
         assert curve.values is not None  # they were asked for

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import PositiveInt
 
@@ -17,6 +19,8 @@ __all__ = ["LossPerTime"]
 class LossPerTime(Metric):
     """Loss of held-out images at a grid of timesteps: every `fine`-th below 100, every `coarse`-th above."""
 
+    uses_held_out: ClassVar[bool] = True
+
     loss: Loss = MSE()
     fine: PositiveInt = 4
     coarse: PositiveInt = 50
@@ -24,20 +28,22 @@ class LossPerTime(Metric):
 
     @torch.no_grad()
     def compute(self, subject: Subject) -> Outcome:
-        """The loss per time and its means below and above timestep 100; every image has one noise, the same for all t."""
+        """The loss per time and its means below and above timestep 100; every image has one noise, the same for all t.
+
+        Raises:
+            DataError: no image is held out.
+        """
         denoiser, test = subject.denoiser, subject.test
         end = int(denoiser.schedule.horizon)
         low = torch.arange(0, min(100, end), self.fine)
         times = torch.cat([low, torch.arange(100, max(end, 100), self.coarse)]).double()
-        noise = normal(subject.seed, "metrics/loss", range(len(test)), denoiser.shape)
         losses = torch.zeros(len(times), len(test), dtype=torch.float64)
-        for start in range(0, len(test), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            x0, eps = test.pixels[rows].to(denoiser.device), noise[rows].to(denoiser.device)
-            cond = {"y": test.labels[rows].to(denoiser.device)} if denoiser.num_classes else {}
+        for rows, images in test.batches(self.batch_size):
+            noise = normal(subject.seed, "metrics/loss", rows, denoiser.shape)
+            (x0, cond), eps = denoiser.shown(images.pixels, images.labels), noise.to(denoiser.device)
             for k, t in enumerate(times.tolist()):
                 t_all = torch.full((len(x0),), t, dtype=torch.float64, device=denoiser.device)
-                losses[k, rows] = self.loss.per_image(denoiser, x0, t_all, eps, **cond).double().cpu()
+                losses[k, rows.start : rows.stop] = self.loss.per_image(denoiser, x0, t_all, eps, **cond).double().cpu()
         curve = Curve(
             t=tuple(times.tolist()),
             mean=tuple(losses.mean(1).tolist()),

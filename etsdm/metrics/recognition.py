@@ -22,6 +22,7 @@ class Recognition(Metric):
     """
 
     uses_samples: ClassVar[bool] = True
+    uses_held_out: ClassVar[bool] = True
 
     regularisation: PositiveFloat = 10.0
 
@@ -29,12 +30,12 @@ class Recognition(Metric):
         """Confidence of samples and of held-out images, the classifier's held-out accuracy, and the class histogram.
 
         Raises:
-            DataError: the training images are all of one class.
+            DataError: the training images are all of one class, or no image is held out.
         """
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.svm import SVC
 
-        train, test = subject.train, subject.test
+        train, test = subject.train.load(), subject.test.load()
         if len(train.labels.unique()) < 2:
             raise DataError("recognition: the training images have one class; this metric needs two or more")
         # Fixed folds and a deterministic solver: the same training images give the same classifier.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from etsdm.backbones import Execution
+from etsdm.backbones import Execution, LDMUNet
 from etsdm.data import Dataset
 from etsdm.denoiser import DenoiserSpec
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
@@ -134,8 +134,8 @@ class Recipe(Frozen):
                 message = f"is for images of {found}, but those of data set {name!r} are {wanted}; change one of the two"
                 raise field_error("Recipe", ("model", "first_stage"), message)
         elif model.image_shape[0] != channels:
-            wanted = channels * (backbone.in_channels // model.image_shape[0])
-            message = f"{backbone.in_channels} channels, but data set {name!r} has {channels}; give {wanted}"
+            needed = channels * (backbone.in_channels // model.image_shape[0])
+            message = f"{backbone.in_channels} channels, but data set {name!r} has {channels}; give {needed}"
             raise field_error("Recipe", ("model", "backbone", "in_channels"), message)
         elif model.image_shape != self.data.shape:
             message = f"{backbone.image_size} pixels, but images of data set {name!r} are {height}x{width}; give {height}"
@@ -145,6 +145,20 @@ class Recipe(Frozen):
         if backbone.num_classes not in (None, known, known + 1):
             message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
             raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
+        if isinstance(backbone, LDMUNet) and backbone.takes_context:
+            message = f"{backbone.context_dim} channels of a context, but data sets have none; set label_context to make it of labels"
+            raise field_error("Recipe", ("model", "backbone", "context_dim"), message)
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_fit_data(self) -> Self:
+        for i, metric in enumerate(self.evaluation.metrics):
+            if metric.uses_held_out and not self.data.holds_out:
+                message = f"{metric.type_name!r} measures held-out images, and data.held_out is 0; hold out some, or leave the metric out"
+                raise field_error("Recipe", ("evaluation", "metrics", i), message)
+        if self.model.super_resolution is not None and not self.data.holds_out:
+            message = "samples enlarge held-out images, and data.held_out is 0; hold out some"
+            raise field_error("Recipe", ("model", "super_resolution"), message)
         return self
 
     @model_validator(mode="after")
@@ -157,6 +171,10 @@ class Recipe(Frozen):
         if loss.learns_variance and not self.model.learns_variance:
             message = f"{loss.type_name!r} trains a variance, which the model does not learn; give backbone.out_channels"
             raise field_error("Recipe", ("training", "loss"), f"{message} {2 * backbone.out_channels}")
+        try:
+            loss.check(self.model)
+        except ValueError as error:
+            raise field_error("Recipe", ("training", "loss"), str(error).removeprefix(f"loss {loss.type_name}: ")) from None
         return self
 
     @model_validator(mode="after")

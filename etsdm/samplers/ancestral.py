@@ -20,8 +20,9 @@ from typing import Literal, NamedTuple
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from etsdm.learned_variance import learned_log_variance
 from etsdm.registry import samplers
-from etsdm.samplers.base import Moved, Network, NoiseSource, Point, Sampler
+from etsdm.samplers.base import Answer, Moved, Network, NoiseSource, Point, Sampler
 from etsdm.samplers.grids import Grid, Leading, Respaced
 from etsdm.schedules import Schedule
 
@@ -53,19 +54,25 @@ class Ancestral(Sampler):
             # In place, because at the size of an image making a tensor takes as long as adding to one.
             x = (a * said.x0).add_(b * said.eps)
             if c > 0:
-                x.add_(c * noise.draw(x.shape[1:]).to(x))
+                x.add_(self._spread(said, t, s, c) * noise.draw(x.shape[1:]).to(x))
             yield Moved(x, said.x0)
+
+    def _spread(self, said: Answer, t: Point, s: Point, c: float) -> Tensor | float:
+        """What the noise of a step is multiplied by."""
+        return c
 
 
 @samplers.register("ddpm")
 class DDPM(Ancestral):
     """Ancestral sampling with noise of variance beta_t or its posterior value (Ho et al. 2020; paper Eq. 10).
 
-    Without `steps` it visits every timestep, or takes a thousand steps on a continuous schedule.
+    Attributes:
+        steps: how many; None for every timestep, or a thousand on a continuous schedule.
+        variance: of a step's noise: `beta`, `posterior`, or `learned`, between the two, by a network that learns it.
     """
 
     steps: PositiveInt | None = None
-    variance: Literal["beta", "posterior"] = "beta"
+    variance: Literal["beta", "posterior", "learned"] = "beta"
     grid: Grid = Respaced()
 
     def _count(self, schedule: Schedule) -> int:
@@ -77,6 +84,15 @@ class DDPM(Ancestral):
         variance = beta * (s.sigma / t.sigma) ** 2 if self.variance == "posterior" else beta * (s.sigma > 0)
         # sqrt(sigma_s^2 - posterior variance) without its cancellation.
         return Coefficients(s.alpha, t.alpha / s.alpha * s.sigma**2 / t.sigma, math.sqrt(variance))
+
+    def _spread(self, said: Answer, t: Point, s: Point, c: float) -> Tensor | float:
+        if self.variance != "learned":
+            return c
+        if said.variance_logit is None:
+            raise ValueError("variance: 'learned', but the network learns none; give beta or posterior")
+        # c^2 is beta.
+        log_beta, log_posterior = (said.x0.new_tensor(2 * math.log(value)) for value in (c, c * s.sigma / t.sigma))
+        return (0.5 * learned_log_variance(said.variance_logit, log_beta, log_posterior)).exp().to(said.x0.dtype)
 
 
 @samplers.register("ddim")

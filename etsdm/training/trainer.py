@@ -68,9 +68,8 @@ class Trainer:
         """One step of the optimiser on the next batch."""
         training, seen = self.training, self.images_seen
         count = min(training.batch_size, training.images - seen)
-        chosen = self._order.indices(seen, count).to(self._device)
-        x0 = self._images.pixels[chosen]
-        cond = {"y": self._images.labels[chosen]} if self.denoiser.num_classes else {}
+        images = self._images.batch(self._order.indices(seen, count))
+        x0, cond = self.denoiser.shown(images.pixels, images.labels, generator(self.seed, "training/latents", seen, self._device))
         t = training.time_sampler.draw(self.denoiser.schedule, count, generator(self.seed, "training/times", seen, self._device))
         eps = torch.empty_like(x0).normal_(generator=generator(self.seed, "training/noise", seen, self._device))
         with ambient(self.seed, "training/dropout", seen):

@@ -92,3 +92,26 @@ def test_heads_of_plain_attention_divide_the_channels():
 @pytest.mark.parametrize("field", ["transformer_depth", "context_dim"])
 def test_a_field_out_of_bounds_is_refused(field):
     assert refused(**{**TRANSFORMER, field: 0}) == (field, "found 0; give a value above 0")
+
+
+def test_a_label_becomes_the_context_only_with_classes_and_transformers():
+    message = "a label becomes a context only with classes and spatial transformers; set num_classes and context_dim"
+    for fields in ({}, {"num_classes": 4}, TRANSFORMER):
+        assert refused(label_context=True, **fields) == ("label_context", message)
+
+
+def test_a_context_is_taken_unless_it_is_made_of_labels():
+    assert not spec().takes_context
+    assert spec(**TRANSFORMER).takes_context
+    assert spec(**TRANSFORMER, num_classes=4).takes_context
+    made = spec(**TRANSFORMER, num_classes=4, label_context=True)
+    assert not made.takes_context
+    assert [set(part.empty_inputs(2)[2]) for part in (spec(**TRANSFORMER), made)] == [{"context"}, {"y"}]
+    assert backbones.parse(made.model_dump(mode="json")) == made
+
+
+def test_the_embedding_of_labels_is_all_that_the_class_conditional_preset_has_more():
+    # CompVis' ClassEmbedder is an embedding of 1,000 labels in 512 channels (models/ldm/cin256/config.yaml).
+    plain, labelled = (backbones.create(name).summary() for name in ("ldm-cin256", "ldm-cin256-labels"))
+    assert labelled.parameters - plain.parameters == 1000 * 512
+    assert labelled.flops == plain.flops

@@ -164,3 +164,34 @@ def test_the_network_is_one_graph(options):
     compiled = torch.compile(built, fullgraph=True, backend="eager")
     out = built(latents(2), times(2), y, context=contexts(2))
     assert torch.equal(compiled(latents(2), times(2), y, context=contexts(2)), out)
+
+
+LABEL_CONTEXT = {**TRANSFORMER, "num_classes": 10, "label_context": True}
+
+
+def test_the_context_of_labels_is_one_token_of_their_embedding():
+    labelled, plain = network(**LABEL_CONTEXT), network(**TRANSFORMER)
+    weights = labelled.state_dict()
+    embedding = weights.pop("label_context.weight")
+    assert embedding.shape == (10, 6)
+    plain.load_state_dict(weights, strict=True)  # the labels are nowhere else
+    expected = plain(latents(3), times(3), context=embedding[LABELS][:, None])
+    assert torch.equal(labelled(latents(3), times(3), LABELS), expected)
+    assert not torch.allclose(labelled(latents(3), times(3), LABELS.flip(0)), expected, atol=1e-4)
+
+
+def test_every_parameter_gets_a_gradient_where_labels_are_the_context():
+    built = network(**LABEL_CONTEXT).train()
+    built(latents(3), times(3), LABELS).square().mean().backward()
+    for name, parameter in built.named_parameters():
+        assert parameter.grad.count_nonzero() > 0, name
+    assert built.label_context.weight.grad.count_nonzero(dim=1).nonzero().flatten().tolist() == [0, 4, 9]
+
+
+def test_where_labels_are_the_context_they_are_needed_and_no_other_is_taken():
+    built = network(**LABEL_CONTEXT)
+    with pytest.raises(ValueError, match=r"^labels are missing; give y, one of 10 classes an image$"):
+        built(latents(3), times(3))
+    message = r"^a context was given to a network that takes none; leave it out, or set context_dim and no label_context$"
+    with pytest.raises(ValueError, match=message):
+        built(latents(3), times(3), LABELS, context=contexts(3, tokens=1))

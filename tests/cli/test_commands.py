@@ -140,7 +140,8 @@ def test_a_dry_run_says_what_is_done_and_does_nothing(finished):
     folder, _ = finished
     result = etsdm("run", TINY, "sampling.n=24", "--dry-run", cwd=folder)
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if line.startswith("│")]
-    assert rows == [["baseline", "done", "to do", "to do"], ["e-tsdm", "done", "to do", "to do"]]
+    assert rows[:2] == [["baseline", "done", "to do", "to do"], ["e-tsdm", "done", "to do", "to do"]]
+    assert all(len(row) == 2 for row in rows[2:])  # what it costs
 
 
 def test_sampling_a_checkpoint_needs_no_flag_for_its_map(finished):

@@ -150,7 +150,7 @@ def test_a_checkpoint_is_measured_on_the_training_images_of_its_run(trained):
     assert [t for t, mean in zip(found["t"], found["mean"], strict=True) if mean] == [19, 39]
     assert (found["curve"], list(found["curves"])) == ("runs/tiny/e-tsdm", ["runs/tiny/e-tsdm"])
     described = found["protocol"]["measured"]["runs/tiny/e-tsdm"]
-    assert (described["data"]["type"], described["train"]) == ("digits", Digits().open("train").digest())
+    assert (described["data"]["type"], described["images"]) == ("digits", Digits().open("train").batch(range(3)).digest())
     by_number = facts("runs/tiny/e-tsdm/checkpoints/000000000320", "--t", "19", "--images", 3, "--seed", 4, "--unit", "step", cwd=trained)
     assert by_number["mean"] == pytest.approx([found["mean"][2]])
 

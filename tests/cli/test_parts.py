@@ -82,6 +82,6 @@ def test_other_parts_have_their_fields_alone():
     ("number", "shown"), [(0, "0 "), (999, "999 "), (1000, "1 k"), (2903824908, "2.904 G"), (1141204582400, "1.141 T")]
 )
 def test_numbers_are_given_a_decimal_prefix(number, shown):
-    from etsdm.cli.parts import _scaled
+    from etsdm.cli.display import scaled
 
-    assert _scaled(number) == shown
+    assert scaled(number) == shown

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from etsdm.data import Digits, Images
+from etsdm.data import Digits, LoadedImages
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_images_are_grey_and_between_minus_one_and_one(train, test):
 def test_the_splits_hold_every_image_of_the_data_set_once(train, test):
     original = load_digits()
     pixels = torch.from_numpy(original.data).float() / 8 - 1
-    known = Images(pixels.reshape(-1, 1, 8, 8), torch.from_numpy(original.target))
+    known = LoadedImages(pixels.reshape(-1, 1, 8, 8), torch.from_numpy(original.target))
     assert sorted(rows(train) + rows(test)) == rows(known)
 
 
@@ -70,7 +70,7 @@ def test_a_digest_is_the_same_at_every_opening(train, test):
 
 
 def test_a_digest_is_the_sha256_of_pixels_and_labels():
-    images = Images(torch.zeros(2, 1, 1, 1), torch.tensor([3, 4]))
+    images = LoadedImages(torch.zeros(2, 1, 1, 1), torch.tensor([3, 4]))
     content = b"torch.float32(2, 1, 1, 1)" + bytes(8) + b"torch.int64(2,)" + b"\x03" + bytes(7) + b"\x04" + bytes(7)
     assert images.digest() == hashlib.sha256(content).hexdigest()
 
@@ -79,10 +79,14 @@ def test_a_digest_changes_with_a_pixel_a_label_and_a_shape(test):
     pixels, labels = test.pixels.clone(), test.labels.clone()
     pixels[5, 0, 3, 3] += 0.125
     labels[7] = (labels[7] + 1) % 10
-    others = [Images(pixels, test.labels), Images(test.pixels, labels), Images(test.pixels.reshape(-1, 1, 4, 16), test.labels)]
+    others = [
+        LoadedImages(pixels, test.labels),
+        LoadedImages(test.pixels, labels),
+        LoadedImages(test.pixels.reshape(-1, 1, 4, 16), test.labels),
+    ]
     assert len({test.digest(), *(images.digest() for images in others)}) == 4
 
 
 def test_a_digest_does_not_depend_on_the_memory_layout(test):
     turned = test.pixels.transpose(2, 3).contiguous().transpose(2, 3)
-    assert Images(turned, test.labels).digest() == test.digest()
+    assert LoadedImages(turned, test.labels).digest() == test.digest()

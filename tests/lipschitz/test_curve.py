@@ -109,6 +109,41 @@ def test_labels_reach_the_network_image_by_image(tiny_denoiser):
     assert (values(IMAGES, y=y.flip(0)) != together).all()
 
 
+def test_whatever_the_network_takes_comes_with_a_batch(tiny_denoiser):
+    # Labels under their name are labels, and small images are cut into batches like the images that they belong to.
+    labelled, y = tiny_denoiser(backbone={"num_classes": 10}), torch.arange(6)
+    enlarging, small = (
+        tiny_denoiser(backbone={"in_channels": 2}, super_resolution={"factor": 2}),
+        normal(0, "test/small", range(6), (1, 4, 4)),
+    )
+    expected = etsdm.lipschitz_curve(labelled, IMAGES, [19], y=y, keep_values=True).values
+
+    def values(denoiser, name, cond, **options):
+        pairs = [(IMAGES[rows], {name: cond[rows]}) for rows in (slice(0, 1), slice(1, 6))]
+        return etsdm.lipschitz_curve(denoiser, pairs, [19], keep_values=True, **options).values
+
+    torch.testing.assert_close(values(labelled, "y", y), expected, rtol=1e-4, atol=1e-5)
+    together = values(enlarging, "low_res", small)
+    torch.testing.assert_close(values(enlarging, "low_res", small, batch_size=2), together, rtol=1e-4, atol=1e-5)
+    other = values(enlarging, "low_res", torch.cat([small[:5], -small[5:]]))
+    torch.testing.assert_close(other[:, :5], together[:, :5], rtol=1e-4, atol=1e-5)
+    assert (other[:, 5] - together[:, 5]).abs().max() > 1e-3 * together.abs().max()
+    assert etsdm.lipschitz_curve(labelled, [(IMAGES, {"y": y})], [19], mode="coupled").mean > 0
+    with pytest.raises(ValueError, match=r"^low_res: the small images are missing"):
+        etsdm.lipschitz_curve(enlarging, IMAGES, [19])
+
+
+def test_latents_are_measured_as_images_are(tiny_denoiser):
+    first_stage = {"type": "vq", "resolution": 8, "in_channels": 1, "out_ch": 1, "ch": 8, "ch_mult": (1, 2), "num_res_blocks": 1}
+    first_stage |= {"attn_resolutions": (), "z_channels": 2, "n_embed": 16, "norm_groups": 4}
+    backbone = {"image_size": 4, "in_channels": 2, "out_channels": 2}
+    denoiser = tiny_denoiser(backbone=backbone, first_stage=first_stage, condition_map="e-tsdm")
+    shown = denoiser.shown(IMAGES, torch.zeros(6, dtype=torch.long))
+    curve = etsdm.lipschitz_curve(denoiser, [shown], [5, 18, 19, 120])
+    assert (curve.mean > 0).tolist() == [False, False, True, True]
+    assert curve.images == 6
+
+
 def test_the_noise_is_a_function_of_the_seed(shared):
     one, same, other = (etsdm.lipschitz_curve(shared, IMAGES, [19], seed=seed).mean for seed in (0, 0, 1))
     assert torch.equal(one, same)

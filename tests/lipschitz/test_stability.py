@@ -136,6 +136,8 @@ def test_labels_reach_the_network(tiny_denoiser):
     denoiser, y = tiny_denoiser(backbone={"num_classes": 10}), torch.arange(5)
     one, other = (stability_curve(denoiser, IMAGES, 2, scales=(0.2,), y=labels).rms for labels in (y, y.flip(0)))
     assert not torch.equal(one, other)
+    named = stability_curve(denoiser, [(IMAGES, {"y": y})], 2, scales=(0.2,)).rms
+    torch.testing.assert_close(named, one, rtol=1e-6, atol=0)
 
 
 class Stepless(Sampler):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etsdm.data import Digits, Images
+from etsdm.data import Digits, LoadedImages
 from etsdm.metrics import PixelFrechet, Subject, frechet_distance
 from etsdm.randomness import generator
 from etsdm.registry import DataError
@@ -87,7 +87,7 @@ def test_real_images_have_no_distance_to_themselves(tiny_denoiser, test_split):
 
 
 def test_the_distance_of_images_is_that_of_their_means_and_covariances(tiny_denoiser, test_split):
-    few = Images(test_split.pixels[:100], test_split.labels[:100])
+    few = LoadedImages(test_split.pixels[:100], test_split.labels[:100])
     value = pixel_frechet(tiny_denoiser(), few.pixels, test_split, few, chunks=1)
     moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in (images.pixels.flatten(1).double().numpy() for images in (few, test_split))]
     expected = frechet_distance(*(numbers(moment) for pair in moments for moment in pair))
@@ -107,13 +107,13 @@ def test_samples_and_held_out_images_are_measured_in_chunks_of_one_size(tiny_den
 
 
 def test_chunks_are_no_larger_than_the_held_out_set(tiny_denoiser, test_split):
-    few = Images(test_split.pixels[:50], test_split.labels[:50])
+    few = LoadedImages(test_split.pixels[:50], test_split.labels[:50])
     value = pixel_frechet(tiny_denoiser(), test_split.pixels, test_split, few, chunks=2)
     assert (len(value.units), value.unit_name) == (2, "chunk of 50 samples")
 
 
 def test_constant_pixels_do_no_harm(tiny_denoiser):
-    grey = Images(torch.zeros(8, 1, 2, 2), torch.zeros(8, dtype=torch.long))
+    grey = LoadedImages(torch.zeros(8, 1, 2, 2), torch.zeros(8, dtype=torch.long))
     value = pixel_frechet(tiny_denoiser(), torch.full((8, 1, 2, 2), 0.5), grey, grey)
     assert value.units == pytest.approx([4 * 0.25] * 4)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from etsdm.data import Digits, Images
+from etsdm.data import Digits, LoadedImages
 from etsdm.lipschitz import lipschitz_curve
 from etsdm.metrics import Lipschitz, Subject
 
@@ -8,7 +8,7 @@ from etsdm.metrics import Lipschitz, Subject
 @pytest.fixture(scope="module")
 def some():
     train = Digits().open("train")
-    return Images(train.pixels[:5], train.labels[:5])
+    return LoadedImages(train.pixels[:5], train.labels[:5])
 
 
 def compute(metric, denoiser, images, seed=0):
@@ -38,7 +38,7 @@ def test_means_of_ranges_have_a_value_for_each_image(tiny_denoiser, some):
 
 def test_labels_reach_the_network(tiny_denoiser, some):
     denoiser = tiny_denoiser(backbone={"num_classes": 10})
-    other = Images(some.pixels, some.labels.flip(0))
+    other = LoadedImages(some.pixels, some.labels.flip(0))
     found = [compute(Lipschitz(start=5, stop=7), denoiser, images).curves["lipschitz"].mean for images in (some, other)]
     assert found[0] != found[1]
 

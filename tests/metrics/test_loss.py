@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from etsdm.data import Digits, Images
+from etsdm.data import Digits, LoadedImages
 from etsdm.metrics import LossPerTime, Subject
 
 
 @pytest.fixture(scope="module")
 def some():
     test = Digits().open("test")
-    return Images(test.pixels[:7], test.labels[:7])
+    return LoadedImages(test.pixels[:7], test.labels[:7])
 
 
 def subject(denoiser, images, seed=0):
@@ -38,7 +38,7 @@ def test_the_batch_size_changes_nothing(tiny_denoiser, some):
 
 
 def test_labels_reach_the_network(tiny_denoiser, some):
-    other = Images(some.pixels, (some.labels + 1) % 10)
+    other = LoadedImages(some.pixels, (some.labels + 1) % 10)
     denoiser = tiny_denoiser(backbone={"num_classes": 10})
     found = [LossPerTime(fine=100, coarse=900).compute(subject(denoiser, images)).curves["loss"].mean for images in (some, other)]
     assert found[0] != found[1]
@@ -53,6 +53,6 @@ def test_a_short_schedule_is_measured_to_its_end(tiny_denoiser, some, timesteps,
 
 
 def test_one_image_can_be_measured(tiny_denoiser, some):
-    one = Images(some.pixels[:1], some.labels[:1])
+    one = LoadedImages(some.pixels[:1], some.labels[:1])
     outcome = LossPerTime(fine=100, coarse=900).compute(subject(tiny_denoiser(), one))
     assert outcome.values["loss [0, 100)"].se is None

@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from etsdm.data import Digits, Images
+from etsdm.data import Digits, LoadedImages
 from etsdm.metrics import Recognition, Subject
 from etsdm.randomness import normal
 from etsdm.registry import DataError
@@ -63,6 +63,6 @@ def test_samples_of_one_class_are_named_so(digits, measure):
 
 
 def test_training_images_of_one_class_are_refused(tiny_denoiser):
-    one = Images(torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.long))
+    one = LoadedImages(torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.long))
     with pytest.raises(DataError, match="the training images have one class; this metric needs two or more"):
         Recognition().compute(Subject(tiny_denoiser(), one.pixels, one, one, 0))

@@ -174,7 +174,7 @@ def test_the_schema_refuses_what_the_model_refuses(schema, value):
 
 
 def test_the_schema_of_a_denoiser_names_each_part_once(denoiser_schema):
-    families = ("schedules", "targets", "condition_maps", "time_inputs", "backbones")
+    families = ("schedules", "targets", "condition_maps", "time_inputs", "backbones", "first_stages")
     expected = {f"{family}/{name}" for family in families for name in REGISTRIES[family]}
     assert {key for key in denoiser_schema["$defs"] if "/" in key} == expected
 

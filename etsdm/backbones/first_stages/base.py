@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from etsdm.registry import Part, first_stages
 
-__all__ = ["FirstStage", "FirstStageNetwork"]
+__all__ = ["FirstStage", "FirstStageNetwork", "unit_scale_factor"]
 
 
 class FirstStage(Part, family=first_stages):
@@ -84,3 +84,19 @@ class FirstStageNetwork(nn.Module, ABC):
         Raises:
             ValueError: the shape does not fit, or `chunk` is not positive.
         """
+
+
+@torch.no_grad()
+def unit_scale_factor(network: FirstStageNetwork, images: Tensor, generator: torch.Generator | None = None) -> float:
+    """The scale factor that gives the latents of these images a standard deviation of 1 (Rombach et al. 2022, appendix G).
+
+    Latent diffusion on `kl` stages measures it at the first batch of training; here it is measured before and goes into the recipe
+    as `model.first_stage.scale_factor`.
+
+    Args:
+        network: with its published weights, whatever its own scale factor is.
+        images: (B, C, H, W) in [-1, 1].
+        generator: draws the latents, where the encoder gives a distribution.
+    """
+    latents = network.encode(images, generator=generator).double() / network.spec.scale_factor
+    return 1 / float(latents.std())

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from etsdm.backbones.first_stages import unit_scale_factor
 from etsdm.randomness import ambient, generator
 from etsdm.registry import first_stages
 
@@ -58,3 +59,12 @@ def test_log_variances_are_clamped(log_variance, deviation):
     z = with_moments(0.0, log_variance).encode(images(100), generator=generator(0, "test/posterior"))
     assert z.std().item() == pytest.approx(deviation, rel=0.04)
     assert with_moments(0.0, log_variance).moments(images(1))[0, 3, 0, 0].item() == log_variance
+
+
+@pytest.mark.parametrize("scale_factor", [1.0, 0.3])
+def test_the_measured_scale_factor_undoes_the_spread_of_the_latents(scale_factor):
+    # exp(2 log 4 / 2) = 4 is the spread of these latents, whatever their mean is.
+    built = with_moments(7.0, 2.7725887, scale_factor=scale_factor)
+    found = unit_scale_factor(built, images(100), generator(0, "test/posterior"))
+    assert found == pytest.approx(0.25, rel=0.03)
+    assert built.spec.model_copy(update={"scale_factor": found}).scale_factor == found

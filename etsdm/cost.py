@@ -1,0 +1,111 @@
+"""What carrying out a recipe costs, counted without allocating a weight.
+
+    training     a step costs three forward evaluations an image, of which the backward pass is two, or four with gradient
+                 checkpointing; and as much again for each further evaluation that the loss makes
+    sampling     the sampler's network calls, an evaluation an image each
+    memory       in training four bytes a parameter each for weights, gradients, the two moments of Adam and the moving average,
+                 and the outputs of all layers for a batch (`etsdm.backbones.summary`)
+
+An encoder's share of training and a decoder's of sampling, where there is a first stage, are counted with the images they see.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from pydantic import NonNegativeInt
+from torch.utils.flop_counter import FlopCounterMode
+
+from etsdm.backbones.first_stages import FirstStage
+from etsdm.recipe import Recipe
+from etsdm.registry import Frozen
+
+__all__ = ["RATE", "Cost", "cost_of"]
+
+RATE = 100e12  # floating-point operations a second to which times are referred, about a third of an A100's in bfloat16
+FLOAT32_BYTES = 4
+COPIES_IN_TRAINING = 5  # weights, gradients, two moments, moving average
+COPIES_ON_DISK = 4  # all of them but the gradients
+
+
+class Cost(Frozen):
+    """What one run of a recipe costs.
+
+    Attributes:
+        parameters: of the backbone.
+        first_stage_parameters: of the first stage, 0 without one.
+        flops: floating-point operations of one forward evaluation of one image by the backbone.
+        training_images, training_flops: images seen, and operations for all of them.
+        nfe: network calls for one sample.
+        sampling_images, sampling_flops: samples drawn, and operations for all of them.
+        training_state: bytes of weights, gradients, moments and moving average.
+        activations: bytes of the outputs of all layers in a batch of training; with gradient checkpointing few of them are kept.
+        checkpoint: bytes of one checkpoint on disk.
+    """
+
+    parameters: NonNegativeInt
+    first_stage_parameters: NonNegativeInt
+    flops: NonNegativeInt
+    training_images: NonNegativeInt
+    training_flops: NonNegativeInt
+    nfe: NonNegativeInt
+    sampling_images: NonNegativeInt
+    sampling_flops: NonNegativeInt
+    training_state: NonNegativeInt
+    activations: NonNegativeInt
+    checkpoint: NonNegativeInt
+
+    @property
+    def training_days(self) -> float:
+        """Days of training at `RATE`."""
+        return self.training_flops / RATE / 86400
+
+    @property
+    def sampling_days(self) -> float:
+        """Days of sampling at `RATE`."""
+        return self.sampling_flops / RATE / 86400
+
+
+class _Coders(NamedTuple):
+    parameters: int
+    encoder: int
+    decoder: int
+
+
+def cost_of(recipe: Recipe) -> Cost:
+    """Counts what one run of a recipe costs, on the meta device, where a tensor is a shape."""
+    training, sampling = recipe.training, recipe.sampling
+    summary = recipe.model.backbone.summary(training.batch_size)
+    coders = _coders(recipe.model.first_stage)
+    forwards = training.loss.evaluations * (4 if recipe.compute.gradient_checkpointing else 3)
+    nfe = sampling.sampler.plan(recipe.model).nfe
+    first_stage = FLOAT32_BYTES * coders.parameters
+    return Cost(
+        parameters=summary.parameters,
+        first_stage_parameters=coders.parameters,
+        flops=summary.flops,
+        training_images=training.images,
+        training_flops=training.images * (forwards * summary.flops + coders.encoder),
+        nfe=nfe,
+        sampling_images=sampling.n,
+        sampling_flops=sampling.n * (nfe * summary.flops + coders.decoder),
+        training_state=COPIES_IN_TRAINING * FLOAT32_BYTES * summary.parameters + first_stage,
+        activations=summary.activations,
+        checkpoint=COPIES_ON_DISK * FLOAT32_BYTES * summary.parameters + first_stage,
+    )
+
+
+def _coders(spec: FirstStage | None) -> _Coders:
+    """Parameters of a first stage, and its operations for one image."""
+    if spec is None:
+        return _Coders(0, 0, 0)
+    with torch.device("meta"), torch.no_grad():
+        network = spec.build()
+        images = torch.empty(1, *spec.image_shape)
+        with FlopCounterMode(display=False) as encoder:
+            network.encode(images)
+        with FlopCounterMode(display=False) as decoder:
+            network.decode(torch.empty(1, *spec.latent_shape))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return _Coders(parameters, encoder.get_total_flops(), decoder.get_total_flops())

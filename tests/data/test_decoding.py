@@ -1,0 +1,201 @@
+"""Image files made here with known pixels, and what is read of them."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from etsdm.data.decoding import read_image
+from etsdm.registry import DataError
+
+
+def noise(*shape, seed=0):
+    """Random bytes."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def read(file, size=8, channels=3, filter="lanczos"):
+    return read_image(file, image_size=size, channels=channels, filter=filter).numpy()
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(picture, name="picture.png", **options):
+        if isinstance(picture, np.ndarray):
+            picture = Image.fromarray(picture)
+        picture.save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.webp", {"lossless": True})])
+def test_an_image_of_the_right_size_keeps_every_pixel(save, name, options):
+    pixels = noise(8, 8, 3)
+    found = read(save(pixels, name, **options))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, pixels.transpose(2, 0, 1))
+
+
+def test_a_jpeg_is_decoded_as_pillow_decodes_it(save):
+    file = save(noise(8, 8, 3), "a.jpg", quality=90)
+    with Image.open(file) as picture:
+        assert np.array_equal(read(file), np.asarray(picture).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"), [(8, 13, (0, 8), (2, 10)), (13, 8, (2, 10), (0, 8)), (8, 9, (0, 8), (0, 8))]
+)
+def test_the_middle_square_is_kept(save, height, width, rows, columns):
+    # The first row or column is half the difference, rounded down, as in EDM's and StyleGAN2-ADA's center_crop.
+    pixels = noise(height, width, 3)
+    assert np.array_equal(read(save(pixels)), pixels[slice(*rows), slice(*columns)].transpose(2, 0, 1))
+
+
+def test_the_box_filter_is_the_mean_over_blocks(save):
+    # Multiples of 4 have whole means over 2x2 blocks.
+    pixels = noise(16, 16, 3) // 4 * 4
+    expected = pixels.reshape(8, 2, 8, 2, 3).astype(int).sum((1, 3)) // 4
+    assert np.array_equal(read(save(pixels), filter="box"), expected.transpose(2, 0, 1))
+
+
+def test_lanczos_reduces_by_its_kernel(save):
+    # One row of pixels, reduced by two: weights sinc(x) sinc(x / 3), x in new pixels, over three of them to either side.
+    row = noise(64)
+    centre = 2 * 16 + 1
+    x = (np.arange(64) + 0.5 - centre) / 2
+    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+    expected = np.clip(weights @ row / weights.sum(), 0, 255)
+    found = read(save(np.tile(row, (64, 1))), size=32, channels=1)
+    assert found[0, 5, 16] == pytest.approx(expected, abs=1)  # Pillow's weights have 22 bits, and it rounds twice
+
+
+def test_reducing_averages_over_all_pixels_so_that_fine_stripes_become_grey(save):
+    # Stripes of single pixels: sampling without a low-pass would give 0 or 255.
+    stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
+    for filter in ("lanczos", "bicubic", "hamming", "bilinear", "box"):
+        middle = read(save(stripes), filter=filter)[:, 2:-2, 2:-2]
+        assert np.abs(middle.astype(int) - 127.5).max() < 4
+
+
+def test_a_grey_image_has_three_equal_channels(save):
+    pixels = noise(8, 8)
+    assert np.array_equal(read(save(pixels)), np.stack([pixels] * 3))
+
+
+def test_grey_is_asked_for_and_stays_as_it_is(save):
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)  # every level once
+    assert np.array_equal(read(save(pixels), size=16, channels=1), pixels[None])
+
+
+def test_grey_of_colours_is_their_luma(save):
+    pixels = noise(8, 8, 3)
+    # ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B.
+    expected = pixels @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read(save(pixels), channels=1)[0] - expected).max() <= 0.51
+
+
+def test_a_palette_and_two_levels_become_their_colours(save):
+    pixels = np.array([[[255, 0, 0], [0, 128, 255]], [[7, 8, 9], [255, 0, 0]]], dtype=np.uint8)
+    palette = Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE, colors=3)
+    assert palette.mode == "P"
+    assert np.array_equal(read(save(palette), size=2), pixels.transpose(2, 0, 1))
+    levels = Image.fromarray(np.array([[0, 255], [255, 0]], dtype=np.uint8)).convert("1")
+    assert np.array_equal(read(save(levels), size=2, channels=1), [[[0, 255], [255, 0]]])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_opaque_alpha_channel_does_no_harm(save, mode):
+    pixels = noise(8, 8, 3)
+    plain = Image.fromarray(pixels).convert(mode[:-1])
+    opaque = plain.copy()
+    opaque.putalpha(255)
+    assert opaque.mode == mode
+    assert np.array_equal(read(save(opaque)), np.asarray(plain.convert("RGB")).transpose(2, 0, 1))
+
+
+def test_a_transparent_image_is_refused(save):
+    pixels = noise(8, 8, 4) | np.array([0, 0, 0, 255], dtype=np.uint8)
+    pixels[3, 3, 3] = 254
+    file = save(pixels)
+    with pytest.raises(DataError, match=r"picture.png: is transparent in places, .*; save it on a background$"):
+        read(file)
+
+
+def test_a_transparent_colour_of_a_palette_is_refused(save):
+    palette = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).convert("P")
+    file = save(palette, transparency=5)
+    with pytest.raises(DataError, match="is transparent in places"):
+        read(file)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_more_than_eight_bits_are_refused(save, dtype):
+    file = save(Image.fromarray(noise(8, 8).astype(dtype)), "deep.tiff")
+    with pytest.raises(DataError, match=r"deep.tiff: pixels of mode '(I;16|I|F)' have more than 8 bits; save it with 8 bits a channel$"):
+        read(file)
+
+
+def test_inks_become_colours(save):
+    inks = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow
+    found = read(save(inks, "a.tiff"))
+    assert np.array_equal(found[:, 0, 0], [255, 0, 0])
+
+
+def test_a_picture_that_was_taken_sideways_stands_upright(save):
+    pixels = noise(8, 8, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation 6 of EXIF: the first row is the right-hand side
+    file = save(pixels, exif=exif)
+    assert np.array_equal(read(file), np.rot90(pixels, -1).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 8), (8, 7), (4, 300)])
+def test_a_smaller_image_is_refused_with_its_size(save, height, width):
+    file = save(noise(height, width, 3))
+    with pytest.raises(DataError) as error:
+        read(file)
+    expected = f"{file}: {width}x{height} pixels cannot be reduced to 8x8; remove it, or give a smaller image_size"
+    assert str(error.value) == expected
+
+
+def test_a_file_that_is_no_image_or_is_gone_is_named(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("text.png", "gone.png"):
+        with pytest.raises(DataError, match=rf"{name}: cannot be read as an image \(.*\); replace or remove it$"):
+            read(tmp_path / name)
+
+
+def _bytes(format, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(noise(12, 12, 3)).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+WHOLE = {"PNG": _bytes("PNG"), "JPEG": _bytes("JPEG", exif=Image.Exif()), "WEBP": _bytes("WEBP")}
+
+
+@pytest.mark.parametrize("format", WHOLE)
+@pytest.mark.parametrize("share", [0, 0.01, 0.1, 0.5, 0.9])
+def test_a_file_that_was_cut_short_is_refused(tmp_path, format, share):
+    content = WHOLE[format]
+    (tmp_path / "cut").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match="cut: cannot be read as an image"):
+        read(tmp_path / "cut")
+
+
+@given(format=st.sampled_from(sorted(WHOLE)), place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
+@settings(max_examples=150)
+def test_a_damaged_file_is_an_image_or_a_data_error(tmp_path_factory, format, place, byte):
+    content = bytearray(WHOLE[format])
+    content[int(place * len(content))] = byte
+    file = tmp_path_factory.getbasetemp() / "damaged"
+    file.write_bytes(content)
+    found = None
+    with contextlib.suppress(DataError):
+        found = read(file)
+    assert found is None or found.shape == (3, 8, 8)

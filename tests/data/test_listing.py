@@ -1,0 +1,65 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etsdm.data.listing import image_files
+from etsdm.registry import DataError
+
+EXTENSIONS = ("png", "jpg", "jpeg")
+
+
+def fill(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_files_come_in_the_order_of_their_paths_whatever_their_depth(tmp_path):
+    fill(tmp_path, "b.png", "a/10.png", "a/9.png", "a-b/1.png", "Z.jpg", "a.png", "ä.png")
+    # By code point: capitals first, and - before . before /, as in a plain sort of the paths.
+    assert image_files(tmp_path, EXTENSIONS) == ["Z.jpg", "a-b/1.png", "a.png", "a/10.png", "a/9.png", "b.png", "ä.png"]
+
+
+def test_names_in_capitals_are_images_and_hidden_and_other_files_are_not(tmp_path):
+    fill(tmp_path, "a.PNG", "b.JPeG", "sub/deep/d.jpg")
+    fill(tmp_path, ".e.png", "sub/._d.jpg", ".cache/f.png", "g.bmp", "LICENSE.txt", "png", "h.png.part")
+    assert image_files(tmp_path, EXTENSIONS) == ["a.PNG", "b.JPeG", "sub/deep/d.jpg"]
+    assert image_files(tmp_path, ("bmp",)) == ["g.bmp"]
+
+
+@given(
+    st.sets(st.text("ab/.-", min_size=1, max_size=6).map(lambda text: "/".join(part + "x" for part in text.split("/") if part)), max_size=8)
+)
+def test_every_image_is_found_once(tmp_path_factory, stems):
+    names = sorted(f"{stem}.png" for stem in stems if not any(part.startswith(".") for part in stem.split("/")) and stem)
+    root = tmp_path_factory.mktemp("tree")
+    fill(root, *names)
+    assert image_files(root, EXTENSIONS) == names
+
+
+def test_a_linked_folder_is_followed(tmp_path):
+    fill(tmp_path / "there", "a.png")
+    fill(tmp_path / "here", "b.png")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "root").symlink_to(tmp_path / "here")
+    assert image_files(tmp_path / "root", EXTENSIONS) == ["b.png", "link/a.png"]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_a_link_back_is_refused(tmp_path, target):
+    fill(tmp_path, "root/sub/a.png")
+    link = tmp_path / "root" / "sub" / "link"
+    link.symlink_to(target)
+    with pytest.raises(DataError) as error:
+        image_files(tmp_path / "root", EXTENSIONS)
+    assert str(error.value) == f"{link}: is a link to a folder that it is in; remove it"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(DataError) as error:
+        image_files(tmp_path, EXTENSIONS)
+    assert str(error.value) == f"{tmp_path / 'closed'}: cannot be listed (Permission denied); make it readable or move it away"
