@@ -185,10 +185,11 @@ def test_a_latent_run_is_carried_out_sampled_and_measured(tmp_path):
     run = etsdm("run", LATENT, "training.first_stage_weights=vq.safetensors", "--arm", "e-tsdm", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "e-tsdm: evaluate 3/3 metrics" in run.stdout
-    sample = etsdm("sample", "runs/latent/e-tsdm", "-n", 2, "--steps", 2, "--out", "grid.png", cwd=tmp_path)
+    sample = etsdm("sample", "runs/latent/e-tsdm", "-n", 2, "--steps", 2, "--out", "drawn", cwd=tmp_path)
     assert sample.returncode == 0, sample.stderr
-    facts = json.loads(Image.open(tmp_path / "grid.png").text["denoiser"])
-    assert facts["first_stage"]["type"] == "vq"
+    picture = Image.open(tmp_path / "drawn" / "images" / "000001.png")
+    assert picture.size == (8, 8)
+    assert json.loads(picture.text["protocol"])["denoiser"]["first_stage"]["type"] == "vq"
     measured = etsdm("lipschitz", "runs/latent/e-tsdm", "--images", 2, "--t", "18:21", "--json", cwd=tmp_path)
     assert measured.returncode == 0, measured.stderr
     inside, jump, _ = json.loads(measured.stdout)["mean"]
