@@ -110,7 +110,7 @@ def test_a_path_ends_where_it_promises(name):
             assert path[-1].t == t_end
         if zeroed:
             assert path[-2].t == t_end
-        steps, _, plan = run(sampler, schedule, TARGETS[0])
+        steps, _, _ = run(sampler, schedule, TARGETS[0])
         assert len(steps) == len(path) - 1
         if t_end is None or zeroed:
             # The last step goes to the image that is predicted, wherever a solver has asked last.
