@@ -22,7 +22,7 @@ from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
 from etsdm.registry import RecipeError, condition_maps, explain, samplers, schedules, targets
 from etsdm.run_folder import RunFolder
-from etsdm.samplers import DDIM, Guided, Plan, Sampler
+from etsdm.samplers import DDIM, DDPM, Guided, Plan, Sampler
 from etsdm.sampling_job import Drawing
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
@@ -157,6 +157,8 @@ def drawing_of(
 ) -> tuple[Drawing, dict[str, Any]]:
     """What is drawn, and its protocol."""
     denoiser = subject.denoiser
+    if isinstance(sampler, DDPM) and sampler.variance == "learned" and not denoiser.spec.learns_variance:
+        raise RecipeError("--sampler: found variance 'learned', but this denoiser learns none; give beta or posterior")
     channels = denoiser.spec.image_shape[0]
     if channels not in (1, 3):
         raise RecipeError(f"{channels} channels make no picture, 1 or 3 do; draw with etsdm.sample in Python")

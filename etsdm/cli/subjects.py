@@ -25,6 +25,8 @@ from etsdm.theory import MIXTURES, ExactDenoiser
 
 __all__ = ["Subject", "exact_subjects", "of_checkpoint", "of_recipe", "part"]
 
+SHOWN_AT_A_TIME = 64  # images that go through a first stage together
+
 
 class Subject(NamedTuple):
     """A denoiser to measure.
@@ -105,7 +107,10 @@ def _trained(label: str, arm: str, denoiser: Denoiser, data: Dataset, n: int) ->
     images, spec = data.open("train"), denoiser.spec
     chosen = images.batch(range(min(n, len(images))))
     facts = {**_parts(spec.schedule, spec.target, spec.condition_map), "data": data.model_dump(mode="json"), "images": chosen.digest()}
-    return Subject(label, arm, denoiser, *denoiser.shown(chosen.pixels, chosen.labels), facts, _edges(spec.condition_map))
+    shown = [denoiser.shown(images.pixels, images.labels) for _, images in chosen.batches(SHOWN_AT_A_TIME)]
+    x0 = torch.cat([x for x, _ in shown])
+    cond = {key: torch.cat([given[key] for _, given in shown]) for key in shown[0][1]}
+    return Subject(label, arm, denoiser, x0, cond, facts, _edges(spec.condition_map))
 
 
 def _data_of(folder: Path) -> Dataset:

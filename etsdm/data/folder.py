@@ -152,6 +152,8 @@ class ImageFolder(Dataset):
         test = self.held_out if isinstance(self.held_out, int) else round(n * self.held_out)
         if test >= n:
             raise DataError(f"data.held_out: {self.held_out} of {n} images leaves none for training; hold out fewer")
+        if self.held_out and not test:
+            raise DataError(f"data.held_out: {self.held_out} of {n} images is none; hold out more, or 0 for none")
         order = permutation(self.split_seed, "data/split", 0, n)
         return (order[:test] if split == "test" else order[test:]).sort().values
 

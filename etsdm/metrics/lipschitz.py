@@ -30,7 +30,7 @@ class Lipschitz(Metric):
         steps = torch.arange(self.start, self.stop)
         curve = lipschitz_curve(
             subject.denoiser,
-            [subject.denoiser.shown(chosen.pixels, chosen.labels)],
+            (subject.denoiser.shown(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
             timesteps(subject.denoiser.schedule, steps.tolist()),
             seed=subject.seed,
             batch_size=self.batch_size,

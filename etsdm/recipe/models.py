@@ -12,7 +12,7 @@ from etsdm.denoiser import DenoiserSpec
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
 from etsdm.metrics import Metric
 from etsdm.registry import Frozen, field_error
-from etsdm.samplers import DDIM, Sampler
+from etsdm.samplers import DDIM, DDPM, Sampler
 
 __all__ = ["Compute", "Evaluation", "Recipe", "Sampling", "Training"]
 
@@ -175,6 +175,14 @@ class Recipe(Frozen):
             loss.check(self.model)
         except ValueError as error:
             raise field_error("Recipe", ("training", "loss"), str(error).removeprefix(f"loss {loss.type_name}: ")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_fits_model(self) -> Self:
+        sampler = self.sampling.sampler
+        if isinstance(sampler, DDPM) and sampler.variance == "learned" and not self.model.learns_variance:
+            message = "found 'learned', but the model learns no variance; give beta or posterior"
+            raise field_error("Recipe", ("sampling", "sampler", "variance"), message)
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,8 @@ From time t to an earlier time s (alpha_s = 1, sigma_s = 0 after the last), with
     x_s = alpha_s x0 + sqrt(sigma_s^2 - eta_t^2) eps + eta_t z,   z ~ N(0, I)                     (DDIM, Song et al. Eq. 12)
 
 DDPM's posterior mean is this with eta_t^2 = beta~_t, the posterior variance (sigma_s^2 / sigma_t^2) beta_t, where
-beta_t = 1 - alpha_t^2 / alpha_s^2; paper Eq. 10 writes the same mean as
+beta_t = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2 is the variance of q(x_t | x_s), 1 - alpha_t^2 / alpha_s^2 where the schedule
+preserves variance; paper Eq. 10 writes the same mean as
 (alpha_s / alpha_t) (x_t - (beta_t / sigma_t) eps) and adds noise of variance beta_t.
 """
 
@@ -35,6 +36,11 @@ class Coefficients(NamedTuple):
     x0: float
     eps: float
     z: float
+
+
+def _lost(t: Point, s: Point) -> float:
+    """beta_t / sigma_t^2 = 1 - (k_s / k_t)^2, k = sigma / alpha."""
+    return -math.expm1(2 * (t.lam - s.lam))
 
 
 class Ancestral(Sampler):
@@ -79,9 +85,8 @@ class DDPM(Ancestral):
         return self.steps or round(schedule.horizon / schedule.step)
 
     def _coefficients(self, t: Point, s: Point) -> Coefficients:
-        beta = 1 - (t.alpha / s.alpha) ** 2
         # Noise of variance beta, except in the last step, which adds none.
-        variance = beta * (s.sigma / t.sigma) ** 2 if self.variance == "posterior" else beta * (s.sigma > 0)
+        variance = _lost(t, s) * (s.sigma**2 if self.variance == "posterior" else t.sigma**2 * (s.sigma > 0))
         # sqrt(sigma_s^2 - posterior variance) without its cancellation.
         return Coefficients(s.alpha, t.alpha / s.alpha * s.sigma**2 / t.sigma, math.sqrt(variance))
 
@@ -106,6 +111,5 @@ class DDIM(Ancestral):
         return self.steps
 
     def _coefficients(self, t: Point, s: Point) -> Coefficients:
-        beta = 1 - (t.alpha / s.alpha) ** 2
-        z = self.eta * s.sigma / t.sigma * math.sqrt(max(beta, 0.0))
+        z = self.eta * s.sigma * math.sqrt(_lost(t, s))
         return Coefficients(s.alpha, math.sqrt(max(s.sigma**2 - z**2, 0.0)), z)

@@ -235,7 +235,10 @@ class Sampler(Part, family=samplers):
         def trajectory(probe: Predictor, noise: Tensor, step_noise: NoiseSource) -> Iterator[Step]:
             return sampler.trajectory(probe, noise, step_noise, start=start)
 
-        return plan_of(denoiser, trajectory, None if sampler.denoise_to_zero else sampler.t_end)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the trajectory says it
+            last = sampler.path(denoiser, start)[-1]
+        return plan_of(denoiser, trajectory, None if last is CLEAN else last.t)
 
     def _trajectory(
         self, denoiser: Predictor, path: Sequence[Point], x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]

@@ -94,7 +94,7 @@ class JobFolder:
 
     def _there(self) -> set[int]:
         names = (entry.name for entry in os.scandir(self.images)) if self.images.exists() else ()
-        return {int(name.removesuffix(".png")) for name in names if name[0].isdigit()}
+        return {int(name.removesuffix(".png")) for name in names if name.endswith(".png") and name.removesuffix(".png").isdecimal()}
 
     def write(self, indices: Sequence[int], images: Tensor) -> None:
         """Writes images, each under a temporary name first. Args: images: float32, (len(indices), C, H, W), in [-1, 1]."""

@@ -154,7 +154,7 @@ def test_an_image_outside_of_the_classes_is_refused(tmp_path):
     assert failure(folder(tmp_path, classes=1)) == expected
 
 
-@pytest.mark.parametrize(("held_out", "expected"), [(0.2, 8), (7, 7), (0, 0), (0.0, 0), (39, 39), (0.01, 0), (0.0625, 2), (0.97, 39)])
+@pytest.mark.parametrize(("held_out", "expected"), [(0.2, 8), (7, 7), (0, 0), (0.0, 0), (39, 39), (0.0625, 2), (0.97, 39)])
 def test_a_share_or_a_number_of_images_is_held_out(digits, held_out, expected):
     # Halves to even: 0.0625 * 40 = 2.5.
     part = folder(digits, held_out=held_out)
@@ -175,6 +175,11 @@ def test_labels_go_with_their_images_into_the_splits(classes):
 def test_the_seed_decides_which_images_are_held_out(digits):
     names = [tuple(folder(digits, held_out=10, split_seed=seed).open("test").names) for seed in (0, 0, 1)]
     assert names[0] == names[1] != names[2]
+
+
+def test_a_share_that_comes_to_no_image_is_refused(digits):
+    with pytest.raises(DataError, match=r"^data\.held_out: 0\.01 of 40 images is none; hold out more, or 0 for none$"):
+        folder(digits, held_out=0.01).open("test")
 
 
 @pytest.mark.parametrize("held_out", [40, 41, 0.99])

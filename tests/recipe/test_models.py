@@ -65,6 +65,10 @@ def refusal(*overrides, recipe=DIGITS):
             "sampling.sampler.grid.at: 2000 is outside the times of schedule 'linear'; give 0 to 999 (command line)",
         ),
         (
+            "sampling.sampler={type: ddpm, variance: learned}",
+            "sampling.sampler.variance: found 'learned', but the model learns no variance; give beta or posterior (command line)",
+        ),
+        (
             "training.warmup=80000",
             "training.warmup: 80000 images of warm-up are more than the 76800 of the training; give fewer (command line)",
         ),

@@ -10,7 +10,7 @@ from etsdm.condition_maps import ETSDM
 from etsdm.denoiser import DenoiserSpec
 from etsdm.randomness import normal
 from etsdm.registry import RegistryError, samplers
-from etsdm.samplers import DDIM, DDPM
+from etsdm.samplers import DDIM, DDPM, SinglestepDPMSolver
 from etsdm.schedules import Linear, LinearContinuous
 from etsdm.theory import ExactDenoiser, mixture
 
@@ -73,6 +73,12 @@ def test_a_spec_is_enough_and_another_number_of_steps_can_be_tried(tiny_spec):
     assert plan.end is None
     with pytest.raises(RegistryError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
         DDIM().plan(spec, 0)
+
+
+def test_the_end_of_a_solver_that_stops_at_the_first_noisy_time_is_that_time():
+    # t_end is 0, where a continuous schedule has no noise and no log-SNR; its first noisy time is a thousandth of the horizon.
+    denoiser = ExactDenoiser(mixture("m1"), LinearContinuous())
+    assert SinglestepDPMSolver(order=2, steps=4).plan(denoiser).end == 0.001
 
 
 def test_the_end_is_said_and_the_call_for_the_clean_image_is_counted():

@@ -61,6 +61,14 @@ def test_a_file_that_was_cut_short_is_missing(folder):
     assert not folder.is_complete(5)
 
 
+def test_other_files_in_the_folder_are_left_alone(folder):
+    folder.write(range(2), levels(2)[1])
+    for name in ("000001 copy.png", "7.txt", "notes.png"):
+        (folder.images / name).write_bytes(b"mine")
+    assert folder.is_complete(2)
+    assert not folder.is_complete(3)
+
+
 def test_the_same_protocol_may_come_again_and_ask_for_more(folder):
     for n in (4, 4, 9):
         JobFolder(folder.path, PROTOCOL).claim(n)
