@@ -4,11 +4,12 @@
     python benchmarks/backbones.py --device cuda --network adm-large --size 256 --dtype bfloat16 --channels-last --peak 989
     python benchmarks/backbones.py --attention sdpa,xformers,math
 
-Printed are for each the median time of a forward and backward pass, the FLOP/s and their share of a dense matrix product's in the same
-turns, and the peak memory; then the ratio of the times with its quartiles. FLOPs are three times those of `summary()`, the backward pass
-being two forward ones. The peak is the weights and the most that torch's allocator had given out at a time in a pass, gradients included.
-With one thread on the CPU the clock is the process's own, which a busy machine does not lengthen. The aim on a CPU is a ratio of at most
-1.00 in eager mode and 0.95 compiled; on a GPU 45 % of the peak for `adm-large` in bfloat16.
+Printed are for each the FLOPs and the median time of a forward and backward pass, the FLOP/s and their share of a dense matrix product's
+in the same turns, and the peak memory; then the ratio of the times with its quartiles. FLOPs are those of matrix products, convolutions
+and attention, the backward pass counting as two forward ones; etsdm has fewer, because it convolves a doubled image without making it.
+The peak is the weights and the most that torch's allocator had given out at a time in a pass, gradients included. With one thread on the
+CPU the clock is the process's own, which a busy machine does not lengthen. The aim on a CPU is a ratio of at most 1.00 in eager mode and
+0.95 compiled; on a GPU 45 % of the peak for `adm-large` in bfloat16.
 
 --attention measures the kernels of an attention layer instead.
 """
@@ -19,6 +20,7 @@ import argparse
 import json
 import os
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler that counts memory is talkative
@@ -30,12 +32,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 from turns import Call, in_turns, ratio
 
 from etsdm.backbones import ADMUNet, Execution
 from etsdm.registry import backbones
 
 SMALL = {
+    "image_size": 32,
     "in_channels": 3,
     "out_channels": 3,
     "model_channels": 64,
@@ -45,6 +49,13 @@ SMALL = {
     "num_head_channels": 32,
 }
 MATRIX = {"cpu": 2048, "cuda": 8192}
+
+
+def flops_of(make: Callable[[], nn.Module], x: Tensor) -> int:
+    """Of a forward and backward pass on images of the shape of x, counted on the meta device."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        make()(torch.empty(x.shape), torch.empty(len(x)))
+    return 3 * counter.get_total_flops()
 
 
 def peak_bytes(step: Call, network: nn.Module, options: argparse.Namespace) -> int:
@@ -91,44 +102,53 @@ def peer_of(spec: ADMUNet) -> nn.Module:
     )
 
 
-def networks(options: argparse.Namespace) -> dict[str, Any]:
+def spec_of(options: argparse.Namespace) -> ADMUNet:
     size = {"image_size": options.size} if options.size else {}
-    spec = ADMUNet(**SMALL, **{"image_size": 32, **size}) if options.network == "small" else backbones.create(options.network, **size)
+    if options.network == "small":
+        return ADMUNet(**{**SMALL, **size})
+    spec = backbones.create(options.network, **size)
     if spec.type_name != "adm-unet" or spec.num_classes or not spec.num_head_channels:
         raise SystemExit(
-            f"--network: {options.network} has no like in diffusers; give small or an adm-unet by num_head_channels, unlabelled"
+            f"--network: {options.network} has no like in diffusers; give an adm-unet without labels, its heads by their channels"
         )
+    return spec
+
+
+def measure_networks(options: argparse.Namespace) -> dict[str, Any]:
+    spec = spec_of(options)
     x = torch.randn(options.batch, spec.in_channels, spec.image_size, spec.image_size, device=options.device)
-    times = torch.rand(options.batch, device=options.device) * 999
+    makers = {"etsdm": spec.build, "diffusers": lambda: peer_of(spec)}
+    flops = {name: flops_of(make, x) for name, make in makers.items()}
     with torch.device(options.device):
-        built = {"etsdm": spec.build().train(), "diffusers": peer_of(spec).train()}
+        built = {name: make().train() for name, make in makers.items()}
     execution = Execution(channels_last=options.channels_last, compile=options.compile)
-    steps = {name: training_step(execution.prepare(network), x, times, options) for name, network in built.items()}
+    steps = {name: training_step(execution.prepare(network), x, options) for name, network in built.items()}
 
     side = MATRIX[options.device]
     a, b = torch.randn(2, side, side, device=options.device, dtype=getattr(torch, options.dtype))
     taken = in_turns({**steps, "matrix": lambda: a @ b}, options)
-    flops, dense = 3 * options.batch * spec.summary().flops, 2 * side**3 / statistics.median(taken["matrix"])
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    each = {
+        name: {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "flops": flops[name],
+            "seconds": medians[name],
+            "peak_bytes": peak_bytes(steps[name], network, options),
+        }
+        for name, network in built.items()
+    }
     return {
         "network": options.network,
         "size": spec.image_size,
-        "matrix_flops_per_s": dense,
-        "flops": flops,
+        "each": each,
         "ratio": ratio(taken["etsdm"], taken["diffusers"]),
-        "each": {
-            name: {
-                "parameters": sum(parameter.numel() for parameter in network.parameters()),
-                "seconds": statistics.median(taken[name]),
-                "flops_per_s": flops / statistics.median(taken[name]),
-                "of_matrix": flops / statistics.median(taken[name]) / dense,
-                "peak_bytes": peak_bytes(steps[name], network, options),
-            }
-            for name, network in built.items()
-        },
+        "matrix_flops_per_s": 2 * side**3 / medians["matrix"],
     }
 
 
-def training_step(network: nn.Module, x: Tensor, times: Tensor, options: argparse.Namespace) -> Call:
+def training_step(network: nn.Module, x: Tensor, options: argparse.Namespace) -> Call:
+    times = torch.rand(len(x), device=x.device) * 999
+
     def step() -> None:
         with torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.dtype == "bfloat16"):
             out = network(x, times)
@@ -142,18 +162,21 @@ def training_step(network: nn.Module, x: Tensor, times: Tensor, options: argpars
 def show_networks(found: dict[str, Any], options: argparse.Namespace) -> None:
     console, facts = Console(), found["ratio"]
     table = Table(title=f"{found['network']} at {found['size']}x{found['size']}, batch {options.batch}", title_justify="left")
-    for heading in ("", "parameters", "ms", "GFLOP/s", "share", "peak MiB"):
+    for heading in ("", "parameters", "GFLOP", "ms", "GFLOP/s", "share", "peak MiB"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, row in found["each"].items():
-        speed = f"{row['seconds'] * 1e3:.1f}", f"{row['flops_per_s'] / 1e9:.1f}", f"{row['of_matrix']:.0%}"
-        table.add_row(name, f"{row['parameters']:,}", *speed, f"{row['peak_bytes'] / 2**20:.0f}")
+        speed = row["flops"] / row["seconds"]
+        share = f"{speed / found['matrix_flops_per_s']:.0%}"
+        times = f"{row['flops'] / 1e9:.1f}", f"{row['seconds'] * 1e3:.1f}", f"{speed / 1e9:.1f}", share
+        table.add_row(name, f"{row['parameters']:,}", *times, f"{row['peak_bytes'] / 2**20:.0f}")
     console.print(table)
     console.print(f"time of etsdm over diffusers: {facts['median']:.3f}, quartiles {facts['low']:.3f} to {facts['high']:.3f}", end="")
     console.print(f"; the fastest passes {facts['fastest']:.3f}")
     console.print(f"share: of a dense matrix product's {found['matrix_flops_per_s'] / 1e9:.1f} GFLOP/s")
     if options.peak:
-        share = found["each"]["etsdm"]["flops_per_s"] / options.peak / 1e12
-        console.print(f"etsdm has {share:.1%} of the stated peak of {options.peak:g} TFLOP/s")
+        row = found["each"]["etsdm"]
+        speed = row["flops"] / row["seconds"] / 1e12
+        console.print(f"etsdm: {speed:.1f} TFLOP/s, {speed / options.peak:.1%} of the stated peak of {options.peak:g}")
 
 
 def main() -> None:
@@ -173,7 +196,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    measure, show = (measure_kernels, show_kernels) if options.attention else (networks, show_networks)
+    measure, show = (measure_kernels, show_kernels) if options.attention else (measure_networks, show_networks)
     found = measure(options)
     machine = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, threads: {options.threads}"
     versions = {"torch": torch.__version__, "diffusers": diffusers.__version__, "machine": machine}

@@ -153,6 +153,7 @@ def test_wrong_sizes_are_refused_before_anything_is_allocated(spec):
         assert message == f"x has height {height} and width {width}; give 8 by 8, the image_size"
 
 
+@pytest.mark.filterwarnings("ignore:label_dropout. has no effect without labels")
 @every_backbone
 def test_labels_missing_or_not_expected_are_refused_before_anything_is_allocated(spec):
     x, time, cond = inputs(spec, 2)
