@@ -36,7 +36,7 @@ from etsdm.training import Trainer
 __all__ = ["STAGES", "Run", "StageProgress"]
 
 STAGES = ("train", "sample", "evaluate")
-STAGE_FORMAT = 1  # raise it when a stage computes something else from the same fields
+STAGE_FORMAT = 2  # raise it when a stage computes something else from the same fields
 PREVIEW = 64  # samples in the grid picture
 WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints"}  # fields of training that change no weight
 DESCRIPTIVE = {"source", "count"}  # fields of data that change no image
