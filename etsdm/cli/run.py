@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-INTERRUPTED = 130  # the shell's code for a command that Ctrl-C ended
-
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of one (`etsdm recipe list`).")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, for example training.images=20000.")]
 
@@ -32,6 +30,7 @@ def run(
     Stages that are finished are not done again; a run that was stopped goes on.
     """
     from etsdm.cli.display import ProgressDisplay, console, summary_table
+    from etsdm.cli.waiting import goes_on
     from etsdm.experiment import build
     from etsdm.launch import run_side_by_side
     from etsdm.registry import RecipeError, suggestion
@@ -54,13 +53,9 @@ def run(
         experiment.prepare()
         todo = [one for one in experiment.runs if not all(one.is_done(name) for name in stages)]
         if todo:
-            try:
-                with ProgressDisplay() as display:
-                    for event in run_side_by_side(todo, stages):
-                        display.show(event)
-            except KeyboardInterrupt:
-                typer.echo("interrupted; run the same command again to go on", err=True)
-                raise typer.Exit(INTERRUPTED) from None
+            with goes_on(), ProgressDisplay() as display:
+                for event in run_side_by_side(todo, stages):
+                    display.show(event)
         if stage is None:
             _finish(experiment, fresh=bool(todo))
             console.print(summary_table(experiment))

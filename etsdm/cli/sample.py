@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sample"]
 
-INTERRUPTED = 130  # the shell's code for a command that Ctrl-C ended
 ANIMATIONS = ("gif", "webp")
 
 
@@ -111,7 +110,7 @@ def _folder(out: Path, protocol: dict[str, Any], labels: list[int] | None) -> Jo
 
 def _drawn(folder: JobFolder, drawing: Drawing, n: int, batch_size: int, rank: int, world: int) -> dict[str, Any]:
     """Draws what is missing of this process's share. Returns: facts of it."""
-    from etsdm.cli.waiting import LateBar
+    from etsdm.cli.waiting import LateBar, goes_on
     from etsdm.sampling_job import carry_out
 
     folder.claim(n)
@@ -119,14 +118,10 @@ def _drawn(folder: JobFolder, drawing: Drawing, n: int, batch_size: int, rank: i
         work = carry_out(drawing, folder, n=n, batch_size=batch_size, rank=rank, world=world)
         found = progress = next(work)
         clock = time.perf_counter()
-        try:
-            with LateBar("sampling", found.total, "images") as bar:
-                bar.reached(found.done)
-                for progress in work:
-                    bar.reached(progress.done)
-        except KeyboardInterrupt:
-            typer.echo("interrupted; run the same command again to go on", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+        with goes_on(), LateBar("sampling", found.total, "images") as bar:
+            bar.reached(found.done)
+            for progress in work:
+                bar.reached(progress.done)
     drawn, seconds = progress.done - found.done, time.perf_counter() - clock
     speed = round(drawn / seconds, 3) if drawn else None
     return {"out": str(folder.path), "images": n, "share": found.total, "drawn": drawn, "images_per_second": speed}

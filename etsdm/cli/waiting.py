@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["LateBar"]
+__all__ = ["LateBar", "goes_on"]
+
+INTERRUPTED = 130  # the shell's code for a command that Ctrl-C ended
 
 PATIENCE = 2.0  # seconds before progress is shown
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -66,3 +70,13 @@ class LateBar:
             self._said = now
             shown = f", {speed}, {(self._total - done) / rate:.0f} s left" if rate else ""
             self._console.print(f"{self._title} {done}/{self._total} {self._unit}{shown}", highlight=False)
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Work that the same command takes up again: Ctrl-C says so and ends the command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None

@@ -139,11 +139,6 @@ class RealGrid(Grid):
         """n times from `start` on, or n + 1 up to `end`; both ends are set exactly afterwards."""
 
 
-def first_noisy(schedule: Schedule) -> float:
-    """The earliest time at which a grid asks the network; see `Schedule.first_noisy`."""
-    return schedule.first_noisy
-
-
 def _evenly(start: float, end: float, points: int) -> Tensor:
     return start + (end - start) * torch.arange(points, dtype=torch.float64) / max(points - 1, 1)
 
@@ -167,7 +162,7 @@ class Linspace(RealGrid):
     """Times at equal distances from the last to the first one that has noise, both included."""
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
-        return _evenly(start, first_noisy(schedule), n) if end is None else _evenly(start, end, n + 1)
+        return _evenly(start, schedule.first_noisy, n) if end is None else _evenly(start, end, n + 1)
 
 
 @grids.register("quadratic")
@@ -175,7 +170,7 @@ class QuadraticGrid(RealGrid):
     """Times whose square roots are at equal distances, both ends included (DDIM's code; DPM-Solver's `time_quadratic`)."""
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
-        last, points = (first_noisy(schedule), n) if end is None else (end, n + 1)
+        last, points = (schedule.first_noisy, n) if end is None else (end, n + 1)
         return _evenly(start**0.5, last**0.5, points).square()
 
 
@@ -186,7 +181,7 @@ class SpacedInNoise(RealGrid):
         if end is not None and schedule.sigma(end) == 0:
             # Log-SNR is infinite there: the step to it is the one after the last of the others.
             return torch.cat([self._between(schedule, start, None, n), torch.tensor([end], dtype=torch.float64)])
-        last, points = (first_noisy(schedule), n) if end is None else (end, n + 1)
+        last, points = (schedule.first_noisy, n) if end is None else (end, n + 1)
         if schedule.alpha(start) > 0:
             return self._of_log_snr(schedule, start, last, points)
         start_again = start - schedule.step
