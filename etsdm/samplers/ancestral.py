@@ -39,8 +39,8 @@ class Coefficients(NamedTuple):
 
 
 def _lost(t: Point, s: Point) -> float:
-    """beta_t / sigma_t^2 = 1 - (k_s / k_t)^2, k = sigma / alpha."""
-    return -math.expm1(2 * (t.lam - s.lam))
+    """beta_t / sigma_t^2 = 1 - (k_s / k_t)^2, k = sigma / alpha; 0 on the way up, where nothing is lost."""
+    return -math.expm1(2 * min(t.lam - s.lam, 0.0))
 
 
 class Ancestral(Sampler):
