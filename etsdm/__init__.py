@@ -15,9 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from etsdm.denoiser import Denoiser, DenoiserSpec, Prediction
+    from etsdm.denoiser import Denoiser, DenoiserSpec
     from etsdm.experiment import Experiment, build, load
     from etsdm.lipschitz import LipschitzCurve, lipschitz_curve
+    from etsdm.prediction import Prediction
     from etsdm.recipe import Recipe
     from etsdm.registry import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
     from etsdm.samplers import sample
@@ -42,9 +43,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "etsdm.denoiser": ("Denoiser", "DenoiserSpec", "Prediction"),
+    "etsdm.denoiser": ("Denoiser", "DenoiserSpec"),
     "etsdm.experiment": ("Experiment", "build", "load"),
     "etsdm.lipschitz": ("LipschitzCurve", "lipschitz_curve"),
+    "etsdm.prediction": ("Prediction",),
     "etsdm.recipe": ("Recipe",),
     "etsdm.registry": ("CheckpointError", "DataError", "EtsdmError", "IntegrityError", "RecipeError", "RegistryError"),
     "etsdm.samplers": ("sample",),

@@ -12,7 +12,7 @@ as more input channels.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import torch
 from pydantic import model_validator
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from etsdm.backbones import Backbone
 from etsdm.backbones.first_stages import FirstStage, FirstStageNetwork
 from etsdm.condition_maps import ConditionMap, Identity
+from etsdm.prediction import Moment, Prediction, Predictor, levels, moment_at
 from etsdm.randomness import ambient
 from etsdm.registry import Frozen, field_error
 from etsdm.schedules import Schedule
@@ -30,108 +31,7 @@ from etsdm.time_inputs import TimeInput, Timesteps
 
 __all__ = ["Denoiser", "DenoiserSpec", "Prediction", "Predictor"]
 
-MOST_MOMENTS = 4096  # times of which a denoiser remembers what it has to know
-
-
-class Moment(NamedTuple):
-    """All that a denoiser has to know of one time, as numbers: the target's coefficients, alpha and sigma, what the network is told."""
-
-    c_in: float
-    c_skip: float
-    c_out: float
-    e_skip: float
-    e_out: float
-    alpha: float
-    sigma: float
-    condition: float
-
-
-class Prediction:
-    """What a denoiser says about x at time t, in every space.
-
-    Args:
-        x: noisy images, (B, C, H, W).
-        output: the network's output F, same shape.
-        coefficients: the target's coefficients at t, each a number, or () or (B, 1, 1, 1).
-        alpha: signal coefficient at t, as the coefficients.
-        sigma: noise standard deviation at t, likewise.
-        variance_logit: the network's second half, where it learns the variance of sampling steps; same shape as x.
-    """
-
-    def __init__(
-        self,
-        x: Tensor,
-        output: Tensor,
-        coefficients: Coefficients | Moment,
-        alpha: Tensor | float,
-        sigma: Tensor | float,
-        variance_logit: Tensor | None = None,
-    ) -> None:
-        self.x = x
-        self.output = output
-        self.variance_logit = variance_logit
-        self._coefficients = coefficients
-        self._alpha = alpha
-        self._sigma = sigma
-
-    @property
-    def x0(self) -> Tensor:
-        """The clean images, E[x0 | x]."""
-        c = self._coefficients
-        return _sum(c.c_skip, self.x, c.c_out, self.output)
-
-    @property
-    def eps(self) -> Tensor:
-        """The noise, E[eps | x]."""
-        c = self._coefficients
-        return _sum(c.e_skip, self.x, c.e_out, self.output)
-
-    @property
-    def v(self) -> Tensor:
-        """The velocity, alpha eps - sigma x0."""
-        # Put together in float64, so that v of a v-network is F itself.
-        c, alpha, sigma = self._coefficients, self._alpha, self._sigma
-        skip, out = alpha * c.e_skip - sigma * c.c_skip, alpha * c.e_out - sigma * c.c_out
-        return _sum(skip, self.x, out, self.output)
-
-    @property
-    def score(self) -> Tensor:
-        """The score of the noisy density, -eps / sigma; not a number at sigma = 0."""
-        return -self.eps / (self._sigma.to(self.x.dtype) if isinstance(self._sigma, Tensor) else self._sigma)
-
-
-def _sum(a: Tensor | float, x: Tensor, b: Tensor | float, output: Tensor) -> Tensor:
-    """a x + b F in the dtype of x; of numbers, what has the coefficient 0 or 1 is left out."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        a, b = (c.to(x.dtype) if isinstance(c, Tensor) else c for c in (a, b))
-    elif a == 0:
-        return output if b == 1 else b * output
-    return a * x + b * output
-
-
-@runtime_checkable
-class Predictor(Protocol):
-    """What samplers, losses and estimators ask for; trained and exact denoisers have it."""
-
-    schedule: Schedule
-    target: Target
-    condition_map: ConditionMap
-
-    @property
-    def bounded(self) -> bool:
-        """Whether clean x lie in [-1, 1]."""
-
-    def condition(self, t: Tensor) -> Tensor:
-        """What the network is told at time t; equal values mean equal outputs at the same x."""
-
-    def level_time(self, t: Tensor) -> Tensor:
-        """The time at which training noises an image that drew t: t itself, unless the condition map shares levels too."""
-
-    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
-        """F at (x, t), in the target's space; with `told`, under that time's condition."""
-
-    def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
-        """x0, eps, v and score at (x, t)."""
+MOST_KNOWN = 4096  # times of which a denoiser remembers what it has to know
 
 
 class DenoiserSpec(Frozen):
@@ -242,7 +142,9 @@ class Denoiser(nn.Module):
         self.schedule = spec.schedule
         self.target = spec.target
         self.condition_map = spec.condition_map
-        self._moments: dict[float, Moment] = {}
+        self._shape = spec.shape
+        self._learns_variance = spec.learns_variance
+        self._known: dict[float, tuple[Moment, float]] = {}
 
     def train(self, mode: bool = True) -> Self:
         """Training or eval mode of the backbone."""
@@ -254,7 +156,7 @@ class Denoiser(nn.Module):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of what is denoised: an image, or a latent of the first stage."""
-        return self.spec.shape
+        return self._shape
 
     @property
     def bounded(self) -> bool:
@@ -340,43 +242,42 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a shape does not fit, or what the network needs is missing.
         """
-        return self._network(x, t if told is None else told, self._coefficients(x, t)[0].c_in, cond)[:, : self.shape[0]]
+        coefficients, _, _, time = self._asked(x, t)
+        if told is not None:
+            time = self._time(x, told)
+        return self._network(x, time, coefficients.c_in, cond)[:, : self._shape[0]]
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t), and the raw variance where it is learned; arguments as in `output`."""
-        coefficients, alpha, sigma = self._coefficients(x, t)
-        network = self._network(x, t, coefficients.c_in, cond)
-        if not self.spec.learns_variance:
+        coefficients, alpha, sigma, time = self._asked(x, t)
+        network = self._network(x, time, coefficients.c_in, cond)
+        if not self._learns_variance:
             return Prediction(x, network, coefficients, alpha, sigma)
         output, variance_logit = network.chunk(2, dim=1)
         return Prediction(x, output, coefficients, alpha, sigma, variance_logit)
 
-    def _moment(self, t: float) -> Moment:
-        """What to know of a time that is a number, looked up from the second time on: a sampler asks for the same in every batch."""
-        known = self._moments.get(t)
+    def _at(self, t: float) -> tuple[Moment, float]:
+        """A time that is a number, and what the network is told of it; looked up from the second call on, as samplers make them."""
+        known = self._known.get(t)
         if known is None:
-            alpha, sigma = self.schedule.alpha_sigma(t)
-            told = self.condition(torch.tensor(t, dtype=torch.float64))
-            known = Moment(*(value.item() for value in (*self.target.coefficients(alpha, sigma), alpha, sigma, told)))
-            if len(self._moments) >= MOST_MOMENTS:
-                self._moments.clear()
-            self._moments[t] = known
+            known = moment_at(self, t), self.condition(torch.tensor(t, dtype=torch.float64)).item()
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[t] = known
         return known
 
-    def _coefficients(self, x: Tensor, t: Tensor | float) -> tuple[Coefficients | Moment, Tensor | float, Tensor | float]:
-        if not isinstance(t, Tensor):
-            moment = self._moment(t)
-            return moment, moment.alpha, moment.sigma
-        alpha, sigma = self.schedule.alpha_sigma(t.to(x.device))
-        if alpha.ndim:
-            alpha, sigma = (value.reshape(-1, *[1] * (x.ndim - 1)) for value in (alpha, sigma))
-        return self.target.coefficients(alpha, sigma), alpha, sigma
-
-    def _network(self, x: Tensor, t: Tensor | float, c_in: Tensor | float, cond: dict[str, Any]) -> Tensor:
+    def _asked(self, x: Tensor, t: Tensor | float) -> tuple[Coefficients | Moment, Tensor | float, Tensor | float, Tensor]:
+        """The target's coefficients, alpha and sigma at times t, and what the network is told, (B,)."""
         if isinstance(t, Tensor):
-            time = self.condition(t).to(x.device, torch.float32).expand(len(x))
-        else:
-            time = torch.full((x.shape[0],), self._moment(t).condition, dtype=torch.float32, device=x.device)
+            alpha, sigma = levels(self, x, t)
+            return self.target.coefficients(alpha, sigma), alpha, sigma, self._time(x, t)
+        moment, told = self._at(t)
+        return moment, moment.alpha, moment.sigma, torch.full((len(x),), told, dtype=torch.float32, device=x.device)
+
+    def _time(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.condition(t).to(x.device, torch.float32).expand(len(x))
+
+    def _network(self, x: Tensor, time: Tensor, c_in: Tensor | float, cond: dict[str, Any]) -> Tensor:
         given = c_in.to(x.dtype) * x if isinstance(c_in, Tensor) else x if c_in == 1 else c_in * x
         if self.spec.super_resolution is not None:
             if "low_res" not in cond:

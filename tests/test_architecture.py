@@ -21,6 +21,7 @@ schedules targets time_inputs super_resolution learned_variance
 condition_maps
 backbones
 data
+prediction
 denoiser
 theory losses samplers checkpoint
 lipschitz

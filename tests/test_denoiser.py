@@ -96,7 +96,7 @@ def test_one_time_for_all_images_equals_a_time_for_each(recording, target):
     each = denoiser.predict(X, torch.full((3,), 59.0, dtype=torch.float64))
     for t in (59, 59.0, torch.tensor(59.0), torch.tensor([59])):
         for space in ("output", "x0", "eps", "v", "score"):
-            assert torch.equal(getattr(denoiser.predict(X, t), space), getattr(each, space))
+            close(getattr(denoiser.predict(X, t), space), getattr(each, space))
         assert torch.equal(denoiser.output(X, t), each.output)
     assert {tuple(time.tolist()) for time in denoiser.backbone.times} == {(40, 40, 40)}
 
@@ -230,14 +230,15 @@ def test_a_trained_denoiser_answers_the_same_within_a_sub_interval(tiny_denoiser
 @pytest.mark.parametrize("target", ["eps", "v", "x0", "score"])
 @pytest.mark.parametrize("t", [0.0, 19.5, 20.0, 731.25, 999.0])
 def test_a_time_that_is_a_number_says_what_it_says_as_a_tensor_again_and_again(tiny_denoiser, target, t):
-    denoiser = tiny_denoiser(target=target, condition_map="e-tsdm")
-    x = normal(0, "test/x", range(2), denoiser.shape)
+    denoiser = tiny_denoiser(target=target, condition_map="e-tsdm").double()
+    x = normal(0, "test/x", range(2), denoiser.shape).double()
     with torch.no_grad():
         expected = denoiser.predict(x, torch.tensor(t, dtype=torch.float64))
         for _ in range(2):
             found = denoiser.predict(x, t)
             for space in ("output", "x0", "eps", "v", "score"):
-                torch.testing.assert_close(getattr(found, space), getattr(expected, space), rtol=1e-6, atol=1e-6)
+                # The score of an x0-network divides rounding errors by sigma^2, 1e-4 at t = 0.
+                torch.testing.assert_close(getattr(found, space), getattr(expected, space), rtol=1e-12, atol=1e-11)
 
 
 def test_a_copy_with_another_map_remembers_nothing_of_the_first(tiny_denoiser):
@@ -252,8 +253,8 @@ def test_a_copy_with_another_map_remembers_nothing_of_the_first(tiny_denoiser):
 def test_times_that_never_come_again_take_no_memory_for_ever(tiny_spec):
     denoiser = tiny_spec(schedule="linear-continuous", condition_map="identity").build()
     for k in range(5000):
-        denoiser._moment(k / 5000)
-    assert len(denoiser._moments) < 5000
+        denoiser._at(k / 5000)
+    assert len(denoiser._known) < 5000
 
 
 def test_a_learned_variance_is_the_second_half_as_the_network_gives_it(tiny_spec):

@@ -16,29 +16,17 @@ from torch import Tensor
 
 from etsdm.checkpoint import read_checkpoint
 from etsdm.cli.subjects import part
-from etsdm.condition_maps import ConditionMap
 from etsdm.denoiser import Denoiser
 from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
 from etsdm.registry import RecipeError, condition_maps, explain, samplers, schedules, targets
 from etsdm.run_folder import RunFolder
-from etsdm.samplers import DDIM, DDPM, Guided, Plan, Sampler
+from etsdm.samplers import DDIM, DDPM, Guided, Parts, Plan, Sampler
 from etsdm.sampling_job import Drawing
-from etsdm.schedules import Schedule
-from etsdm.targets import Target
 
-__all__ = ["Parts", "Subject", "classes_in_turn", "drawing_of", "parts_of", "plan_of", "sampler_of", "subject_of"]
+__all__ = ["Subject", "classes_in_turn", "drawing_of", "parts_of", "plan_of", "sampler_of", "subject_of"]
 
-PROTOCOL_FORMAT = 1  # raise it when the same protocol gives other images
-
-
-class Parts(NamedTuple):
-    """What a plan depends on of a denoiser."""
-
-    schedule: Schedule
-    target: Target
-    condition_map: ConditionMap
-    bounded: bool = True
+PROTOCOL_FORMAT = 2  # raise it when the same protocol gives other images
 
 
 class Subject(NamedTuple):

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from etsdm.denoiser import Predictor
 from etsdm.lipschitz.moments import Moments
 from etsdm.lipschitz.points import Points
+from etsdm.prediction import Predictor
 
 __all__ = ["MODES", "Measurable", "Mode", "Noised"]
 

@@ -27,9 +27,9 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from etsdm.denoiser import Prediction, Predictor
 from etsdm.learned_variance import learned_log_variance
-from etsdm.losses.mse import MSE, Asked, Loss, Noisy
+from etsdm.losses.mse import MSE, Loss, Noisy
+from etsdm.prediction import Asked, Prediction, Predictor
 from etsdm.registry import losses
 from etsdm.schedules import Schedule
 from etsdm.targets import X0

@@ -8,30 +8,17 @@ near sigma = 0, would lose the digits of single precision.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from etsdm.denoiser import Predictor
 from etsdm.losses.weightings import Constant, Weighting
+from etsdm.prediction import Asked, Predictor
 from etsdm.registry import Part, losses
-from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
-__all__ = ["MSE", "Asked", "Loss", "Noisy"]
-
-
-class Asked(Protocol):
-    """What a loss has to know of a denoiser before it calls it; a denoiser's spec has it too."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """The noise schedule."""
-
-    @property
-    def target(self) -> Target:
-        """What the network predicts."""
+__all__ = ["MSE", "Loss", "Noisy"]
 
 
 class Loss(Part, family=losses):

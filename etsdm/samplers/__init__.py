@@ -5,7 +5,7 @@ from etsdm.samplers.ancestral import DDIM, DDPM
 from etsdm.samplers.base import NoiseSource, Sampler, Step
 from etsdm.samplers.dpm2 import DPM2, DPM2Ancestral
 from etsdm.samplers.dpm_solver import MultistepDPMSolver, SinglestepDPMSolver
-from etsdm.samplers.drawing import Drawable, draw, resolve_sampler, sample, sample_batches, starting_noise
+from etsdm.samplers.drawing import draw, resolve_sampler, sample, sample_batches, starting_noise
 from etsdm.samplers.euler import Euler, EulerAncestral
 from etsdm.samplers.first_step import FirstStep
 from etsdm.samplers.grids import (
@@ -28,12 +28,12 @@ from etsdm.samplers.inversion import invert
 from etsdm.samplers.likelihood import Likelihood, bits_per_dim, dequantised, log_likelihood
 from etsdm.samplers.lms import LMS
 from etsdm.samplers.multistep_sde import DPMSolverPP2MSDE, DPMSolverPP3MSDE
-from etsdm.samplers.plan import Call, Plan
+from etsdm.samplers.plan import Call, Parts, Plan
 from etsdm.samplers.plms import PLMS
 from etsdm.samplers.sdedit import img2img
 from etsdm.samplers.singlestep_sde import DPMSolverPP2SAncestral, DPMSolverPPSDE
 from etsdm.samplers.unipc import UniPC
-from etsdm.samplers.wrappers import Labelled, SuperResolved, Wrapped, Wrapper
+from etsdm.samplers.wrappers import Drawable, Labelled, SuperResolved, Wrapper
 
 __all__ = [
     "DDIM",
@@ -67,6 +67,7 @@ __all__ = [
     "LogSNRGrid",
     "MultistepDPMSolver",
     "NoiseSource",
+    "Parts",
     "Plan",
     "QuadraticGrid",
     "Respaced",
@@ -77,7 +78,6 @@ __all__ = [
     "Trailing",
     "UniPC",
     "UniformGrid",
-    "Wrapped",
     "Wrapper",
     "bits_per_dim",
     "dequantised",

@@ -17,7 +17,8 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Moved, Network, NoiseSource, Point, Sampler
+from etsdm.samplers.base import Moved, NoiseSource, Sampler
+from etsdm.samplers.network import Network, Point
 from etsdm.schedules import Schedule
 
 __all__ = ["Analytic"]
@@ -46,7 +47,7 @@ class Analytic(Sampler):
             lost = -math.expm1(2 * (t.lam - s.lam))  # 1 - q^2
             spread = self.std * t.sigma / math.hypot(t.alpha * self.std, t.sigma)
             z = math.hypot(s.sigma * math.sqrt(lost), s.alpha * lost * spread)
-            x = s.alpha * said.x0 + s.sigma * math.exp(t.lam - s.lam) * said.eps
+            x = said.mixed(s.alpha, s.sigma * math.exp(t.lam - s.lam))
             if z > 0:
-                x = x + z * noise.draw(x.shape[1:]).to(x)
-            yield Moved(x, said.x0)
+                x.add_(noise.draw(x.shape[1:]).to(x), alpha=z)
+            yield Moved(x, said)

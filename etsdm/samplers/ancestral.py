@@ -23,8 +23,9 @@ from torch import Tensor
 
 from etsdm.learned_variance import learned_log_variance
 from etsdm.registry import samplers
-from etsdm.samplers.base import Answer, Moved, Network, NoiseSource, Point, Sampler
+from etsdm.samplers.base import Moved, NoiseSource, Sampler
 from etsdm.samplers.grids import Grid, Leading, Respaced
+from etsdm.samplers.network import Answer, Network, Point
 from etsdm.schedules import Schedule
 
 __all__ = ["DDIM", "DDPM"]
@@ -57,15 +58,14 @@ class Ancestral(Sampler):
         for t, s in pairwise(path):
             said = network(x, t)
             a, b, c = self._coefficients(t, s)
-            # In place, because at the size of an image making a tensor takes as long as adding to one.
-            x = (a * said.x0).add_(b * said.eps)
+            x = said.mixed(a, b)
             if c > 0:
-                x.add_(self._spread(said, t, s, c) * noise.draw(x.shape[1:]).to(x))
-            yield Moved(x, said.x0)
+                self._add_noise(x, noise.draw(x.shape[1:]).to(x), said, t, s, c)
+            yield Moved(x, said)
 
-    def _spread(self, said: Answer, t: Point, s: Point, c: float) -> Tensor | float:
-        """What the noise of a step is multiplied by."""
-        return c
+    def _add_noise(self, x: Tensor, z: Tensor, said: Answer, t: Point, s: Point, c: float) -> None:
+        """Adds c z to x, in place."""
+        x.add_(z, alpha=c)
 
 
 @samplers.register("ddpm")
@@ -90,14 +90,15 @@ class DDPM(Ancestral):
         # sqrt(sigma_s^2 - posterior variance) without its cancellation.
         return Coefficients(s.alpha, t.alpha / s.alpha * s.sigma**2 / t.sigma, math.sqrt(variance))
 
-    def _spread(self, said: Answer, t: Point, s: Point, c: float) -> Tensor | float:
+    def _add_noise(self, x: Tensor, z: Tensor, said: Answer, t: Point, s: Point, c: float) -> None:
         if self.variance != "learned":
-            return c
+            super()._add_noise(x, z, said, t, s, c)
+            return
         if said.variance_logit is None:
             raise ValueError("variance: 'learned', but the network learns none; give beta or posterior")
         # c^2 is beta.
-        log_beta, log_posterior = (said.x0.new_tensor(2 * math.log(value)) for value in (c, c * s.sigma / t.sigma))
-        return (0.5 * learned_log_variance(said.variance_logit, log_beta, log_posterior)).exp().to(said.x0.dtype)
+        log_beta, log_posterior = (x.new_tensor(2 * math.log(value)) for value in (c, c * s.sigma / t.sigma))
+        x.addcmul_((0.5 * learned_log_variance(said.variance_logit, log_beta, log_posterior)).exp().to(x.dtype), z)
 
 
 @samplers.register("ddim")
@@ -111,5 +112,5 @@ class DDIM(Ancestral):
         return self.steps
 
     def _coefficients(self, t: Point, s: Point) -> Coefficients:
-        z = self.eta * s.sigma * math.sqrt(_lost(t, s))
+        z = self.eta * s.sigma * math.sqrt(_lost(t, s)) if self.eta else 0.0
         return Coefficients(s.alpha, math.sqrt(max(s.sigma**2 - z**2, 0.0)), z)

@@ -8,60 +8,48 @@ the next. How it does so is its `_steps`; asking the network, counting the calls
 
 from __future__ import annotations
 
-import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 from torch import Tensor
 
-from etsdm.condition_maps import ConditionMap
-from etsdm.denoiser import Predictor
+from etsdm.prediction import Asked, Predictor
 from etsdm.randomness import SampleNoise
 from etsdm.registry import Part, RegistryError, field_error, samplers
 from etsdm.samplers.grids import Grid, Linspace
-from etsdm.samplers.plan import Plan, plan_of
+from etsdm.samplers.network import CLEAN, Answer, Network, Point
+from etsdm.samplers.plan import Parts, Plan, plan_of
 from etsdm.schedules import Schedule
-from etsdm.targets import Target
 
-__all__ = ["CLEAN", "Answer", "Asked", "Moved", "Network", "NoiseSource", "Point", "Sampler", "Step"]
+__all__ = ["Moved", "NoiseSource", "Predicted", "Sampler", "Step"]
+
+
+Predicted = Literal["eps", "x0"]  # what a solver takes from an answer
 
 
 class Step(NamedTuple):
     """One step of a trajectory.
 
     Fields: i, the step's number from 1; n, how many there are; t, the time it started from; x, the images after it,
-    (B, C, H, W); x0, the clean images predicted at t; nfe, network calls so far; order, of accuracy, of the update that was used.
+    (B, C, H, W); said, what the network answered at t; nfe, network calls so far; order, of accuracy, of the update that was used.
     """
 
     i: int
     n: int
     t: float
     x: Tensor
-    x0: Tensor
+    said: Answer
     nfe: int
     order: int = 1
 
-
-class Point(NamedTuple):
-    """A time with alpha, sigma and lam = log(alpha/sigma), which is -inf without signal and inf without noise; float64 numbers."""
-
-    t: float
-    alpha: float
-    sigma: float
-    lam: float
-
-    @classmethod
-    def at(cls, schedule: Schedule, t: float) -> Point:
-        """The point at a time of a schedule."""
-        alpha, sigma = schedule.alpha_sigma(t)
-        return cls(t, alpha.item(), sigma.item(), schedule.log_snr(t).item() / 2)
-
-
-CLEAN = Point(math.nan, 1.0, 0.0, math.inf)  # no time of a schedule: on timesteps it is before the first
+    @property
+    def x0(self) -> Tensor:
+        """The clean images predicted at t, (B, C, H, W)."""
+        return self.said.x0
 
 
 class NoiseSource(Protocol):
@@ -71,74 +59,12 @@ class NoiseSource(Protocol):
         """The next standard normal noise for every sample; shape is that of one sample."""
 
 
-class Asked(Protocol):
-    """What a sampler has to know of a denoiser before it calls it; a denoiser's spec has it too."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """The noise schedule."""
-
-    @property
-    def target(self) -> Target:
-        """What the network predicts."""
-
-    @property
-    def condition_map(self) -> ConditionMap:
-        """From time to what the network is told."""
-
-    @property
-    def bounded(self) -> bool:
-        """Whether clean x lie in [-1, 1]."""
-
-
-class Answer(NamedTuple):
-    """What the network says at a point. Fields: x0 and eps, consistent with x: x = alpha x0 + sigma eps; variance_logit or None."""
-
-    x0: Tensor
-    eps: Tensor
-    variance_logit: Tensor | None
-
-
 class Moved(NamedTuple):
-    """What a step gives. Fields: x at the next point; x0, predicted at the point it started from; order of the update."""
+    """What a step gives. Fields: x at the next point; said, at the point it started from; order of the update."""
 
     x: Tensor
-    x0: Tensor
+    said: Answer
     order: int = 1
-
-
-class Network:
-    """A denoiser as solvers ask it: at points, with thresholding, and counted.
-
-    Args:
-        denoiser: anything with `predict` and `schedule`.
-        sampler: whose thresholding is applied.
-        cond: what the network takes besides.
-    """
-
-    def __init__(self, denoiser: Predictor, sampler: Sampler, cond: dict[str, Tensor]) -> None:
-        self.schedule = denoiser.schedule
-        self.nfe = 0
-        self._denoiser = denoiser
-        self._cond = cond
-        self._clips = sampler.clip_x0 if sampler.clip_x0 is not None else denoiser.bounded
-        self._quantile = sampler.dynamic_threshold
-
-    def __call__(self, x: Tensor, point: Point) -> Answer:
-        """Asks at a point. Args: x: (B, C, H, W), as noisy as the point."""
-        self.nfe += 1
-        prediction = self._denoiser.predict(x, point.t, **self._cond)
-        x0, variance_logit = prediction.x0, prediction.variance_logit
-        if self._quantile is None and not self._clips:
-            return Answer(x0, prediction.eps, variance_logit)
-        x0 = x0.clamp(-1, 1) if self._quantile is None else _dynamically(x0, self._quantile)
-        return Answer(x0, (x - point.alpha * x0) / point.sigma, variance_logit)
-
-
-def _dynamically(x0: Tensor, quantile: float) -> Tensor:
-    """x0 cut at a quantile of its magnitudes, image by image, and scaled into [-1, 1] (Saharia et al. 2022, Imagen)."""
-    largest = x0.abs().flatten(1).float().quantile(quantile, dim=1).clamp(min=1).to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
-    return x0.clamp(-largest, largest) / largest
 
 
 class Sampler(Part, family=samplers):
@@ -219,11 +145,11 @@ class Sampler(Part, family=samplers):
         except ValidationError:
             raise RegistryError(f"steps: {steps!r} does not suit sampler {self.type_name!r}; give 1 or more") from None
 
-    def plan(self, denoiser: Asked, steps: int | None = None, *, start: float | None = None) -> Plan:
+    def plan(self, denoiser: Asked | Schedule, steps: int | None = None, *, start: float | None = None) -> Plan:
         """Every call of the network that sampling makes, found by sampling data of one element.
 
         Args:
-            denoiser: a denoiser, or its spec.
+            denoiser: a denoiser, or its spec; or a schedule alone, which is then taken with target `eps` and no condition map.
             steps: another number of steps than the sampler's own.
             start: where to start, the schedule's last time by default.
 
@@ -231,21 +157,15 @@ class Sampler(Part, family=samplers):
             RegistryError, ValueError: as `with_steps` and `times`.
         """
         sampler = self if steps is None else self.with_steps(steps)
+        asked = Parts(denoiser) if isinstance(denoiser, Schedule) else denoiser
 
         def trajectory(probe: Predictor, noise: Tensor, step_noise: NoiseSource) -> Iterator[Step]:
             return sampler.trajectory(probe, noise, step_noise, start=start)
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the trajectory says it
-            last = sampler.path(denoiser, start)[-1]
-        return plan_of(denoiser, trajectory, None if last is CLEAN else last.t)
-
-    def _trajectory(
-        self, denoiser: Predictor, path: Sequence[Point], x: Tensor, noise: NoiseSource, cond: dict[str, Tensor]
-    ) -> Iterator[Step]:
-        network = Network(denoiser, self, cond)
-        for i, moved in enumerate(self._steps(network, path, x, noise)):
-            yield Step(i + 1, len(path) - 1, path[i].t, moved.x, moved.x0, network.nfe, moved.order)
+            last = sampler.path(asked, start)[-1]
+        return plan_of(asked, trajectory, None if last is CLEAN else last.t)
 
     def trajectory(
         self, denoiser: Predictor, noise: Tensor, step_noise: NoiseSource | None = None, *, start: float | None = None, **cond: Tensor
@@ -264,11 +184,12 @@ class Sampler(Part, family=samplers):
             `Step`s; the images are `x` of the last.
         """
         source = step_noise or SampleNoise(0, "sampling/steps", range(len(noise)))
-        steps = self._trajectory(denoiser, self.path(denoiser, start), noise, source, cond)
-        while True:
+        path = self.path(denoiser, start)
+        network = Network(denoiser, cond, clip_x0=self.clip_x0, quantile=self.dynamic_threshold)
+        moves = self._steps(network, path, noise, source)
+        without_gradients = torch.no_grad()
+        for i, t in enumerate(path[:-1], start=1):
             # Only while a step is computed: a caller's own code between steps keeps its own mode.
-            with torch.no_grad():
-                step = next(steps, None)
-            if step is None:
-                return
-            yield step
+            with without_gradients:
+                moved = next(moves)
+            yield Step(i, len(path) - 1, t.t, moved.x, moved.said, network.nfe, moved.order)

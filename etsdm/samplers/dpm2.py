@@ -10,8 +10,9 @@ from __future__ import annotations
 from pydantic import PositiveInt
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Network, NoiseSource
-from etsdm.samplers.noise_level import Added, AncestralSampler, Leg, NoiseLevelSampler, first_order, level, midway
+from etsdm.samplers.base import NoiseSource
+from etsdm.samplers.network import Network
+from etsdm.samplers.noise_level import Added, AncestralSampler, Leg, NoiseLevelSampler, level, midway
 
 __all__ = ["DPM2", "DPM2Ancestral"]
 
@@ -42,5 +43,5 @@ class DPM2Ancestral(AncestralSampler):
 def _midpoint(leg: Leg, network: Network) -> Added:
     k = level(leg.t)
     mid = midway(network.schedule, k, leg.down)
-    between = network(first_order(leg.said, mid), mid)
-    return Added((leg.down - k) * (between.eps - leg.said.eps), order=2)
+    between = network(leg.said.mixed(mid.alpha, mid.sigma), mid)
+    return Added("eps", [(leg.down - k, between.eps)], order=2)

@@ -27,9 +27,10 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from etsdm.registry import field_error, samplers
-from etsdm.samplers.base import Answer, Moved, Network, NoiseSource, Point, Sampler
-from etsdm.samplers.exponential import Known, Leap, Predicted, ddim, exact_moments, leaps, phi
+from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
+from etsdm.samplers.exponential import Known, Leap, exact_moments, leaps, phi
 from etsdm.samplers.grids import Explicit, Grid, Linspace, LogSNRGrid, RealGrid, TimestepGrid, UniformGrid
+from etsdm.samplers.network import Answer, Network, Point
 from etsdm.schedules import Schedule
 
 __all__ = ["MultistepDPMSolver", "SinglestepDPMSolver"]
@@ -103,8 +104,8 @@ class SinglestepDPMSolver(DPMSolver):
         orders = self._orders(self.steps + self.denoise_to_zero, [leaps(s, t) for s, t in pairwise(path)])
         for order, (s, t) in zip(orders, pairwise(path), strict=True):
             said = network(x, s)
-            x = self._stride(network, s, t, x, said, order) if leaps(s, t) else ddim(said, t)
-            yield Moved(x, said.x0, order)
+            x = self._stride(network, s, t, x, said, order) if leaps(s, t) else said.mixed(t.alpha, t.sigma)
+            yield Moved(x, said, order)
 
     def _stride(self, network: Network, s: Point, t: Point, x: Tensor, said: Answer, order: int) -> Tensor:
         """One step of an order."""
@@ -152,12 +153,12 @@ class MultistepDPMSolver(DPMSolver):
             if math.isfinite(s.lam):
                 known.appendleft(Known(s.lam, getattr(said, self.predicts)))
             if not leaps(s, t):
-                x, order = ddim(said, t), 1
+                x, order = said.mixed(t.alpha, t.sigma), 1
             else:
                 order = min(len(known), solved - i) if lowers else len(known)
                 leap = Leap.between(s, t, self.predicts)
                 x = leap.land(x, list(known)[:order], self._moments(leap.h, order))
-            yield Moved(x, said.x0, order)
+            yield Moved(x, said, order)
 
     def _moments(self, h: float, order: int) -> list[float]:
         if self.solver_type == "taylor" or order == 1:

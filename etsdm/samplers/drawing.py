@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from etsdm.denoiser import Predictor
 from etsdm.randomness import SampleNoise, normal
 from etsdm.registry import samplers
-from etsdm.samplers.base import Point, Sampler, Step
+from etsdm.samplers.base import Sampler, Step
+from etsdm.samplers.network import Point
+from etsdm.samplers.wrappers import Drawable, on_device
 
-__all__ = ["Drawable", "draw", "resolve_sampler", "sample", "sample_batches", "starting_noise"]
-
-
-class Drawable(Predictor, Protocol):
-    """What images are drawn from: a `Denoiser`, or one with something wrapped around it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of what is denoised, without the batch."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """The images of what was denoised, so many at a time."""
+__all__ = ["draw", "resolve_sampler", "sample", "sample_batches", "starting_noise"]
 
 
 def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler:
@@ -71,8 +56,7 @@ def draw(
         start: the time to start from, the schedule's last time by default.
         **cond: what the network takes besides, a row for each index.
     """
-    noise = starting_noise(denoiser, sampler, indices, seed=seed, start=start)
-    given = {name: value.to(denoiser.device) for name, value in cond.items()}
+    noise, given = on_device(denoiser, starting_noise(denoiser, sampler, indices, seed=seed, start=start), cond)
     return sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Network, NoiseSource
+from etsdm.samplers.base import NoiseSource
+from etsdm.samplers.network import Network
 from etsdm.samplers.noise_level import Added, AncestralSampler, Leg, NoiseLevelSampler
 
 __all__ = ["Euler", "EulerAncestral"]

@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from etsdm.samplers.base import Answer, Point
+from etsdm.samplers.base import Predicted
+from etsdm.samplers.network import Point
 
-__all__ = ["Known", "Leap", "Predicted", "ddim", "exact_moments", "leaps", "phi", "weights_at"]
-
-Predicted = Literal["eps", "x0"]
+__all__ = ["Known", "Leap", "exact_moments", "leaps", "phi", "weights_at"]
 
 
 def phi(k: int, h: float) -> float:
@@ -59,11 +58,6 @@ def weights_at(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
 def leaps(s: Point, t: Point) -> bool:
     """Whether log-SNR rises by a finite amount from s to t; if not, DDIM's update is what is left of all solvers."""
     return math.isfinite(t.lam - s.lam)
-
-
-def ddim(said: Answer, t: Point) -> Tensor:
-    """alpha_t x0 + sigma_t eps, the first-order update, which holds without signal at the start or noise at the end too."""
-    return said.x0 if t.sigma == 0 and t.alpha == 1 else t.alpha * said.x0 + t.sigma * said.eps
 
 
 class Known(NamedTuple):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from etsdm.denoiser import Prediction, Predictor
-from etsdm.samplers.wrappers import Wrapped, Wrapper, prediction
+from etsdm.prediction import Prediction, Predictor, predicted
+from etsdm.samplers.wrappers import Drawable, Wrapper
 from etsdm.targets import V
 
 __all__ = ["FirstStep"]
@@ -30,7 +30,7 @@ class FirstStep(Wrapper):
         ValueError: `first` says nothing of x0 at alpha = 0, or has another schedule.
     """
 
-    def __init__(self, denoiser: Wrapped, first: Predictor) -> None:
+    def __init__(self, denoiser: Drawable, first: Predictor) -> None:
         super().__init__(denoiser)
         if first.target.needs_signal:
             raise ValueError(f"first: target {first.target.type_name!r} says nothing of x0 at alpha = 0; give one of x0 or v")
@@ -54,10 +54,10 @@ class FirstStep(Wrapper):
             return self._said_by_both(x, t, told, cond, silent.to(x.device))
         denoiser = self.first if silent.any() else self.denoiser
         if told is not None:
-            said = prediction(denoiser, x, t, denoiser.output(x, t, told=told, **cond))
-            return prediction(self, x, t, said.v)
+            said = predicted(denoiser, x, t, denoiser.output(x, t, told=told, **cond))
+            return predicted(self, x, t, said.v)
         said = denoiser.predict(x, t, **cond)
-        return prediction(self, said.x, t, said.v, said.variance_logit)
+        return predicted(self, said.x, t, said.v, said.variance_logit)
 
     def _said_by_both(self, x: Tensor, t: Tensor, told: Tensor | None, cond: dict[str, Tensor], silent: Tensor) -> Prediction:
         rows = [mask.nonzero().flatten() for mask in (silent, ~silent)]
@@ -69,4 +69,4 @@ class FirstStep(Wrapper):
         logits = [part.variance_logit for part in parts if part.variance_logit is not None]
         variance_logit = torch.cat(logits)[order] if len(logits) == len(parts) else None
         x, output = (torch.cat(pieces)[order] for pieces in ([part.x for part in parts], [part.output for part in parts]))
-        return prediction(self, x, t, output, variance_logit)
+        return predicted(self, x, t, output, variance_logit)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from etsdm.denoiser import Prediction
-from etsdm.samplers.wrappers import Wrapped, Wrapper, prediction
+from etsdm.prediction import Prediction, predicted
+from etsdm.samplers.wrappers import Drawable, Wrapper
 
 __all__ = ["Guided"]
 
@@ -23,24 +23,29 @@ __all__ = ["Guided"]
 class Guided(Wrapper):
     """A class-conditional denoiser with classifier-free guidance.
 
-    Both outputs come from one call with every image twice in it, which a sampler counts as one network call; `passes` says how
-    often an image goes through. A learned variance is that of the conditional output.
+    Both outputs come from one call with every image twice in it, which a sampler counts as one network call. A learned variance is
+    that of the conditional output.
 
     Args:
-        denoiser: with classes, one of which is the null label.
+        denoiser: with classes, one of which is the null label. A wrapper that has something for each image of a batch goes around
+            this one, not into it.
         scale: w; 1 for the conditional output alone, 0 for the unconditional one.
         interval: (low, high], the noise levels sigma/alpha at which it is guided; None for all.
         null: the null label; None for the last of the denoiser's classes, which is then no class of this one.
 
     Raises:
-        ValueError: the denoiser has no two classes, the null label is none of them, or the interval is empty.
+        ValueError: the denoiser has no two classes or something for each image, the null label is none of the classes, or the
+            interval is empty.
     """
 
-    def __init__(self, denoiser: Wrapped, scale: float, interval: tuple[float, float] | None = None, *, null: int | None = None) -> None:
+    def __init__(self, denoiser: Drawable, scale: float, interval: tuple[float, float] | None = None, *, null: int | None = None) -> None:
         super().__init__(denoiser)
         classes = denoiser.num_classes
         if classes is None or classes < 2:
             raise ValueError(f"denoiser: has {classes or 'no'} classes; give one with a null label beside its classes")
+        if isinstance(denoiser, Wrapper) and denoiser.rows > 1:
+            message = f"{type(denoiser).__name__} inside has {denoiser.rows} rows, one for each image, and guidance asks of each twice"
+            raise ValueError(f"denoiser: {message}; wrap it around Guided instead")
         if null is not None and not 0 <= null < classes:
             raise ValueError(f"null: {null} is none of {classes} labels; give 0 to {classes - 1}")
         if interval is not None and not 0 <= interval[0] < interval[1]:
@@ -54,10 +59,6 @@ class Guided(Wrapper):
     def num_classes(self) -> int:
         """Number of class labels, without a null label that comes last."""
         return self._classes
-
-    def passes(self, t: float) -> int:
-        """How often an image goes through the network in a call at time t: 2 where it is guided, 1 elsewhere."""
-        return 1 if (self._weight(t) == 1).all() else 2
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """The guided F at (x, t), with labels `y`, (B,); see `Denoiser.output`."""
@@ -74,7 +75,7 @@ class Guided(Wrapper):
             return self.denoiser.predict(x, t, **self._labelled(cond))
         both = self.denoiser.predict(_twice(x), _each_twice(t), **self._both(cond))
         variance_logit = None if both.variance_logit is None else both.variance_logit[: len(x)]
-        return prediction(self, both.x[: len(x)], t, _guided(both.output, weight), variance_logit)
+        return predicted(self, both.x[: len(x)], t, _guided(both.output, weight), variance_logit)
 
     def _weight(self, t: Tensor | float) -> Tensor:
         """w at times t, float64, same shape."""

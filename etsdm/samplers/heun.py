@@ -15,8 +15,9 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Network, NoiseSource, Point
-from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, at_level, first_order, level
+from etsdm.samplers.base import NoiseSource
+from etsdm.samplers.network import Network, Point
+from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, at_level, level
 
 __all__ = ["EDMStochastic", "Heun"]
 
@@ -31,16 +32,16 @@ class Heun(NoiseLevelSampler):
     steps: PositiveInt = 18
 
     def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
-        ahead = network(first_order(leg.said, leg.s), leg.s)
-        return Added((leg.down - level(leg.t)) / 2 * (ahead.eps - leg.said.eps), order=2)
+        ahead = network(leg.said.mixed(leg.s.alpha, leg.s.sigma), leg.s)
+        return Added("eps", [((leg.down - level(leg.t)) / 2, ahead.eps)], order=2)
 
 
 @samplers.register("edm-stochastic")
 class EDMStochastic(Heun):
     """Heun's method with churn: some noise is added before each step (Karras et al. 2022, algorithm 2).
 
-    Noise is drawn at every step, used or not, as in the original. No step starts above the schedule's last noise level, where no
-    network was trained. The defaults are those of the authors for ImageNet at 64x64; calls are counted as for `heun`.
+    With churn, noise is drawn at every step, used or not, as in the original. No step starts above the schedule's last noise level,
+    where no network was trained. The defaults are those of the authors for ImageNet at 64x64; calls are counted as for `heun`.
 
     Attributes:
         churn: noise of all steps together; a step's level grows by churn / n of itself, or by sqrt(2) - 1 if that is less.
@@ -56,10 +57,12 @@ class EDMStochastic(Heun):
     s_noise: NonNegativeFloat = 1.003
 
     def _start(self, network: Network, t: Point, x: Tensor, noise: NoiseSource, n: int) -> tuple[Point, Tensor]:
+        if self.churn == 0:
+            return t, x
         z = noise.draw(x.shape[1:])
         k = level(t)
         gamma = min(self.churn / n, math.sqrt(2) - 1)
-        if not (gamma > 0 and self.s_min <= k <= self.s_max and t.alpha > 0):
+        if not (self.s_min <= k <= self.s_max and t.alpha > 0):
             return t, x
         noisier = at_level(network.schedule, (1 + gamma) * k)
         added = math.sqrt(max(level(noisier) ** 2 - k**2, 0.0))

@@ -5,16 +5,19 @@ At every call, with a mask m that is 1 where the image is known and noise eps th
     x'  = m (alpha known + sigma eps) + (1 - m) x
 
 is what the denoiser is asked, and the answer has x0 = known and eps in the known part. A sampler whose last step gives x0 itself, as
-that to the clean image does of all but `analytic`, so ends at exactly the known image there.
+that to the clean image does of most, so ends at exactly the known image there; `lms` and `plms` do up to rounding, and `analytic`
+draws a new one.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
-from etsdm.denoiser import Prediction
-from etsdm.samplers.wrappers import Wrapped, Wrapper, levels, rows_for
+from etsdm.prediction import Prediction, levels
+from etsdm.samplers.wrappers import Drawable, Wrapper, rows_for
 
 __all__ = ["Inpainted"]
 
@@ -29,15 +32,20 @@ class PartlyKnown(Prediction):
         self._mask = mask
         self._known = x0, eps
 
-    @property
+    @cached_property
     def x0(self) -> Tensor:
         """The clean images, exactly the known ones where they are known."""
         return torch.where(self._mask, self._known[0], self._said.x0)
 
-    @property
+    @cached_property
     def eps(self) -> Tensor:
         """The noise, exactly the given one where the images are known."""
         return torch.where(self._mask, self._known[1], self._said.eps)
+
+    def mixed(self, a: float, b: float) -> Tensor:
+        """a x0 + b eps, of the known ones where they are known; see `Prediction.mixed`."""
+        x0, eps = self._known
+        return torch.where(self._mask, a * x0 + b * eps, self._said.mixed(a, b))
 
 
 class Inpainted(Wrapper):
@@ -54,7 +62,7 @@ class Inpainted(Wrapper):
         ValueError: the shapes do not fit, or the mask is not of booleans.
     """
 
-    def __init__(self, denoiser: Wrapped, known: Tensor, mask: Tensor, noise: Tensor) -> None:
+    def __init__(self, denoiser: Drawable, known: Tensor, mask: Tensor, noise: Tensor) -> None:
         super().__init__(denoiser)
         if mask.dtype != torch.bool:
             raise ValueError(f"mask: found {str(mask.dtype).removeprefix('torch.')}; give booleans, true where the image is known")
@@ -64,6 +72,11 @@ class Inpainted(Wrapper):
         self._known = known
         self._mask = mask.expand(known.shape)
         self._noise = noise.expand(known.shape)
+
+    @property
+    def rows(self) -> int:
+        """Known images, or rows inside; see `Wrapper.rows`."""
+        return max(len(self._known), super().rows)
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """F at (x', t), that of the known images where they are known; see `Denoiser.output`."""

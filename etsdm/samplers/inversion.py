@@ -18,10 +18,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from etsdm.denoiser import Prediction
-from etsdm.samplers.base import Network, Point, Sampler
+from etsdm.prediction import Prediction, predicted
+from etsdm.samplers.base import Sampler
 from etsdm.samplers.drawing import resolve_sampler
-from etsdm.samplers.wrappers import Wrapped, Wrapper, prediction
+from etsdm.samplers.network import Network, Point
+from etsdm.samplers.wrappers import Drawable, Wrapper, on_device
 
 __all__ = ["invert"]
 
@@ -31,7 +32,7 @@ class Silent(Wrapper):
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """What an output of 0 says at (x, t)."""
-        return prediction(self, x, t, torch.zeros_like(x))
+        return predicted(self, x, t, torch.zeros_like(x))
 
 
 class NoNoise:
@@ -47,7 +48,7 @@ class NoNoise:
 
 @torch.no_grad()
 def invert(
-    denoiser: Wrapped,
+    denoiser: Drawable,
     images: Tensor,
     *,
     sampler: Sampler | str = "ddim",
@@ -70,7 +71,7 @@ def invert(
         **cond: what the network takes besides, for example labels `y` of shape (B,).
 
     Returns:
-        x at the path's first point, in the shape and dtype of the images: what `trajectory` takes as its noise.
+        x at the path's first point, in the shape and dtype of the images, on the denoiser's device: what `trajectory` takes as noise.
 
     Raises:
         ValueError: the sampler adds noise, or its grid does not suit the schedule, the number of steps or the start.
@@ -79,9 +80,10 @@ def invert(
     chosen = resolve_sampler(sampler, steps).model_copy(update={"clip_x0": False, "dynamic_threshold": None})
     path = chosen.path(denoiser, start)
     nothing = torch.zeros(1, *images.shape[1:], dtype=torch.float64)
-    for _ in chosen._steps(Network(Silent(denoiser), chosen, {}), path, nothing, NoNoise(chosen)):
+    for _ in chosen._steps(Network(Silent(denoiser), {}), path, nothing, NoNoise(chosen)):
         pass
-    return _along(Network(denoiser, chosen, cond), chosen, path[::-1], images)
+    x, given = on_device(denoiser, images, cond)
+    return _along(Network(denoiser, given), chosen, path[::-1], x)
 
 
 def _along(network: Network, sampler: Sampler, path: Sequence[Point], x: Tensor) -> Tensor:

@@ -26,8 +26,9 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from etsdm.denoiser import Predictor
+from etsdm.prediction import Predictor
 from etsdm.randomness import SampleNoise, generator
+from etsdm.samplers.wrappers import Drawable, on_device
 from etsdm.schedules import Schedule
 
 __all__ = ["Likelihood", "bits_per_dim", "dequantised", "exact_trace", "hutchinson_trace", "log_likelihood"]
@@ -104,7 +105,7 @@ class Flow:
 
 
 def log_likelihood(
-    denoiser: Predictor,
+    denoiser: Drawable,
     x: Tensor,
     *,
     trace: Trace = "hutchinson",
@@ -149,6 +150,7 @@ def log_likelihood(
             raise ValueError(f"{name}: {value!r} is not known; give {' or '.join(get_args(known))}")
     if probes < 1:
         raise ValueError(f"probes: {probes} is too few; give 1 or more")
+    x, cond = on_device(denoiser, x, cond)
     drawn = None if trace == "exact" else _probes(x, probe, probes, seed, first)
     times = _times(denoiser, t_eps)
     flow = Flow(denoiser, cond, x, drawn)

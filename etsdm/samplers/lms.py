@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Network, NoiseSource
+from etsdm.samplers.base import NoiseSource
+from etsdm.samplers.network import Network
 from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, level
 
 __all__ = ["LMS"]
@@ -47,8 +48,7 @@ class LMS(NoiseLevelSampler):
             return None
         levels = [level(leg.t), *(level(point) for point, _ in leg.past)]
         coefficients = _coefficients(levels, leg.down)
-        terms = [c * (answer.eps - leg.said.eps) for c, (_, answer) in zip(coefficients[1:], leg.past, strict=True)]
-        return Added(sum(terms[1:], terms[0]), order=len(levels))
+        return Added("eps", [(c, answer.eps) for c, (_, answer) in zip(coefficients[1:], leg.past, strict=True)], order=len(levels))
 
 
 def _coefficients(levels: Sequence[float], k_s: float) -> list[float]:

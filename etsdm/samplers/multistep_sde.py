@@ -17,10 +17,10 @@ from __future__ import annotations
 import math
 
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Network, NoiseSource, Point
+from etsdm.samplers.base import NoiseSource
+from etsdm.samplers.network import Network, Point
 from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, level
 
 __all__ = ["DPMSolverPP2MSDE", "DPMSolverPP3MSDE"]
@@ -41,13 +41,6 @@ class MultistepSDE(NoiseLevelSampler):
         return k * math.exp(-spent), k * math.sqrt(-math.expm1(-2 * spent))
 
 
-def _slope(leg: Leg) -> tuple[Tensor, float]:
-    """The slope of x0 in lambda over the step before this one, and that step's length."""
-    before, answer = leg.past[0]
-    length = leg.t.lam - before.lam
-    return (leg.said.x0 - answer.x0) / length, length
-
-
 @samplers.register("dpm-solver++-2m-sde")
 class DPMSolverPP2MSDE(MultistepSDE):
     """DPM-Solver++(2M) of the reverse process, in its midpoint form (k-diffusion's `dpmpp_2m_sde`); of order 2 at eta = 0.
@@ -62,9 +55,10 @@ class DPMSolverPP2MSDE(MultistepSDE):
     def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
         if not leg.past:
             return None
-        slope, _ = _slope(leg)
+        before, answer = leg.past[0]
         h = leg.s.lam - leg.t.lam
-        return Added(-math.expm1(-(1 + self.eta) * h) / 2 * h * slope, order=2)
+        weight = -math.expm1(-(1 + self.eta) * h) / 2 * h / (leg.t.lam - before.lam)  # of g h_1 = x0 - x0_1
+        return Added("x0", [(-weight, answer.x0)], order=2)
 
 
 @samplers.register("dpm-solver++-3m-sde")
@@ -81,13 +75,14 @@ class DPMSolverPP3MSDE(MultistepSDE):
     def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
         if not leg.past:
             return None
-        slope, h_1 = _slope(leg)
-        h = leg.s.lam - leg.t.lam
+        (one, answer_1), *further = leg.past
+        h, h_1 = leg.s.lam - leg.t.lam, leg.t.lam - one.lam
         H = (1 + self.eta) * h
         phi_2 = 1 + math.expm1(-H) / H
-        if len(leg.past) < 2:
-            return Added(phi_2 * h * slope, order=2)
-        (one, answer_1), (two, answer_2) = leg.past
+        of_slope = phi_2 * h / h_1  # the weight of g h_1 = x0 - x0_1
+        if not further:
+            return Added("x0", [(-of_slope, answer_1.x0)], order=2)
+        two, answer_2 = further[0]
         h_2 = one.lam - two.lam
-        bend = (slope - (answer_1.x0 - answer_2.x0) / h_2) / (h_1 + h_2)
-        return Added(phi_2 * h * slope + (phi_2 * h * h_1 + (0.5 - phi_2 / H) * h**2) * bend, order=2)
+        of_bend = (phi_2 * h * h_1 + (0.5 - phi_2 / H) * h**2) / (h_1 + h_2)  # that of g - g_1, with g_1 h_2 = x0_1 - x0_2
+        return Added("x0", [(-of_slope - of_bend / h_1 - of_bend / h_2, answer_1.x0), (of_bend / h_2, answer_2.x0)], order=2)

@@ -6,8 +6,11 @@ A step goes from level k_t to a lower level `down`, and noise takes it up to k_s
 
     y_s = x0 + down eps + up z,   down^2 + up^2 = k_s^2,   z ~ N(0, I),
 
-and a solver is what it adds to that, a sum of differences between answers. So every step is finite: where alpha_t = 0, and with
-it k_t = inf, nothing is added, and where k_s = 0 the step gives x0.
+and a solver is what it adds to that, differences of what it was told elsewhere from what it is told at t,
+
+    sum_j w_j (m_j - m),   m = eps or x0.
+
+So every step is finite: where alpha_t = 0, and with it k_t = inf, nothing is added, and where k_s = 0 the step gives x0.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from etsdm.samplers.base import Answer, Moved, Network, NoiseSource, Point, Sampler
+from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
 from etsdm.samplers.grids import Grid, Karras
+from etsdm.samplers.network import Answer, Network, Point
 from etsdm.schedules import Schedule
 
-__all__ = ["Added", "AncestralSampler", "Leg", "NoiseLevelSampler", "ancestral_split", "at_level", "first_order", "level", "midway"]
+__all__ = ["Added", "AncestralSampler", "Leg", "NoiseLevelSampler", "ancestral_split", "at_level", "level", "midway"]
 
 
 def level(point: Point) -> float:
@@ -42,11 +46,6 @@ def at_level(schedule: Schedule, k: float) -> Point:
 def midway(schedule: Schedule, k: float, other: float) -> Point:
     """The point half-way between two noise levels in their logarithm."""
     return at_level(schedule, math.sqrt(k) * math.sqrt(other))
-
-
-def first_order(said: Answer, s: Point) -> Tensor:
-    """x at a point from x0 and eps at another: the step of Euler's method in k, which is DDIM's."""
-    return s.alpha * said.x0 + s.sigma * said.eps
 
 
 def ancestral_split(k: float, k_s: float, eta: float) -> tuple[float, float]:
@@ -66,9 +65,13 @@ class Leg(NamedTuple):
 
 
 class Added(NamedTuple):
-    """What a solver adds to the first-order step. Fields: y, in the images over alpha; order of the step with it."""
+    """What a solver adds to the first-order step: sum_j w_j (m_j - m).
 
-    y: Tensor
+    Fields: predicts, whether m is eps or x0; terms, pairs of w_j and m_j, (B, C, H, W); order of the step with it.
+    """
+
+    predicts: Predicted
+    terms: Sequence[tuple[float, Tensor]]
     order: int
 
 
@@ -113,14 +116,24 @@ class NoiseLevelSampler(Sampler):
             down, up = self._split(t, s) if s.sigma > 0 else (0.0, 0.0)
             corrects = t.alpha > 0 and (down > 0 or self.corrects_to_clean)
             added = self._added(Leg(t, s, down, said, past), network, noise) if corrects else None
-            x = s.alpha * said.x0 + s.alpha * down * said.eps if down > 0 else s.alpha * said.x0
-            if added is not None:
-                x = x + s.alpha * added.y
+            x = _landed(said, s.alpha, down, added)
             if up > 0:
-                x = x + s.alpha * up * noise.draw(x.shape[1:]).to(x)
+                x.add_(noise.draw(x.shape[1:]).to(x), alpha=s.alpha * up)
             if t.alpha > 0:
                 past.appendleft((t, said))
-            yield Moved(x, said.x0, 1 if added is None else added.order)
+            yield Moved(x, said, 1 if added is None else added.order)
+
+
+def _landed(said: Answer, alpha: float, down: float, added: Added | None) -> Tensor:
+    """alpha y at level `down`."""
+    own: dict[Predicted, float] = {"x0": 1.0, "eps": down}
+    if added is None:
+        return said.mixed(alpha, alpha * down)
+    own[added.predicts] -= sum(w for w, _ in added.terms)
+    x = said.mixed(alpha * own["x0"], alpha * own["eps"])
+    for w, m in added.terms:
+        x.add_(m, alpha=alpha * w)
+    return x
 
 
 class AncestralSampler(NoiseLevelSampler):

@@ -14,11 +14,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from etsdm.denoiser import Predictor
-    from etsdm.samplers.base import Asked, NoiseSource, Step
+from etsdm.condition_maps import ConditionMap, Identity
+from etsdm.prediction import Asked, Predictor
+from etsdm.samplers.network import Stated
+from etsdm.schedules import Schedule
+from etsdm.targets import Eps, Target
 
-__all__ = ["Call", "Plan", "plan_of"]
+if TYPE_CHECKING:
+    from etsdm.samplers.base import NoiseSource, Step
+
+__all__ = ["Call", "Parts", "Plan", "plan_of"]
+
+
+class Parts(NamedTuple):
+    """What a plan depends on of a denoiser; see `etsdm.prediction.Asked`."""
+
+    schedule: Schedule
+    target: Target = Eps()
+    condition_map: ConditionMap = Identity()
+    bounded: bool = True
 
 
 class Call(NamedTuple):
@@ -59,12 +73,6 @@ class Plan(NamedTuple):
         return {"nfe": self.nfe, "steps": self.steps, "end": self.end, "calls": calls}
 
 
-class _Said(NamedTuple):
-    x0: Tensor
-    eps: Tensor
-    variance_logit: Tensor
-
-
 class _Probe:
     """The exact denoiser of zeros, which notes when it is asked."""
 
@@ -73,18 +81,18 @@ class _Probe:
         self.condition_map, self.bounded = asked.condition_map, asked.bounded
         self.times: list[float] = []
 
-    def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> _Said:
+    def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Stated:
         self.times.append(float(t))
         zero = torch.zeros_like(x)
-        return _Said(zero, x / self.schedule.sigma(float(t)), zero)
+        return Stated(zero, x / self.schedule.sigma(float(t)), zero)
 
 
-class _NoNoise:
+class _Zeros:
     def draw(self, shape: Sequence[int]) -> Tensor:
         return torch.zeros(1, *shape)
 
 
-Trajectory = Callable[["Predictor", Tensor, "NoiseSource"], Iterator["Step"]]
+Trajectory = Callable[[Predictor, Tensor, "NoiseSource"], Iterator["Step"]]
 
 
 def plan_of(asked: Asked, trajectory: Trajectory, end: float | None) -> Plan:
@@ -97,7 +105,7 @@ def plan_of(asked: Asked, trajectory: Trajectory, end: float | None) -> Plan:
     """
     probe, calls, steps = _Probe(asked), list[Call](), 0
     start = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-    for step in trajectory(cast("Predictor", probe), start, _NoNoise()):
+    for step in trajectory(cast(Predictor, probe), start, _Zeros()):
         steps = step.n
         for t in probe.times[len(calls) :]:
             calls.append(_call(asked, len(calls) + 1, t, step))

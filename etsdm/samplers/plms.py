@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Network, NoiseSource
+from etsdm.samplers.base import NoiseSource
 from etsdm.samplers.grids import Grid, Leading
-from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, first_order, level
+from etsdm.samplers.network import Network
+from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, level
 
 __all__ = ["PLMS"]
 
@@ -41,12 +42,10 @@ class PLMS(NoiseLevelSampler):
 
     def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
         dk = leg.down - level(leg.t)
-        eps = leg.said.eps
         if not leg.past:
             if leg.s.sigma == 0:
                 return None
-            ahead = network(first_order(leg.said, leg.s), leg.s)
-            return Added(dk / 2 * (ahead.eps - eps), order=2)
+            ahead = network(leg.said.mixed(leg.s.alpha, leg.s.sigma), leg.s)
+            return Added("eps", [(dk / 2, ahead.eps)], order=2)
         weights = ADAMS_BASHFORTH[len(leg.past)]
-        terms = [dk * w * (answer.eps - eps) for w, (_, answer) in zip(weights, leg.past, strict=True)]
-        return Added(sum(terms[1:], terms[0]), order=2)
+        return Added("eps", [(dk * w, answer.eps) for w, (_, answer) in zip(weights, leg.past, strict=True)], order=2)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from etsdm.denoiser import Predictor
 from etsdm.randomness import SampleNoise, normal
-from etsdm.samplers.base import Point, Sampler
+from etsdm.samplers.base import Sampler
 from etsdm.samplers.drawing import resolve_sampler
+from etsdm.samplers.network import Point
+from etsdm.samplers.wrappers import Drawable, on_device
 
 __all__ = ["img2img"]
 
 
 def img2img(
-    denoiser: Predictor,
+    denoiser: Drawable,
     images: Tensor,
     *,
     start: float,
@@ -38,7 +39,7 @@ def img2img(
         **cond: what the network takes besides, for example labels `y` of shape (B,).
 
     Returns:
-        The new images, in the shape, dtype and space of the given ones.
+        The new images, in the shape, dtype and space of the given ones, on the denoiser's device.
 
     Raises:
         ValueError: the start is outside the schedule, or leaves too few times for the steps.
@@ -46,7 +47,8 @@ def img2img(
     """
     chosen, indices = resolve_sampler(sampler, steps), range(first, first + len(images))
     point = Point.at(denoiser.schedule, chosen.times(denoiser, start)[0].item())
+    images, given = on_device(denoiser, images, cond)
     noise = normal(seed, "sampling/noise", indices, images.shape[1:]).to(images)
     x = point.alpha * images + point.sigma * noise
-    *_, step = chosen.trajectory(denoiser, x, SampleNoise(seed, "sampling/steps", indices), start=start, **cond)
+    *_, step = chosen.trajectory(denoiser, x, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
     return step.x

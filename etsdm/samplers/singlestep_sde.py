@@ -13,8 +13,9 @@ from __future__ import annotations
 from pydantic import PositiveInt
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Network, NoiseSource
-from etsdm.samplers.noise_level import Added, AncestralSampler, Leg, ancestral_split, first_order, level, midway
+from etsdm.samplers.base import NoiseSource
+from etsdm.samplers.network import Network
+from etsdm.samplers.noise_level import Added, AncestralSampler, Leg, ancestral_split, level, midway
 
 __all__ = ["DPMSolverPP2SAncestral", "DPMSolverPPSDE"]
 
@@ -31,8 +32,8 @@ class DPMSolverPP2SAncestral(AncestralSampler):
     def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
         k = level(leg.t)
         mid = midway(network.schedule, k, leg.down)
-        between = network(first_order(leg.said, mid), mid)
-        return Added((1 - leg.down / k) * (between.x0 - leg.said.x0), order=2)
+        between = network(leg.said.mixed(mid.alpha, mid.sigma), mid)
+        return Added("x0", [(1 - leg.down / k, between.x0)], order=2)
 
 
 @samplers.register("dpm-solver++-sde")
@@ -48,8 +49,8 @@ class DPMSolverPPSDE(AncestralSampler):
         k = level(leg.t)
         mid = midway(network.schedule, k, level(leg.s))
         down, up = ancestral_split(k, level(mid), self.eta)
-        x = mid.alpha * leg.said.x0 + mid.alpha * down * leg.said.eps
+        x = leg.said.mixed(mid.alpha, mid.alpha * down)
         if up > 0:
-            x = x + mid.alpha * up * noise.draw(x.shape[1:]).to(x)
+            x.add_(noise.draw(x.shape[1:]).to(x), alpha=mid.alpha * up)
         between = network(x, mid)
-        return Added((1 - leg.down / k) * (between.x0 - leg.said.x0), order=2)
+        return Added("x0", [(1 - leg.down / k, between.x0)], order=2)

@@ -24,9 +24,10 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Moved, Network, NoiseSource, Point, Sampler
-from etsdm.samplers.exponential import Known, Leap, Predicted, ddim, exact_moments, leaps, weights_at
+from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
+from etsdm.samplers.exponential import Known, Leap, exact_moments, leaps, weights_at
 from etsdm.samplers.grids import Grid, UniformGrid
+from etsdm.samplers.network import Network, Point
 from etsdm.schedules import Schedule
 
 __all__ = ["UniPC"]
@@ -73,8 +74,8 @@ class UniPC(Sampler):
                 x = self._predicted(*taken)
             else:
                 taken, order = None, 1
-                x = ddim(said, t)
-            yield Moved(x, said.x0, order)
+                x = said.mixed(t.alpha, t.sigma)
+            yield Moved(x, said, order)
 
     def _predicted(self, leap: Leap, x: Tensor, known: list[Known]) -> Tensor:
         """UniP."""

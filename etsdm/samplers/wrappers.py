@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap
-from etsdm.denoiser import Prediction, Predictor
+from etsdm.prediction import Prediction, Predictor
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
-__all__ = ["Labelled", "SuperResolved", "Wrapped", "Wrapper", "levels", "prediction", "rows_for"]
+__all__ = ["Drawable", "Labelled", "SuperResolved", "Wrapper", "on_device", "rows_for"]
 
 
-class Wrapped(Predictor, Protocol):
-    """What a wrapper asks for: a predictor that says of what shape, and where, its images are."""
+class Drawable(Predictor, Protocol):
+    """What images are drawn from: a `Denoiser`, an exact one, or one with something wrapped around it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -29,11 +29,14 @@ class Wrapped(Predictor, Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where images go."""
+        """Where it computes."""
 
     @property
     def num_classes(self) -> int | None:
         """Number of class labels, None for an unconditional denoiser."""
+
+    def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
+        """The images of what was denoised, so many at a time."""
 
 
 class Wrapper:
@@ -47,7 +50,7 @@ class Wrapper:
     target: Target
     condition_map: ConditionMap
 
-    def __init__(self, denoiser: Wrapped) -> None:
+    def __init__(self, denoiser: Drawable) -> None:
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
         self.target = denoiser.target
@@ -60,7 +63,7 @@ class Wrapper:
 
     @property
     def device(self) -> torch.device:
-        """Where images go."""
+        """Where it computes."""
         return self.denoiser.device
 
     @property
@@ -73,10 +76,14 @@ class Wrapper:
         """Number of class labels that a call may choose from, None where it takes no label."""
         return self.denoiser.num_classes
 
+    @property
+    def rows(self) -> int:
+        """Images in a batch, where something is given for each of them; 1 for any number."""
+        return self.denoiser.rows if isinstance(self.denoiser, Wrapper) else 1
+
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """The images of what was denoised, `chunk` at a time; x itself where the denoiser inside has no `decode`."""
-        decode = getattr(self.denoiser, "decode", None)
-        return x if decode is None else decode(x, chunk)
+        """The images of what was denoised, `chunk` at a time."""
+        return self.denoiser.decode(x, chunk)
 
     def condition(self, t: Tensor) -> Tensor:
         """What the network is told at time t, same shape."""
@@ -100,9 +107,14 @@ class Bound(Wrapper):
 
     name: ClassVar[str]
 
-    def __init__(self, denoiser: Wrapped, value: Tensor) -> None:
+    def __init__(self, denoiser: Drawable, value: Tensor) -> None:
         super().__init__(denoiser)
         self._value = value
+
+    @property
+    def rows(self) -> int:
+        """Rows of the condition, or those inside; see `Wrapper.rows`."""
+        return max(len(self._value), super().rows)
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """F under the fixed condition; see `Denoiser.output`."""
@@ -131,7 +143,7 @@ class Labelled(Bound):
 
     name = "y"
 
-    def __init__(self, denoiser: Wrapped, y: Tensor | int) -> None:
+    def __init__(self, denoiser: Drawable, y: Tensor | int) -> None:
         labels = torch.as_tensor(y).reshape(-1)
         classes = denoiser.num_classes
         if classes is None:
@@ -157,7 +169,7 @@ class SuperResolved(Bound):
 
     name = "low_res"
 
-    def __init__(self, denoiser: Wrapped, low_res: Tensor) -> None:
+    def __init__(self, denoiser: Drawable, low_res: Tensor) -> None:
         super().__init__(denoiser, low_res)
 
 
@@ -168,14 +180,6 @@ def rows_for(x: Tensor, name: str, value: Tensor) -> Tensor:
     return value.to(x.device).expand(len(x), *value.shape[1:])
 
 
-def levels(denoiser: Predictor, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    """alpha and sigma at times t, float64, () or (B, 1, ...) like x."""
-    alpha, sigma = denoiser.schedule.alpha_sigma(t.to(x.device) if isinstance(t, Tensor) else t)
-    shape = (-1, *[1] * (x.ndim - 1)) if alpha.ndim else ()
-    return alpha.reshape(shape), sigma.reshape(shape)
-
-
-def prediction(denoiser: Predictor, x: Tensor, t: Tensor | float, output: Tensor, variance_logit: Tensor | None = None) -> Prediction:
-    """What an output in the denoiser's target says of x at t."""
-    alpha, sigma = levels(denoiser, x, t)
-    return Prediction(x, output, denoiser.target.coefficients(alpha, sigma), alpha, sigma, variance_logit)
+def on_device(denoiser: Drawable, x: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Images and conditions where the denoiser computes."""
+    return x.to(denoiser.device), {name: value.to(denoiser.device) for name, value in cond.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity
-from etsdm.denoiser import Prediction
+from etsdm.prediction import Prediction, predicted
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.fibres import Fibre, fibres
@@ -77,6 +77,10 @@ class ExactDenoiser:
         """Where it computes."""
         return self.mixture.device
 
+    def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
+        """x itself: what is denoised are the data."""
+        return x
+
     def condition(self, t: Tensor) -> Tensor:
         """f(t). Args: t: times in the schedule's unit, any shape. Returns: conditions, same shape."""
         return self.condition_map(t, self.schedule)
@@ -111,9 +115,7 @@ class ExactDenoiser:
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t), arguments as in `output`."""
-        t = _as_times(t, x)
-        alpha, sigma = (value.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else value for value in self.schedule.alpha_sigma(t))
-        return Prediction(x, self.output(x, t, **cond), self.target.coefficients(alpha, sigma), alpha, sigma)
+        return predicted(self, x, t, self.output(x, t, **cond))
 
     def _best(self, z: Tensor, told: Tensor) -> Tensor:
         """F for inputs z, (B, D), under the conditions of `told`, (B,) or (1,)."""

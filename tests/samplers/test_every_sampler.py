@@ -9,8 +9,8 @@ import torch
 from etsdm.condition_maps import Identity
 from etsdm.denoiser import Prediction
 from etsdm.registry import samplers, schedules, targets
-from etsdm.samplers.base import CLEAN
 from etsdm.samplers.grids import TimestepGrid
+from etsdm.samplers.network import CLEAN
 
 STEPS = (1, 2, 3, 5, 10, 17, 50)
 SPREAD = 0.5

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etsdm.samplers.base import CLEAN, Answer, Point
-from etsdm.samplers.exponential import Known, Leap, ddim, exact_moments, leaps, phi
+from etsdm.samplers.exponential import Known, Leap, exact_moments, leaps, phi
+from etsdm.samplers.network import CLEAN, Point, Stated
 
 lams = st.floats(-6, 5)
 
@@ -57,11 +57,11 @@ def test_a_network_that_is_a_polynomial_of_lambda_is_integrated_exactly(lam, len
 @given(lams, st.floats(0.05, 4), st.floats(-2, 2), st.floats(-2, 2), st.sampled_from(["eps", "x0"]))
 def test_with_nothing_else_known_it_is_ddim(lam, length, x0, eps, predicts):
     s, t = variance_preserving(lam), variance_preserving(lam + length)
-    said = Answer(tensor(x0), tensor(eps), None)
+    said = Stated(tensor(x0), tensor(eps), None)
     x = s.alpha * said.x0 + s.sigma * said.eps
     leap = Leap.between(s, t, predicts)
     landed = leap.land(x, [Known(s.lam, getattr(said, predicts))], [])
-    torch.testing.assert_close(landed, ddim(said, t), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(landed, said.mixed(t.alpha, t.sigma), rtol=1e-12, atol=1e-12)
 
 
 def test_what_is_given_is_left_as_it_was():
@@ -81,5 +81,5 @@ def test_a_step_without_signal_or_noise_is_no_leap():
 
 
 def test_ddim_to_the_clean_image_is_the_predicted_one_whatever_the_noise():
-    said = Answer(tensor(0.4), tensor(math.inf), None)
-    assert ddim(said, CLEAN).item() == 0.4
+    said = Stated(tensor(0.4), tensor(math.inf), None)
+    assert said.mixed(CLEAN.alpha, CLEAN.sigma).item() == 0.4

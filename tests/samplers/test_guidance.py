@@ -1,10 +1,12 @@
+import re
+
 import pytest
 import torch
 
 import etsdm
 from etsdm.denoiser import Prediction
 from etsdm.randomness import normal
-from etsdm.samplers import DDIM, DDPM, Guided, Labelled
+from etsdm.samplers import DDIM, DDPM, Guided, Inpainted, Labelled, Wrapper
 from etsdm.schedules import Linear, LinearContinuous
 from etsdm.targets import V
 from etsdm.theory import ExactDenoiser, GaussianMixture
@@ -85,20 +87,18 @@ def test_a_scale_of_one_is_the_conditional_output_alone(labelled, batches):
     guided = Guided(labelled, 1.0)
     found = guided.predict(X, 59.0, y=Y)
     assert batches == [3]
-    assert guided.passes(59.0) == 1
     assert torch.equal(found.x0, labelled.predict(X, 59.0, y=Y).x0)
 
 
 def test_guidance_acts_in_an_interval_of_noise_levels(labelled, batches):
     level = (Linear().sigma(TIMES) / Linear().alpha(TIMES)).tolist()
     guided = Guided(labelled, 3.0, interval=(level[0], level[1]))
-    assert [guided.passes(t) for t in TIMES.tolist()] == [1, 2, 1]  # above the lower end, up to the higher one
     alone, everywhere = labelled.predict(X, TIMES, y=Y), Guided(labelled, 3.0).predict(X, TIMES, y=Y)
     batches.clear()
     for k, t in enumerate(TIMES.tolist()):
         expected = everywhere if k == 1 else alone
         close(guided.predict(X, t, y=Y).x0[k], expected.x0[k])
-    assert batches == [3, 6, 3]
+    assert batches == [3, 6, 3]  # guided above the lower end, up to the higher one
     found = guided.predict(X, TIMES, y=Y)
     close(found.x0, torch.stack([alone.x0[0], everywhere.x0[1], alone.x0[2]]))
     close(guided.output(X, TIMES, y=Y), found.output)
@@ -146,3 +146,16 @@ def test_a_null_label_or_an_interval_that_is_none_is_refused(labelled):
     for interval in ((2.0, 1.0), (1.0, 1.0), (-1.0, 1.0)):
         with pytest.raises(ValueError, match=r"^interval: no noise level lies in .*; give 0 or more, the lower one first$"):
             Guided(labelled, 2.0, interval)
+
+
+def test_what_is_given_for_each_image_goes_around_guidance(labelled):
+    inside = Inpainted(labelled, X, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X))
+    message = "denoiser: Inpainted inside has 3 rows, one for each image, and guidance asks of each twice; wrap it around Guided instead"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Guided(inside, 2.0)
+    with pytest.raises(ValueError, match=r"^denoiser: Wrapper inside has 3 rows"):
+        Guided(Wrapper(inside), 2.0)
+    one_for_all = Inpainted(labelled, X[:1], torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X[:1]))
+    close(Guided(one_for_all, 2.0).predict(X, 59.0, y=Y).x0, X[:1].expand(3, 1, 8, 8))
+    around = Inpainted(Guided(labelled, 2.0), X, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X))
+    assert torch.equal(around.predict(X, 59.0, y=Y).x0, X)

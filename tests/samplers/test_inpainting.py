@@ -27,8 +27,12 @@ def clean(name):
 def test_the_known_part_comes_out_as_it_is(name, dtype):
     denoiser = ExactDenoiser(mixture("m2"), Linear(), target=V())
     known = KNOWN.to(dtype)
-    *_, step = clean(name).trajectory(Inpainted(denoiser, known, MASK, NOISE), 2 * NOISE.to(dtype))
-    assert torch.equal(step.x[:, 0], known[:, 0])
+    sampler = clean(name)
+    *_, step = sampler.trajectory(Inpainted(denoiser, known, MASK, NOISE), 2 * NOISE.to(dtype))
+    if sampler.type_name in ("lms", "plms"):  # whose last step adds a combination of equal eps, with weights that cancel
+        torch.testing.assert_close(step.x[:, 0], known[:, 0], rtol=4 * torch.finfo(dtype).eps, atol=0)
+    else:
+        assert torch.equal(step.x[:, 0], known[:, 0])
     assert step.x.isfinite().all()
     assert (step.x[:, 1] - known[:, 1]).abs().min() > 1e-3
 

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from etsdm.randomness import normal
 from etsdm.registry import samplers
-from etsdm.samplers import DDIM, Guided, Heun, Labelled, invert
+from etsdm.samplers import DDIM, EDMStochastic, Guided, Heun, Labelled, img2img, invert
 from etsdm.schedules import EDM, Flow, Linear, LinearContinuous, ZeroTerminal, ZeroTerminalContinuous
 from etsdm.targets import Eps, V
 from etsdm.theory import ExactDenoiser, GaussianMixture, mixture
@@ -130,3 +130,17 @@ def test_a_sampler_that_adds_noise_is_refused(sampler):
     name = sampler if isinstance(sampler, str) else sampler.type_name
     with pytest.raises(ValueError, match=f"^sampler: {name!r} adds noise, so that nothing leads back; give a deterministic one, or eta 0$"):
         invert(ExactDenoiser(M1, Linear()), X, sampler=sampler, steps=5)
+
+
+def test_without_churn_the_stochastic_sampler_is_inverted_like_heuns():
+    denoiser = ExactDenoiser(M1, LinearContinuous())
+    assert torch.equal(invert(denoiser, X, sampler=EDMStochastic(steps=9, churn=0)), invert(denoiser, X, sampler=Heun(steps=9)))
+    with pytest.raises(ValueError, match="'edm-stochastic' adds noise"):
+        invert(denoiser, X, sampler=EDMStochastic(steps=9))
+
+
+def test_images_are_brought_to_where_the_denoiser_is(tiny_denoiser):
+    denoiser = tiny_denoiser(backbone={"num_classes": 10}).to("meta")
+    images, y = normal(0, "test/x", range(2), (1, 8, 8)), torch.tensor([3, 7])
+    assert invert(denoiser, images, steps=2, y=y).device.type == "meta"
+    assert img2img(denoiser, images, start=300, steps=2, y=y).device.type == "meta"

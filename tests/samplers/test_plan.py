@@ -105,3 +105,10 @@ def test_a_plan_draws_nothing_and_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
     DDPM(steps=4).plan(Counting(mixture("m1"), Linear()))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_schedule_alone_has_a_plan_which_is_that_of_noise_prediction_without_a_map():
+    alone = SinglestepDPMSolver(order=3, steps=20).plan(Linear(), 50)
+    assert alone == SinglestepDPMSolver(order=3, steps=50).plan(ExactDenoiser(mixture("m1"), Linear()))
+    assert alone.nfe == 50
+    assert all(call.f == call.t for call in alone.calls)
