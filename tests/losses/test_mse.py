@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from etsdm.condition_maps import ETSDM, ConditionMap
+from etsdm.condition_maps import ETSDM
 from etsdm.denoiser import Denoiser
 from etsdm.losses import MSE
 from etsdm.randomness import normal
@@ -27,16 +27,6 @@ class Doubling(nn.Module):
     def forward(self, x, time):
         self.input, self.time = x, time
         return self.scale * x if self.answer is None else self.answer
-
-
-class LeftEdges(ConditionMap):
-    """Shares conditions and, with them, the noise levels: both are those of the last multiple of 20."""
-
-    def __call__(self, t, schedule=None):
-        return t // 20 * 20
-
-    def level_time(self, t, schedule):
-        return self(t)
 
 
 @pytest.fixture
@@ -151,8 +141,8 @@ def test_noise_prediction_is_trained_without_signal_only_where_that_is_allowed(d
         MSE().per_image(denoiser, IMAGE, last, NOISE)
 
 
-def test_the_image_is_noised_at_the_true_time_unless_the_map_shares_the_level(doubling):
-    shares_condition, shares_both = doubling(condition_map=ETSDM()), doubling(condition_map=LeftEdges())
+def test_the_image_is_noised_at_the_true_time_unless_the_map_shares_the_level(doubling, left_edges):
+    shares_condition, shares_both = doubling(condition_map=ETSDM()), doubling(condition_map=left_edges)
     true, shared = coefficients(), coefficients(torch.tensor([0.0, 40.0, 700.0], dtype=torch.float64))
     for denoiser, (alpha, sigma) in ((shares_condition, true), (shares_both, shared)):
         found = MSE().per_image(denoiser, IMAGE, T, NOISE)
@@ -162,9 +152,9 @@ def test_the_image_is_noised_at_the_true_time_unless_the_map_shares_the_level(do
         close(found, (2 * x - NOISE).square().mean((1, 2, 3)))
 
 
-def test_target_space_and_weight_are_those_of_the_shared_level(doubling):
+def test_target_space_and_weight_are_those_of_the_shared_level(doubling, left_edges):
     # In the space x0 the weight is (sigma / alpha)^2 at 40, not at the drawn 59.
-    denoiser = doubling(condition_map=LeftEdges())
+    denoiser = doubling(condition_map=left_edges)
     ratio = MSE(space="x0").per_image(denoiser, IMAGE, T, NOISE) / MSE().per_image(denoiser, IMAGE, T, NOISE)
     alpha, sigma = coefficients(torch.tensor([0.0, 40.0, 700.0], dtype=torch.float64))
     close(ratio, (sigma / alpha).square().flatten())

@@ -3,7 +3,6 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from etsdm.condition_maps import ConditionMap
 from etsdm.denoiser import Denoiser
 from etsdm.losses import MSE, LipschitzRegularized
 from etsdm.randomness import normal
@@ -26,16 +25,6 @@ class LinearInTime(nn.Module):
         self.calls.append((x, time, y))
         per_label = 1 if y is None else y.reshape(-1, 1, 1, 1)
         return self.rate * x * time.reshape(-1, 1, 1, 1) * per_label
-
-
-class LeftEdges(ConditionMap):
-    """Shares conditions and, with them, the noise levels: both are those of the last multiple of 20."""
-
-    def __call__(self, t, schedule=None):
-        return t // 20 * 20
-
-    def level_time(self, t, schedule):
-        return self(t)
 
 
 @pytest.fixture
@@ -113,8 +102,8 @@ def test_what_is_before_the_start_has_no_penalty_even_if_the_network_never_answe
     assert (whole[1:] > plain[1:]).all()
 
 
-def test_the_penalty_compares_the_drawn_times_also_where_levels_are_shared(linear_in_time):
-    denoiser = linear_in_time(condition_map=LeftEdges())
+def test_the_penalty_compares_the_drawn_times_also_where_levels_are_shared(linear_in_time, left_edges):
+    denoiser = linear_in_time(condition_map=left_edges)
     t = torch.tensor([19.0, 20.0, 39.0, 40.0], dtype=torch.float64)
     LipschitzRegularized(weight=1).per_image(denoiser, IMAGE, t, NOISE)
     (x, here, _), (_, there, _) = denoiser.backbone.calls

@@ -11,49 +11,40 @@ from etsdm.theory import ExactDenoiser, GaussianMixture
 MEAN, STD = 0.7, 0.4
 
 
-class OneAtATime:
-    """At the n-th draw, noise 1 for sample n and 0 for the others, so that each sample is the weight of one noise."""
-
-    def __init__(self, size):
-        self.size = size
-        self.n = 0
-
-    def draw(self, shape):
-        self.n += 1
-        noise = torch.zeros(self.size, *shape, dtype=torch.float64)
-        noise[self.n] = 1
-        return noise
-
-
 def denoiser(schedule, mean=MEAN, **parts):
     return ExactDenoiser(GaussianMixture([[mean]], [STD], [1.0]), schedules.create(schedule), **parts)
 
 
-def moments(sampler, denoiser):
+@pytest.fixture
+def moments(one_at_a_time):
     """Mean and standard deviation of what is drawn; sampling is affine in the noises, of which one more sample has none."""
-    size = sampler.steps + 2
-    start = torch.zeros(size, 1, dtype=torch.float64)
-    first = sampler.path(denoiser)[0]
-    # x at the first point, as the data have it there.
-    start += first.alpha * MEAN
-    start[0] += (first.alpha**2 * STD**2 + first.sigma**2) ** 0.5
-    *_, last = sampler.trajectory(denoiser, start, OneAtATime(size))
-    mean = last.x[-1]
-    return mean.item(), (last.x[:-1] - mean).square().sum().sqrt().item()
+
+    def of(sampler, denoiser):
+        size = sampler.steps + 2
+        start = torch.zeros(size, 1, dtype=torch.float64)
+        first = sampler.path(denoiser)[0]
+        # x at the first point, as the data have it there.
+        start += first.alpha * MEAN
+        start[0] += (first.alpha**2 * STD**2 + first.sigma**2) ** 0.5
+        *_, last = sampler.trajectory(denoiser, start, one_at_a_time(size))
+        mean = last.x[-1]
+        return mean.item(), (last.x[:-1] - mean).square().sum().sqrt().item()
+
+    return of
 
 
 @pytest.mark.parametrize("schedule", ["linear", "linear-continuous", "edm", "ve", "flow", "zero-terminal-snr"])
 @pytest.mark.parametrize("n", [1, 2, 7])
-def test_mean_and_spread_are_those_of_the_data_in_any_number_of_steps(schedule, n):
+def test_mean_and_spread_are_those_of_the_data_in_any_number_of_steps(moments, schedule, n):
     found = moments(Analytic(steps=n, std=STD), denoiser(schedule, target=X0()))
     assert found == pytest.approx((MEAN, STD), rel=1e-9)
 
 
-def test_another_spread_is_not_that_of_the_data():
+def test_another_spread_is_not_that_of_the_data(moments):
     assert moments(Analytic(steps=3, std=0.8), denoiser("linear"))[1] > 1.2 * STD
 
 
-def test_an_end_before_the_clean_image_has_the_spread_of_its_time():
+def test_an_end_before_the_clean_image_has_the_spread_of_its_time(moments):
     sampler = Analytic(steps=4, std=STD, t_end=0.3)
     alpha, sigma = schedules.create("flow").alpha_sigma(0.3)
     expected = (alpha.item() * MEAN, torch.hypot(alpha * STD, sigma).item())

@@ -80,20 +80,8 @@ def test_what_has_not_a_row_for_each_image_is_refused(labelled):
         etsdm.sample(labelled, 5, y=torch.tensor([1, 2, 3]))
 
 
-def test_latents_are_decoded_whatever_the_chunk(tiny_denoiser):
-    kl = {
-        "type": "kl",
-        "resolution": 16,
-        "in_channels": 1,
-        "out_ch": 1,
-        "ch": 8,
-        "ch_mult": [1, 2],
-        "num_res_blocks": 1,
-        "attn_resolutions": [],
-        "z_channels": 1,
-        "embed_dim": 1,
-    }
-    denoiser = tiny_denoiser(target="v", first_stage={**kl, "norm_groups": 4})
+def test_latents_are_decoded_whatever_the_chunk(latent_denoiser):
+    denoiser = latent_denoiser
     images = etsdm.sample(denoiser, 3, sampler=DDIM(steps=2))
     *_, (_, step) = sample_batches(denoiser, DDIM(steps=2), n=3, seed=0, batch_size=3)
     assert images.shape == (3, *denoiser.spec.image_shape)

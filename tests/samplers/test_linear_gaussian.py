@@ -47,48 +47,39 @@ class Gaussian:
         return Answer((x - self.sigma[i] * eps) / self.alpha[i], eps)
 
 
-class OneAtATime:
-    """At the n-th draw, noise 1 for sample n and 0 for the others."""
-
-    def __init__(self, size):
-        self.size = size
-        self.n = 0
-
-    def draw(self, shape):
-        self.n += 1
-        noise = torch.zeros(self.size, *shape, dtype=torch.float64)
-        noise[self.n] = 1
-        return noise
-
-
-def relative_spread(sampler, denoiser, c):
+@pytest.fixture
+def relative_spread(one_at_a_time):
     """Standard deviation of the samples over that of the data."""
-    size = 1 + len(sampler.times(denoiser))
-    start = torch.zeros(size, 1, dtype=torch.float64)
-    start[0] = 1
-    *_, last = sampler.trajectory(denoiser, start, OneAtATime(size))
-    return last.x.square().sum().sqrt().item() / c
+
+    def of(sampler, denoiser, c):
+        size = 1 + len(sampler.times(denoiser))
+        start = torch.zeros(size, 1, dtype=torch.float64)
+        start[0] = 1
+        *_, last = sampler.trajectory(denoiser, start, one_at_a_time(size))
+        return last.x.square().sum().sqrt().item() / c
+
+    return of
 
 
 @pytest.mark.parametrize(
     ("c", "baseline", "shared"), [(1, 0.9999, 0.9997), (0.5, 1.0015, 1.0), (0.1, 1.0077, 0.9787), (0.02, 0.9714, 1.1365)]
 )
-def test_ddpm_spreads_the_samples_as_the_recursion_says(c, baseline, shared):
+def test_ddpm_spreads_the_samples_as_the_recursion_says(relative_spread, c, baseline, shared):
     sampler = DDPM(clip_x0=False)
     assert relative_spread(sampler, Gaussian(c), c) == pytest.approx(baseline, abs=6e-5)
     assert relative_spread(sampler, Gaussian(c, n=5), c) == pytest.approx(shared, abs=6e-5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 2.3964), (50, 0.9633)])
-def test_sharing_more_or_fewer_conditions_changes_the_spread(n, expected):
+def test_sharing_more_or_fewer_conditions_changes_the_spread(relative_spread, n, expected):
     assert relative_spread(DDPM(clip_x0=False), Gaussian(0.02, n), 0.02) == pytest.approx(expected, abs=6e-5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(None, 0.9449), (5, 0.9224)])
-def test_ddim_in_fifty_steps_spreads_the_samples_as_the_recursion_says(n, expected):
+def test_ddim_in_fifty_steps_spreads_the_samples_as_the_recursion_says(relative_spread, n, expected):
     assert relative_spread(DDIM(steps=50, clip_x0=False), Gaussian(0.5, n), 0.5) == pytest.approx(expected, abs=6e-5)
 
 
-def test_ddpm_with_posterior_variance_is_ddim_with_all_its_noise():
+def test_ddpm_with_posterior_variance_is_ddim_with_all_its_noise(relative_spread):
     one, other = DDPM(variance="posterior", steps=50, grid="leading", clip_x0=False), DDIM(steps=50, eta=1, clip_x0=False)
     assert relative_spread(one, Gaussian(0.5), 0.5) == pytest.approx(relative_spread(other, Gaussian(0.5), 0.5), rel=1e-12)

@@ -128,20 +128,8 @@ def test_fixed_small_images_are_those_that_could_be_given(upscaler):
     torch.testing.assert_close(images, etsdm.sample(upscaler, 3, sampler=DDPM(steps=2), low_res=low_res[:1].expand(3, -1, -1, -1)))
 
 
-def test_a_wrapper_decodes_what_was_denoised(tiny_denoiser):
-    kl = {
-        "type": "kl",
-        "resolution": 16,
-        "in_channels": 1,
-        "out_ch": 1,
-        "ch": 8,
-        "ch_mult": [1, 2],
-        "num_res_blocks": 1,
-        "attn_resolutions": [],
-        "z_channels": 1,
-        "embed_dim": 1,
-    }
-    denoiser = tiny_denoiser(target="v", first_stage={**kl, "norm_groups": 4})
+def test_a_wrapper_decodes_what_was_denoised(latent_denoiser):
+    denoiser = latent_denoiser
     assert torch.equal(Wrapper(denoiser).decode(X, chunk=2), denoiser.decode(X, chunk=2))
     assert Wrapper(denoiser).decode(X).shape == (3, *denoiser.spec.image_shape)
     assert not Wrapper(denoiser).bounded
