@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+ROUNDING = 1e-9  # of a step, by which a time may miss the timestep that it is
+
+
 class Grid(Part, family=grids):
     """Where to step."""
 
@@ -58,21 +61,25 @@ class Grid(Part, family=grids):
 
 
 class TimestepGrid(Grid):
-    """A grid of a discrete schedule's own timesteps, which ends in the clean image."""
+    """A grid of timesteps, which ends in the clean image.
+
+    They are a discrete schedule's own; a continuous one is cut into a thousand, at its `step`, 2 `step`, ..., its last time.
+    """
 
     def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
-        """n of the timesteps from 0 to T-1, or to `start`; see `Grid.times`."""
-        if not schedule.is_discrete:
-            place = f"grid {self.type_name!r} steps on timesteps, and schedule {schedule.type_name!r} is continuous"
-            raise ValueError(f"{place}; give a grid of real times, such as uniform")
+        """n of the timesteps from the first to the last, or to `start`; see `Grid.times`."""
         if end is not None:
             raise ValueError(f"t_end: grid {self.type_name!r} ends in the clean image, not at {end:g}; leave t_end out, or give linspace")
         refuse_outside(schedule, start=start)
-        total = int(schedule.horizon) if start is None else int(start) + 1
+        total, unit = round(schedule.horizon / schedule.step), 0 if schedule.is_discrete else 1  # index 0 is 0, or one step from clean
+        if start is not None:
+            total = int(start / schedule.step + ROUNDING) + 1 - unit
+            if not total:
+                raise ValueError(f"start: {start:g} lies before the first timestep, {schedule.step:g}; give {schedule.step:g} or more")
         if not 1 <= n <= total:
             what = f"a schedule of {total} timesteps" if start is None else f"the {total} timesteps up to {start:g}"
             raise ValueError(f"steps: {n} steps do not fit {what}; give 1 to {total}")
-        return self._indices(total, n).to(torch.float64).flip(0)
+        return (self._indices(total, n).to(torch.float64) + unit).mul(schedule.step).clamp(max=schedule.domain[1]).flip(0)
 
     @abstractmethod
     def _indices(self, total: int, n: int) -> Tensor:

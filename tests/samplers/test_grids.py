@@ -155,10 +155,23 @@ def test_a_grid_uniform_in_one_over_t_is_mostly_of_little_noise():
 
 
 @pytest.mark.parametrize("grid", ["leading", "trailing", "respaced"])
-def test_a_grid_of_timesteps_is_refused_on_a_continuous_schedule(grid):
-    message = f"grid '{grid}' steps on timesteps, and schedule 'linear-continuous' is continuous; give a grid of real times"
-    with pytest.raises(ValueError, match=f"^{message}, such as uniform$"):
-        grids.create(grid).times(LinearContinuous(), 5)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 50, 999, 1000])
+def test_timesteps_of_a_continuous_schedule_are_a_thousandth_of_its_time_later_than_the_indices(grid, n):
+    # The discrete schedule's index i stands for t = (i + 1) / 1000.
+    indices = grids.create(grid).times(Linear(), n)
+    torch.testing.assert_close(grids.create(grid).times(LinearContinuous(), n), (indices + 1) / 1000, rtol=1e-15, atol=0)
+    torch.testing.assert_close(grids.create(grid).times(EDM(), n), (indices + 1) * 0.08, rtol=1e-15, atol=0)
+    if n <= 50:
+        torch.testing.assert_close(
+            grids.create(grid).times(LinearContinuous(), n, start=0.3), grids.create(grid).times(Linear(), n, start=299) / 1000 + 0.001
+        )
+
+
+def test_more_steps_than_timesteps_are_refused_on_a_continuous_schedule_too():
+    with pytest.raises(ValueError, match=r"^steps: 1001 steps do not fit a schedule of 1000 timesteps; give 1 to 1000$"):
+        grids.create("leading").times(LinearContinuous(), 1001)
+    with pytest.raises(ValueError, match=r"^start: 0.0005 lies before the first timestep, 0.001; give 0.001 or more$"):
+        grids.create("leading").times(LinearContinuous(), 1, start=0.0005)
 
 
 def test_more_times_than_the_schedule_can_tell_apart_are_refused():
