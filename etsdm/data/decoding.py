@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from etsdm.data.bit_depth import exceeds_8_bits
 from etsdm.registry import DataError
 
 __all__ = ["Filter", "read_image"]
@@ -39,25 +40,26 @@ def read_image(file: Path, *, image_size: int, channels: int, filter: Filter) ->
     Raises:
         DataError: the file is not a whole image, is smaller than asked for, is transparent, or has more than 8 bits a channel.
     """
-    picture = _upright(file)
+    picture, deep = _upright(file)
+    if deep:
+        raise DataError(f"{file}: has more than 8 bits a channel; save it with 8")
     width, height = picture.size
     if min(width, height) < image_size:
         raise DataError(
             f"{file}: {width}x{height} pixels cannot be reduced to {image_size}x{image_size}; remove it, or give a smaller image_size"
         )
-    if picture.mode.startswith(("I", "F")):
-        raise DataError(f"{file}: pixels of mode {picture.mode!r} have more than 8 bits; save it with 8 bits a channel")
     if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise DataError(f"{file}: is transparent in places, so its colours there are undefined; save it on a background")
     pixels = np.array(_square(picture.convert("RGB").convert(MODES[channels]), image_size, filter))
     return torch.from_numpy(pixels).reshape(image_size, image_size, channels).permute(2, 0, 1)
 
 
-def _upright(file: Path) -> Image.Image:
-    """The decoded image, turned as its EXIF data says."""
+def _upright(file: Path) -> tuple[Image.Image, bool]:
+    """The decoded image, turned as its EXIF data says, and whether the file has more bits than are decoded here."""
     try:
         with Image.open(file) as opened:
-            return ImageOps.exif_transpose(opened)
+            deep = exceeds_8_bits(file, opened)
+            return ImageOps.exif_transpose(opened), deep
     except Exception as error:  # each of Pillow's formats fails in its own ways
         raise DataError(f"{file}: cannot be read as an image ({type(error).__name__}: {error}); replace or remove it") from error
 

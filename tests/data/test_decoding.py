@@ -136,7 +136,7 @@ def test_a_transparent_colour_of_a_palette_is_refused(save):
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_more_than_eight_bits_are_refused(save, dtype):
     file = save(Image.fromarray(noise(8, 8).astype(dtype)), "deep.tiff")
-    with pytest.raises(DataError, match=r"deep.tiff: pixels of mode '(I;16|I|F)' have more than 8 bits; save it with 8 bits a channel$"):
+    with pytest.raises(DataError, match=r"deep.tiff: has more than 8 bits a channel; save it with 8$"):
         read(file)
 
 
