@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 from torch import Tensor
 
 from etsdm.checkpoint import read_checkpoint
 from etsdm.cli.subjects import part
 from etsdm.condition_maps import ConditionMap
+from etsdm.data.decoding import read_whole_image
+from etsdm.data.listing import EXTENSIONS, image_files
 from etsdm.denoiser import Denoiser
 from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
-from etsdm.registry import RecipeError, condition_maps, explain, samplers, schedules, targets
+from etsdm.registry import DataError, RecipeError, condition_maps, explain, samplers, schedules, targets
 from etsdm.run_folder import RunFolder
 from etsdm.samplers import DDIM, DDPM, Guided, Plan, Sampler
 from etsdm.sampling_job import Drawing
@@ -188,20 +188,14 @@ def _small_images(denoiser: Denoiser, path: Path | None) -> Tensor | None:
     if path is None:
         raise RecipeError("--low-res: this denoiser enlarges small images; give a folder of them, or one")
     channels, height, width = denoiser.spec.image_shape
-    size = width // enlarged.factor, height // enlarged.factor
-    images = []
-    for file in sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]:
-        try:
-            with Image.open(file) as picture:
-                pixels = np.atleast_3d(np.array(picture.convert("L" if channels == 1 else "RGB")))
-        except (OSError, UnidentifiedImageError):
-            raise RecipeError(f"--low-res: {file} is no image; give a folder of images, or one") from None
-        if picture.size != size:
-            found, wanted = ("x".join(map(str, pair)) for pair in (picture.size, size))
-            raise RecipeError(f"--low-res: {file} is {found}, but images of {wanted} are enlarged; give those")
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1))
+    size = {"width": width // enlarged.factor, "height": height // enlarged.factor}
+    try:
+        files = [path / name for name in image_files(path)] if path.is_dir() else [path]
+        images = [read_whole_image(file, **size, channels=channels) for file in files]
+    except DataError as error:
+        raise RecipeError(f"--low-res: {error}") from None
     if not images:
-        raise RecipeError(f"--low-res: {path} holds no images; give a folder of them, or one")
+        raise RecipeError(f"--low-res: {path} holds no images ({', '.join(EXTENSIONS)}); give a folder of them, or one")
     return torch.stack(images).float() / 127.5 - 1
 
 

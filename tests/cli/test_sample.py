@@ -1,6 +1,7 @@
 """`etsdm sample` as a person uses it: a folder of images, kills, several processes, plans, and what is refused."""
 
 import contextlib
+import hashlib
 import io
 import json
 import multiprocessing
@@ -261,6 +262,7 @@ def test_small_images_are_enlarged_in_turn(tiny_denoiser, tmp_path):
     small = torch.arange(32).reshape(2, 1, 4, 4).byte() * 7
     for name, image in zip("ab", small, strict=True):
         Image.fromarray(image[0].numpy()).save(tmp_path / "small" / f"{name}.png")
+    (tmp_path / "empty").mkdir()
     result = run("sample", folder, *FIVE, "--low-res", tmp_path / "small", "--out", tmp_path / "out")
     assert result.returncode == 0, result.err
     told = (small / 127.5 - 1)[[0, 1, 0, 1, 0]]
@@ -268,15 +270,44 @@ def test_small_images_are_enlarged_in_turn(tiny_denoiser, tmp_path):
     assert np.array_equal(pixels(tmp_path / "out", 5), ((expected[:, 0] + 1) * 127.5).round().byte().numpy())
     for option, message in [
         ((), "--low-res: this denoiser enlarges small images; give a folder of them, or one"),
-        (("--low-res", folder / "denoiser.json"), f"--low-res: {folder / 'denoiser.json'} is no image; give a folder of images, or one"),
         (
             ("--low-res", tmp_path / "out/grid.png"),
-            f"--low-res: {tmp_path / 'out/grid.png'} is 172x36, but images of 4x4 are enlarged; give those",
+            f"--low-res: {tmp_path / 'out/grid.png'}: is 172x36, but images of 4x4 are read; give those",
+        ),
+        (
+            ("--low-res", tmp_path / "empty"),
+            f"--low-res: {tmp_path / 'empty'} holds no images (png, jpg, jpeg, webp); give a folder of them, or one",
         ),
     ]:
         refused = run("sample", folder, *FIVE, *option, "--out", tmp_path / "none")
         assert (refused.returncode, refused.err) == (2, f"error: {message}\n")
     assert not (tmp_path / "none").exists()
+
+
+def test_small_images_are_read_as_training_images_are(tiny_denoiser, tmp_path):
+    folder = written(tiny_denoiser(super_resolution={"factor": 2}, backbone={"in_channels": 2}), tmp_path)
+    small = tmp_path / "small"
+    (small / "below").mkdir(parents=True)
+    # One in a sub-folder counts; what is hidden or no image does not.
+    for name, grey in (("b.png", 10), ("below/a.png", 20), (".hidden.png", 30)):
+        Image.new("L", (4, 4), grey).save(small / name)
+    (small / "notes.txt").write_text("no image")
+    plan = ("sample", folder, "-n", 1, "--steps", 2)
+    assert run(*plan, "--low-res", small, "--out", tmp_path / "out").returncode == 0
+    told = json.loads((tmp_path / "out/job.json").read_text())["protocol"]["low_res"]
+    expected = (torch.tensor([10, 20]) / 127.5 - 1).reshape(2, 1, 1, 1).expand(2, 1, 4, 4).contiguous()
+    assert told == hashlib.sha256(expected.numpy().tobytes()).hexdigest()
+    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
+    Image.new("LA", (4, 4), (5, 128)).save(tmp_path / "clear.png")
+    for file, found in [
+        (tmp_path / "deep.png", "has more than 8 bits a channel; save it with 8"),
+        (tmp_path / "clear.png", "is transparent in places, so its colours there are undefined; save it on a background"),
+        (small / "notes.txt", "cannot be read as an image (UnidentifiedImageError: "),
+        (tmp_path / "gone.png", "cannot be read as an image (FileNotFoundError: "),
+    ]:
+        refused = run(*plan, "--low-res", file, "--out", tmp_path / "none")
+        assert (refused.returncode, refused.out) == (2, "")
+        assert refused.err.startswith(f"error: --low-res: {file}: {found}")
 
 
 @pytest.mark.parametrize(

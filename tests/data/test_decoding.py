@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from etsdm.data.decoding import read_image
+from etsdm.data.decoding import read_image, read_whole_image
 from etsdm.registry import DataError
 
 
@@ -161,6 +161,21 @@ def test_a_smaller_image_is_refused_with_its_size(save, height, width):
         read(file)
     expected = f"{file}: {width}x{height} pixels cannot be reduced to 8x8; remove it, or give a smaller image_size"
     assert str(error.value) == expected
+
+
+def test_a_whole_image_keeps_its_shape_and_every_pixel(save):
+    pixels = noise(5, 7, 3)
+    assert np.array_equal(read_whole_image(save(pixels), width=7, height=5, channels=3), pixels.transpose(2, 0, 1))
+    grey = noise(5, 7)
+    assert np.array_equal(read_whole_image(save(grey), width=7, height=5, channels=1), grey[None])
+
+
+@pytest.mark.parametrize(("width", "height"), [(5, 7), (6, 5), (8, 5)])
+def test_a_whole_image_of_another_size_is_refused_with_both(save, width, height):
+    file = save(noise(5, 7, 3))
+    with pytest.raises(DataError) as error:
+        read_whole_image(file, width=width, height=height, channels=3)
+    assert str(error.value) == f"{file}: is 7x5, but images of {width}x{height} are read; give those"
 
 
 def test_a_file_that_is_no_image_or_is_gone_is_named(tmp_path):
