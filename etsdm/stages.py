@@ -25,8 +25,9 @@ from etsdm.atomic import write_atomically
 from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Images, Split
 from etsdm.denoiser import Denoiser
+from etsdm.devices import chosen_device
 from etsdm.metrics import Metric, Outcome, Subject
-from etsdm.pictures import image_grid, png_bytes
+from etsdm.pictures import PREVIEW, image_grid, png_bytes
 from etsdm.recipe import Recipe, fingerprint, to_yaml
 from etsdm.registry import DataError
 from etsdm.run_folder import RunFolder, StageRecord, digest_of, environment, read_record, write_record
@@ -37,7 +38,6 @@ __all__ = ["STAGES", "Run", "StageProgress"]
 
 STAGES = ("train", "sample", "evaluate")
 STAGE_FORMAT = 2  # raise it when a stage computes something else from the same fields
-PREVIEW = 64  # samples in the grid picture
 WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints"}  # fields of training that change no weight
 DESCRIPTIVE = {"source", "count"}  # fields of data that change no image
 
@@ -141,8 +141,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """The device that the recipe asks for."""
-        wanted = self.recipe.compute.device
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+        return chosen_device(self.recipe.compute.device)
 
     @property
     def denoiser(self) -> Denoiser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from etsdm.condition_maps import ConditionMap
 from etsdm.data.decoding import read_whole_image
 from etsdm.data.listing import EXTENSIONS, image_files
 from etsdm.denoiser import Denoiser
+from etsdm.devices import chosen_device
 from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
 from etsdm.registry import DataError, RecipeError, condition_maps, explain, samplers, schedules, targets
@@ -67,7 +67,7 @@ def parts_of(schedule: str, target: str, condition_map: str) -> Parts:
 def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | None, interval: str | None) -> Subject:
     """A checkpoint's denoiser, or that of the latest of a run's folder, with another condition map or guidance if asked for."""
     folder = checkpoint_folder(checkpoint)
-    denoiser, facts, weights = read_checkpoint(folder, _device())
+    denoiser, facts, weights = read_checkpoint(folder, chosen_device())
     spec, protocol = denoiser.spec, {"format": PROTOCOL_FORMAT, "weights": weights, "recipe": facts.get("recipe")}
     if condition_map is not None:
         chosen = part(condition_maps, "--condition-map", condition_map)
@@ -197,8 +197,3 @@ def _small_images(denoiser: Denoiser, path: Path | None) -> Tensor | None:
     if not images:
         raise RecipeError(f"--low-res: {path} holds no images ({', '.join(EXTENSIONS)}); give a folder of them, or one")
     return torch.stack(images).float() / 127.5 - 1
-
-
-def _device() -> torch.device:
-    """The GPU of this process where there are any; torchrun says which."""
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
