@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
-__all__ = ["PREVIEW", "animation_bytes", "image_grid", "picture_of", "pixels_of", "png_bytes"]
+__all__ = ["animation_bytes", "image_grid", "picture_of", "pixels_of", "png_bytes"]
 
 PREVIEW = 64  # images in the grid of a folder of samples
 SMALLEST_SIDE = 32  # pixels that an image takes at least in a grid; smaller ones are enlarged by a whole factor
