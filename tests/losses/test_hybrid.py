@@ -10,7 +10,7 @@ from scipy.stats import norm
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from etsdm.condition_maps import ETSDM, ConditionMap
+from etsdm.condition_maps import ETSDM
 from etsdm.denoiser import Denoiser
 from etsdm.losses import MSE, Hybrid
 from etsdm.losses.hybrid import gaussian_kl, log_probability
@@ -21,6 +21,8 @@ from etsdm.targets import Eps
 from etsdm.theory import ExactDenoiser, mixture
 
 VALUES = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+# Conditions and, with them, noise levels are those of the last multiple of 20.
+LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
 class Answering(nn.Module):
@@ -34,16 +36,6 @@ class Answering(nn.Module):
     def forward(self, x, time, y=None):
         self.calls.append((x, time, y))
         return torch.cat([self.output, self.logit], dim=1)
-
-
-class LeftEdges(ConditionMap):
-    """Shares conditions and, with them, the noise levels: both are those of the last multiple of 20."""
-
-    def __call__(self, t, schedule=None):
-        return t // 20 * 20
-
-    def level_time(self, t, schedule):
-        return self(t)
 
 
 @pytest.fixture
@@ -309,7 +301,7 @@ def test_the_network_is_called_once_and_told_the_condition_and_the_labels(answer
 
 def test_where_a_map_shares_the_level_the_step_starts_from_it(answering):
     x0, eps, logit, error = tensors_of_the_original_runs()
-    shared, at_edges = (answering(error, logit, target="edm", condition_map=f) for f in (LeftEdges(), "identity"))
+    shared, at_edges = (answering(error, logit, target="edm", condition_map=f) for f in (LEFT_EDGES, "identity"))
     found = Hybrid().per_image(shared, x0, times(19, 59, 519, 999), eps)
     assert torch.equal(found, Hybrid().per_image(at_edges, x0, times(0, 40, 500, 980), eps))
     assert torch.equal(shared.backbone.calls[0][0], at_edges.backbone.calls[0][0])

@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from etsdm.condition_maps import ConditionMap
+from etsdm.condition_maps import ETSDM
 from etsdm.denoiser import Denoiser
 from etsdm.losses import MSE, LipschitzRegularized
 from etsdm.randomness import normal
@@ -12,6 +12,8 @@ from etsdm.schedules import Linear, LinearContinuous
 
 T = torch.tensor([0.0, 1.0, 60.0, 700.0], dtype=torch.float64)
 IMAGE, NOISE = normal(0, "test/x0", range(4), (1, 2, 2)), normal(0, "test/eps", range(4), (1, 2, 2))
+# Conditions and, with them, noise levels are those of the last multiple of 20.
+LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
 class LinearInTime(nn.Module):
@@ -26,16 +28,6 @@ class LinearInTime(nn.Module):
         self.calls.append((x, time, y))
         per_label = 1 if y is None else y.reshape(-1, 1, 1, 1)
         return self.rate * x * time.reshape(-1, 1, 1, 1) * per_label
-
-
-class LeftEdges(ConditionMap):
-    """Shares conditions and, with them, the noise levels: both are those of the last multiple of 20."""
-
-    def __call__(self, t, schedule=None):
-        return t // 20 * 20
-
-    def level_time(self, t, schedule):
-        return self(t)
 
 
 @pytest.fixture
@@ -114,7 +106,7 @@ def test_what_is_before_the_start_has_no_penalty_even_if_the_network_never_answe
 
 
 def test_the_penalty_compares_the_drawn_times_also_where_levels_are_shared(linear_in_time):
-    denoiser = linear_in_time(condition_map=LeftEdges())
+    denoiser = linear_in_time(condition_map=LEFT_EDGES)
     t = torch.tensor([19.0, 20.0, 39.0, 40.0], dtype=torch.float64)
     LipschitzRegularized(weight=1).per_image(denoiser, IMAGE, t, NOISE)
     (x, here, _), (_, there, _) = denoiser.backbone.calls
