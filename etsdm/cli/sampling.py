@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,8 @@ def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | No
     if recipe is not None and denoiser.num_classes == recipe.data.num_classes:
         classes = recipe.data.num_classes
         raise RecipeError(f"--guidance: the {classes} labels are classes all, and one for no class is needed; train with {classes + 1}")
+    if not math.isfinite(guidance):
+        raise RecipeError(f"--guidance: {guidance} is no scale; give a number, 1 for no guidance")
     levels = None if interval is None else _levels(interval)
     protocol["guidance"] = {"scale": guidance, "interval": levels}
     try:
@@ -159,6 +162,8 @@ def drawing_of(
     denoiser = subject.denoiser
     if isinstance(sampler, DDPM) and sampler.variance == "learned" and not denoiser.spec.learns_variance:
         raise RecipeError("--sampler: found variance 'learned', but this denoiser learns none; give beta or posterior")
+    if chunk is not None and denoiser.first_stage is None:
+        raise RecipeError("--chunk: this denoiser has no first stage that decodes; leave it out")
     channels = denoiser.spec.image_shape[0]
     if channels not in (1, 3):
         raise RecipeError(f"{channels} channels make no picture, 1 or 3 do; draw with etsdm.sample in Python")

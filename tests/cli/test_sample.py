@@ -308,12 +308,32 @@ def test_small_images_are_read_as_training_images_are(tiny_denoiser, tmp_path):
         (("--animate", "gf"), "--animate: 'gf' is no format; did you mean 'gif'?"),
         (("--rank", "2", "--world", "2"), "--rank: 2 is no rank among 2; give 0 to 1, or another --world"),
         (("--schedule", "cosine"), "--schedule: the checkpoint has its own; leave it out"),
+        (("--chunk", "2"), "--chunk: this denoiser has no first stage that decodes; leave it out"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_leaves_nothing(checkpoint, tmp_path, options, message):
     result = run("sample", checkpoint, *options, "--out", tmp_path / "out")
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rank_that_has_nothing_to_draw_says_so(checkpoint, tmp_path):
+    alone = run("sample", checkpoint, *FIVE, "--rank", 3, "--world", 4, "--out", tmp_path)
+    expected = (
+        f"{tmp_path}: 5 images in batches of 2 leave none for rank 3 of 4\n{tmp_path}: rank 3 of 4 is done; the last one writes the grid\n"
+    )
+    assert (alone.returncode, alone.stdout) == (0, expected)
+    for _ in range(2):
+        share = run("sample", checkpoint, *FIVE, "--rank", 2, "--world", 4, "--out", tmp_path)
+    assert share.stdout.startswith(f"{tmp_path}: every image of this share is there already\n")
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf"])
+def test_a_scale_of_guidance_that_is_no_number_is_refused(tiny_denoiser, tmp_path, scale):
+    folder = written(tiny_denoiser(backbone={"num_classes": 3}), tmp_path)
+    result = run("sample", folder, "--guidance", scale, "--out", tmp_path / "out")
+    message = f"error: --guidance: {scale} is no scale; give a number, 1 for no guidance\n"
+    assert (result.returncode, result.stderr) == (2, message)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +382,10 @@ def test_a_plan_of_a_checkpoint_and_of_parts_alone(checkpoint, tmp_path, monkeyp
         (
             ("--plan", "--schedule", "linear-continuous", "--condition-map", "e-tsdm"),
             "--condition-map.t_tilde: 100 is beyond the schedule's horizon; give 1 or less",
+        ),
+        *(
+            (("--plan", "--schedule", "linear", option, "2"), f"{option}: says nothing of a plan without a checkpoint; leave it out")
+            for option in ("--labels", "--low-res", "--guidance", "--chunk")
         ),
     ],
 )
