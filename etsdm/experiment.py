@@ -166,5 +166,7 @@ def checkpoint_folder(path: str | Path) -> Path:
         return folder
     latest = RunFolder(folder).latest_checkpoint()
     if latest is None:
+        if runs := sorted(str(run) for run in folder.iterdir() if RunFolder(run).latest_checkpoint()):
+            raise CheckpointError(f"{folder}: holds runs and is none; give one of {', '.join(runs)}")
         raise CheckpointError(f"{folder}: holds neither {DENOISER_FILE} nor checkpoints; give a checkpoint's folder or a run's folder")
     return latest

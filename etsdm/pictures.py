@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 
 __all__ = ["animation_bytes", "image_grid", "picture_of", "pixels_of", "png_bytes"]
 
+PREVIEW = 64  # images in the grid of a folder of samples
 SMALLEST_SIDE = 32  # pixels that an image takes at least in a grid; smaller ones are enlarged by a whole factor
 LONGEST_PLAIN_TEXT = 200  # characters; longer facts are compressed in the file
 LAST_FRAME = 10  # times as long as the others

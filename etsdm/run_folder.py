@@ -9,7 +9,7 @@
             stages.json            what is finished, and the digest of what it depends on
             metrics.jsonl          training log, one record a line
             checkpoints/<images_seen>/
-            samples/               samples.safetensors, grid.png; drawn/ as long as not all are drawn
+            samples/               tensors of some images each, digest.txt that says whose, grid.png of the first ones
             evaluation.json        every measured value with its protocol
             superseded/<digest>/   what an earlier recipe in this folder left
 
@@ -67,9 +67,8 @@ class RunFolder:
         self.recipe_file = path / "recipe.yaml"
         self.environment_file = path / "environment.json"
         self.checkpoints = path / "checkpoints"
-        self.samples_file = path / "samples" / "samples.safetensors"
-        self.grid_file = path / "samples" / "grid.png"
-        self.drawn = path / "samples" / "drawn"
+        self.samples = path / "samples"
+        self.grid_file = self.samples / "grid.png"
         self.evaluation_file = path / "evaluation.json"
         self._stages_file = path / "stages.json"
         self._metrics_file = path / "metrics.jsonl"
@@ -149,7 +148,7 @@ class RunFolder:
 
     def _contents(self) -> tuple[Path, ...]:
         files = (self._stages_file, self._metrics_file, self.evaluation_file, self.recipe_file, self.environment_file)
-        return (*files, self.checkpoints, self.samples_file.parent)
+        return (*files, self.checkpoints, self.samples)
 
 
 class ExperimentFolder:

@@ -18,26 +18,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from etsdm.atomic import write_atomically
 from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Images, Split
 from etsdm.denoiser import Denoiser
+from etsdm.devices import chosen_device
 from etsdm.metrics import Metric, Outcome, Subject
-from etsdm.pictures import image_grid, png_bytes
+from etsdm.pictures import PREVIEW, image_grid, png_bytes
 from etsdm.recipe import Recipe, fingerprint, to_yaml
 from etsdm.registry import DataError
 from etsdm.run_folder import RunFolder, StageRecord, digest_of, environment, read_record, write_record
-from etsdm.sampling_job import Drawing, TensorStore, carry_out
+from etsdm.sampling_job import Drawing, DrawnImages, TensorStore, carry_out
 from etsdm.training import Trainer
 
 __all__ = ["STAGES", "Run", "StageProgress"]
 
 STAGES = ("train", "sample", "evaluate")
 STAGE_FORMAT = 2  # raise it when a stage computes something else from the same fields
-PREVIEW = 64  # samples in the grid picture
 WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints"}  # fields of training that change no weight
 DESCRIPTIVE = {"source", "count"}  # fields of data that change no image
 
@@ -90,12 +89,10 @@ class Run:
         record = self.folder.stage(stage)
         if record is None or record.digest != self.digests[stage]:
             return False
-        needed = {
-            "train": self.folder.checkpoint_at(self.recipe.training.images) / DENOISER_FILE,
-            "sample": self.folder.samples_file,
-            "evaluate": self.folder.evaluation_file,
-        }
-        return needed[stage].exists()
+        if stage == "sample":
+            return not self._store.missing(range(self.recipe.sampling.n))
+        checkpoint = self.folder.checkpoint_at(self.recipe.training.images)
+        return {"train": checkpoint / DENOISER_FILE, "evaluate": self.folder.evaluation_file}[stage].exists()
 
     def check(self, stages: tuple[str, ...] = STAGES) -> None:
         """Raises DataError unless all files are there that stages which are not done need from outside; reads none of them."""
@@ -141,8 +138,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """The device that the recipe asks for."""
-        wanted = self.recipe.compute.device
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+        return chosen_device(self.recipe.compute.device)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -168,9 +164,13 @@ class Run:
         return denoiser
 
     @property
-    def samples(self) -> Tensor:
-        """What the sampling stage drew, (N, C, H, W) in [-1, 1]."""
-        return load(self.folder.samples_file.read_bytes())["images"]
+    def samples(self) -> DrawnImages:
+        """What the sampling stage drew, with the classes that it was asked for."""
+        return DrawnImages(self._store, self.recipe.sampling.n, self._labels)
+
+    @property
+    def _store(self) -> TensorStore:
+        return TensorStore(self.folder.samples, self.digests["sample"])
 
     @property
     def outcomes(self) -> dict[str, Outcome]:
@@ -218,16 +218,14 @@ class Run:
 
     def _sample(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         sampling, denoiser = self.recipe.sampling, self.denoiser
-        store = TensorStore(self.folder.drawn, self.digests["sample"])
+        self._store.claim()
         drawing = Drawing(denoiser, sampling.sampler, sampling.seed, self._cond(denoiser))
-        for progress in carry_out(drawing, store, n=sampling.n, batch_size=sampling.batch_size):
+        for progress in carry_out(drawing, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield StageProgress("sample", progress.done, sampling.n, "images")
         facts["nfe"] = sampling.sampler.plan(denoiser).nfe
-        drawn = store.read(sampling.n)
-        write_atomically(self.folder.samples_file, save({"images": drawn}))
-        store.remove()
+        first = self.samples.batch(range(min(sampling.n, PREVIEW))).pixels
         protocol = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
-        write_atomically(self.folder.grid_file, png_bytes(image_grid(drawn[:PREVIEW]), protocol))
+        write_atomically(self.folder.grid_file, png_bytes(image_grid(first), protocol))
 
     def _evaluate(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         evaluation = self.recipe.evaluation
@@ -259,13 +257,17 @@ class Run:
     def _images(self, split: Split) -> Images:
         return self.recipe.data.open(split)
 
+    def _labels(self, indices: Tensor) -> Tensor:
+        """The classes of samples: the data's in turn, or 0 for all where the network is told none. Args: indices: int64, (N,)."""
+        return indices % self.recipe.data.num_classes if self.recipe.model.backbone.num_classes else torch.zeros_like(indices)
+
     def _cond(self, denoiser: Denoiser) -> Callable[[Sequence[int]], dict[str, Tensor]]:
         """What the network is told of samples, by their indices: the data's labels in turn, small ones of held-out images in turn."""
         enlarged = denoiser.spec.super_resolution
         test = None if enlarged is None else self._images("test")
 
         def cond(indices: Sequence[int]) -> dict[str, Tensor]:
-            told = {"y": torch.tensor(indices) % self.recipe.data.num_classes} if denoiser.num_classes else {}
+            told = {"y": self._labels(torch.tensor(indices))} if denoiser.num_classes else {}
             if enlarged is not None and test is not None:
                 told["low_res"] = enlarged.reduce(test.batch([k % len(test) for k in indices]).pixels)
             return told

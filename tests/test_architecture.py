@@ -17,6 +17,7 @@ PACKAGE = Path(etsdm.__file__).parent
 # A room may import the rooms of earlier lines, and itself; not the others of its line.
 FLOORS = """
 registry atomic randomness
+devices
 schedules targets time_inputs super_resolution learned_variance
 condition_maps
 backbones

@@ -85,6 +85,13 @@ def test_load_says_what_is_no_checkpoint(tmp_path):
         etsdm.load(tmp_path)
 
 
+def test_load_says_which_runs_an_experiment_has(trained):
+    folder = trained.folder.path
+    with pytest.raises(CheckpointError) as error:
+        etsdm.load(folder)
+    assert str(error.value) == f"{folder}: holds runs and is none; give one of {folder}/baseline, {folder}/e-tsdm"
+
+
 def test_two_runs_never_write_one_folder(tmp_path):
     experiment = etsdm.build(TINY, out=tmp_path)
     with experiment.folder.locked(), pytest.raises(IntegrityError, match="another etsdm run is writing here"):

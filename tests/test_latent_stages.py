@@ -105,8 +105,9 @@ def test_a_latent_recipe_runs_from_the_weights_of_its_file(finished_latent, firs
     assert all(run.is_done(stage) for stage in STAGES)
     trained = run.denoiser
     assert all(torch.equal(trained.first_stage.state_dict()[name], value) for name, value in weights.items())
-    assert run.samples.shape == (8, 1, 8, 8)
-    assert (run.samples.min(), run.samples.max()) == (-1, 1)
+    drawn = run.samples.load().pixels
+    assert drawn.shape == (8, 1, 8, 8)
+    assert (drawn.min(), drawn.max()) == (-1, 1)
     assert run.outcomes.keys() == {"loss-per-t", "lipschitz", "pixel-frechet"}
     # Shared conditions: exactly 0 inside [0, 20), a jump after it, for latents as for images.
     curve = run.outcomes["lipschitz"].curves["lipschitz"]
@@ -119,8 +120,9 @@ def test_samples_of_a_latent_recipe_are_its_decoded_latents(finished_latent, fir
     denoiser = etsdm.load(finished_latent / "runs/latent/e-tsdm")
     *_, last = run.recipe.sampling.sampler.trajectory(denoiser, normal(0, "sampling/noise", range(8), (2, 4, 4)))
     assert last.x.shape == (8, 2, 4, 4)
-    torch.testing.assert_close(run.samples, denoiser.decode(last.x).clamp(-1, 1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(etsdm.sample(denoiser, 8, sampler=run.recipe.sampling.sampler, seed=0), run.samples, rtol=1e-4, atol=1e-5)
+    drawn = run.samples.load().pixels
+    torch.testing.assert_close(drawn, denoiser.decode(last.x).clamp(-1, 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(etsdm.sample(denoiser, 8, sampler=run.recipe.sampling.sampler, seed=0), drawn, rtol=1e-4, atol=1e-5)
 
 
 def test_a_finished_latent_training_is_sampled_and_measured_without_the_file(finished_latent, tmp_path):

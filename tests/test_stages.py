@@ -11,7 +11,7 @@ from PIL import Image
 
 import etsdm
 from etsdm.data import Digits
-from etsdm.registry import DataError
+from etsdm.registry import DataError, IntegrityError
 from etsdm.stages import STAGES
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -82,8 +82,30 @@ def test_the_folders_recipe_is_the_one_that_was_last_carried_out(out):
 
 
 def test_a_stage_whose_files_are_gone_is_done_again(out):
-    (out / "tiny/e-tsdm/samples/samples.safetensors").unlink()
+    (out / "tiny/e-tsdm/evaluation.json").unlink()
+    assert redone(out) == ["evaluate"]
+
+
+def test_samples_that_are_gone_are_drawn_again_and_no_others(out):
+    files = {file: file.read_bytes() for file in sorted((out / "tiny/e-tsdm/samples").glob("*.safetensors"))}
+    assert [file.name for file in files] == ["00000000-00000008.safetensors", "00000008-00000016.safetensors"]
+    times = {file: file.stat().st_mtime_ns for file in files}
+    first, second = files
+    second.unlink()
     assert redone(out) == ["sample"]
+    assert {file: file.read_bytes() for file in files} == files
+    assert first.stat().st_mtime_ns == times[first]
+
+
+def test_samples_in_a_form_that_is_not_ours_are_drawn_again_in_their_place(out, finished):
+    folder = out / "tiny/e-tsdm/samples"
+    expected = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for file in folder.glob("*-*.safetensors"):
+        file.unlink()
+    (folder / "digest.txt").unlink()
+    (folder / "samples.safetensors").write_bytes(b"all of them, as they were kept before")
+    assert redone(out) == ["sample"]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == expected
 
 
 def test_what_an_earlier_recipe_trained_is_kept(out):
@@ -113,17 +135,15 @@ def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(finished, tmp_p
 
 def test_a_sampling_that_was_stopped_goes_on_to_the_same_bits(out, finished):
     run = etsdm.build(TINY, "sampling.batch_size=4", out=out).arm("e-tsdm").runs[0]
-    for path in (run.folder.samples_file, run.folder.grid_file):
-        path.unlink()
+    shutil.rmtree(run.folder.samples)
     for progress in run.carry_out(("sample",)):
         if progress.stage == "sample" and progress.done >= 9:
             break
-    assert not run.folder.samples_file.exists()
+    assert not run.folder.grid_file.exists()
     seen = [progress.done for progress in run.carry_out(("sample",)) if progress.stage == "sample"]
     assert (seen[0], seen[-1]) == (8, 16)
-    assert not run.folder.drawn.exists()
     alone = etsdm.sample(run.denoiser, 16, sampler=run.recipe.sampling.sampler, batch_size=4)
-    assert torch.equal(run.samples, alone)
+    assert torch.equal(run.samples.load().pixels, alone)
 
 
 def test_a_sampling_that_was_stopped_is_not_mixed_with_another(out):
@@ -132,7 +152,29 @@ def test_a_sampling_that_was_stopped_is_not_mixed_with_another(out):
         for progress in run.carry_out(("sample",)):
             if override.endswith("1") and progress.stage == "sample" and progress.done >= 9:
                 break
-    assert torch.equal(run.samples, etsdm.sample(run.denoiser, 16, sampler=run.recipe.sampling.sampler, batch_size=4, seed=2))
+        # What was there is gone, and the record that still speaks of it is not believed.
+        assert not etsdm.build(TINY, out=out).arm("e-tsdm").runs[0].is_done("sample")
+    drawn = etsdm.sample(run.denoiser, 16, sampler=run.recipe.sampling.sampler, batch_size=4, seed=2)
+    assert torch.equal(run.samples.load().pixels, drawn)
+
+
+def test_samples_come_a_batch_at_a_time_with_the_classes_they_were_drawn_for(finished, tmp_path):
+    run = etsdm.build(TINY, out=finished).arm("e-tsdm").runs[0]
+    drawn = run.samples.load()
+    assert (len(run.samples), drawn.pixels.shape) == (16, (16, 1, 8, 8))
+    assert drawn.labels.tolist() == [0] * 16  # the network knows no classes
+    batches = [(indices, batch.pixels) for indices, batch in run.samples.batches(5)]
+    assert [indices for indices, _ in batches] == [range(5), range(5, 10), range(10, 15), range(15, 16)]
+    assert torch.equal(torch.cat([pixels for _, pixels in batches]), drawn.pixels)
+    told = etsdm.build(TINY, "model.backbone.num_classes=10", out=tmp_path).arm("e-tsdm").runs[0]
+    list(told.carry_out(("sample",)))
+    assert told.samples.batch([3, 12]).labels.tolist() == [3, 2]
+
+
+def test_samples_that_were_not_drawn_are_missed_by_number(tmp_path):
+    run = etsdm.build(TINY, out=tmp_path).arm("baseline").runs[0]
+    with pytest.raises(IntegrityError, match=r"samples: image 4 is missing; draw the samples again$"):
+        run.samples.batch([9, 4])
 
 
 def test_arms_start_from_the_same_weights_and_see_the_same_images(tmp_path):
@@ -194,7 +236,7 @@ def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
         list(run(recipe=recipe).carry_out(("train",)))
     shutil.rmtree(tmp_path / "images")
     list(run().carry_out(("sample",)))
-    assert run().samples.shape == (16, 1, 8, 8)
+    assert run().samples.load().pixels.shape == (16, 1, 8, 8)
     for refused, stages in (
         (run(), STAGES),
         (run("training.learning_rate=1e-3"), ("train", "sample")),
@@ -207,16 +249,16 @@ def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
 def test_super_resolution_trains_samples_and_is_measured(tmp_path):
     [run] = etsdm.build(SUPER_RESOLUTION, out=tmp_path).arm("e-tsdm").runs
     list(run.carry_out())
-    assert run.samples.shape == (8, 1, 8, 8)
-    assert run.samples.abs().max() <= 1
+    assert run.samples.load().pixels.shape == (8, 1, 8, 8)
+    assert run.samples.load().pixels.abs().max() <= 1
     assert run.outcomes["lipschitz"].curves["lipschitz"].mean[:19] == (0.0,) * 19
     # Sample k is made of held-out image k, reduced.
     denoiser = etsdm.load(tmp_path / "super_resolution/e-tsdm")
     low_res = denoiser.spec.super_resolution.reduce(Digits().open("test").pixels[:8])
     again = etsdm.sample(denoiser, 8, sampler=run.recipe.sampling.sampler, seed=0, low_res=low_res)
-    torch.testing.assert_close(again, run.samples, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(again, run.samples.load().pixels, rtol=1e-4, atol=1e-5)
     other = etsdm.sample(denoiser, 8, sampler=run.recipe.sampling.sampler, seed=0, low_res=low_res.flip(0))
-    assert not torch.allclose(other, run.samples, atol=1e-3)
+    assert not torch.allclose(other, run.samples.load().pixels, atol=1e-3)
     with pytest.raises(ValueError, match=r"^low_res: the small images are missing"):
         etsdm.sample(denoiser, 2)
 
@@ -229,7 +271,7 @@ def test_more_samples_of_super_resolution_than_held_out_images_take_them_in_turn
     denoiser = etsdm.load(tmp_path / "super_resolution/baseline")
     low_res = denoiser.spec.super_resolution.reduce(Digits(held_out=0.002).open("test").pixels)[[0, 1, 2, 3, 0, 1]]
     again = etsdm.sample(denoiser, 6, sampler=run.recipe.sampling.sampler, low_res=low_res)
-    torch.testing.assert_close(again, run.samples, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(again, run.samples.load().pixels, rtol=1e-4, atol=1e-5)
 
 
 def test_a_learned_variance_is_trained_sampled_and_measured(tmp_path):
@@ -243,8 +285,8 @@ def test_a_learned_variance_is_trained_sampled_and_measured(tmp_path):
     overrides += ("evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}, {type: lipschitz, images: 4, stop: 24}]",)
     [run] = etsdm.build(TINY, *overrides, out=tmp_path).arm("e-tsdm").runs
     list(run.carry_out())
-    assert run.samples.shape == (4, 1, 8, 8)
-    assert run.samples.isfinite().all()
+    assert run.samples.load().pixels.shape == (4, 1, 8, 8)
+    assert run.samples.load().pixels.isfinite().all()
     assert run.outcomes.keys() == {"loss-per-t", "lipschitz"}
     found = run.denoiser.predict(torch.zeros(1, 1, 8, 8), 500)
     assert found.variance_logit.abs().max() > 0  # a network starts at zero
@@ -263,4 +305,4 @@ def test_a_label_of_no_class_may_be_one_more_than_the_datas(tmp_path):
     # The data's ten labels in turn: the eleventh is for guidance alone.
     denoiser = etsdm.load(tmp_path / "tiny/baseline")
     again = etsdm.sample(denoiser, 12, sampler=run.recipe.sampling.sampler, y=torch.arange(12) % 10)
-    torch.testing.assert_close(again, run.samples, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(again, run.samples.load().pixels, rtol=1e-4, atol=1e-5)

@@ -173,21 +173,7 @@ class ADMUNetwork(Network):
 
         self.out = nn.Sequential(GroupNorm32(spec.norm_groups, width), nn.SiLU(), zero_init(conv3x3(width, spec.out_channels)))
 
-    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None) -> Tensor:
-        """Evaluates the network.
-
-        Args:
-            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
-            time: time input, any finite values, (B,).
-            y: class labels, (B,), if and only if `num_classes` is set.
-
-        Returns:
-            (B, out_channels, H, W), in the dtype of x.
-
-        Raises:
-            ValueError: a shape does not fit, or a label is missing or not expected.
-        """
-        self._check(x, time, y)
+    def _output(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
         return self._levels(x, self._embedding(x, time, y))
 
     def _embed_labels(self, num_classes: int) -> None:
@@ -207,7 +193,7 @@ class ADMUNetwork(Network):
         for stage in self.output_blocks:
             h = self._run(stage, cat([h, skips.pop()], dim=1), emb, context)
         out: Tensor = self.out(h)
-        return out.to(x.dtype)
+        return out
 
     def _stage(self, level: int, in_channels: int, *, on_the_way_out: bool) -> Stage:
         width = self.spec.widths[level]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from etsdm.backbones.karras import KarrasNetwork, KarrasUNet
+from etsdm.backbones.karras import KarrasNetwork, KarrasUNet, Level
 from etsdm.backbones.karras_blocks import BlockStyle, norm_groups
 from etsdm.backbones.karras_layers import PositionalEmbedding
 from etsdm.backbones.layers import GroupNorm32, conv3x3, zero_init
@@ -101,34 +101,6 @@ class DhariwalUNetwork(KarrasNetwork):
         self.out_norm = GroupNorm32(norm_groups(width), width, eps=NORM_EPS)
         self.out_conv = zero_init(conv3x3(width, spec.out_channels))
 
-    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
-        """Evaluates the network.
-
-        Args:
-            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
-            time: noise level c_noise, any finite values, (B,).
-            y: class labels, (B,), if and only if `num_classes` is set; the value `num_classes` stands for no label.
-            augment: what was done to the images, (B, augment_dim); None for nothing.
-
-        Returns:
-            (B, out_channels, H, W), in the dtype of x.
-
-        Raises:
-            ValueError: a shape does not fit, or a label or `augment` is missing or not expected.
-        """
-        self._check_call(x, time, y, augment)
-        emb = self._embed(time, y, augment, x.dtype)
-        h = self.enc[f"{self.encoder[0].tag}_conv"](x)
-        skips = [h]
-        for level in self.encoder:
-            for plan in level.blocks:
-                h = self._run(self.enc[plan.name], h, emb)
-                skips.append(h)
-        for level in self.decoder:
-            h = self._decode(h, skips, emb, level)
-        out: Tensor = self.out_conv(F.silu(self.out_norm(h)))
-        return out.to(x.dtype)
-
     def _embed(self, time: Tensor, y: Tensor | None, augment: Tensor | None, dtype: torch.dtype) -> Tensor:
         emb = torch.cat(self.map_noise(time), dim=1).to(dtype)
         if augment is not None:
@@ -137,6 +109,12 @@ class DhariwalUNetwork(KarrasNetwork):
         if y is not None:
             emb = emb + self.map_label(self._one_hot(y, dtype))
         return F.silu(emb)
+
+    def _add_output(self, out: Tensor | None, h: Tensor, level: Level) -> Tensor | None:
+        if level is not self.decoder[-1]:
+            return None
+        image: Tensor = self.out_conv(F.silu(self.out_norm(h)))
+        return image
 
 
 backbones.preset(

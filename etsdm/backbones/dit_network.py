@@ -161,6 +161,7 @@ class FinalLayer(nn.Module):
 class DiTNetwork(Network):
     """The network of a `DiT`."""
 
+    own_size_only = True
     pos_embed: Tensor
 
     def __init__(self, spec: DiT) -> None:
@@ -176,22 +177,7 @@ class DiTNetwork(Network):
         self.blocks = nn.ModuleList(DiTBlock(spec, spec.drop_path * i / max(spec.depth - 1, 1)) for i in range(spec.depth))
         self.final_layer = FinalLayer(spec)
 
-    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None) -> Tensor:
-        """Evaluates the network.
-
-        Args:
-            x: images, (B, in_channels, image_size, image_size).
-            time: time input, any finite values, (B,).
-            y: class labels, (B,), if and only if `num_classes` is set.
-
-        Returns:
-            (B, out_channels, image_size, image_size), in the dtype of x.
-
-        Raises:
-            ValueError: a shape does not fit, or a label is missing or not expected.
-        """
-        self._check(x, time, y)
-        self._check_own_size(x)
+    def _output(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
         c = self.t_embedder(timestep_embedding(time, SINUSOIDS).to(x.dtype))
         if y is not None:
             c = c + self.y_embedder(y)
@@ -202,4 +188,4 @@ class DiTNetwork(Network):
         patches = self.final_layer(tokens, c).unflatten(2, (p, p, -1)).unflatten(1, (side, side))
         # (B, row, column, row in patch, column in patch, channel)
         images: Tensor = patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-        return images.to(x.dtype)
+        return images

@@ -173,6 +173,50 @@ class KarrasNetwork(Network):
         self.encoder = spec.encoder
         self.decoder = spec.decoder
 
+    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
+            time: noise level c_noise, any finite values, (B,).
+            y: class labels, (B,), if and only if `num_classes` is set; the value `num_classes` stands for no label.
+            augment: what was done to the images, (B, augment_dim); None for nothing.
+
+        Returns:
+            (B, out_channels, H, W), in the dtype of x.
+
+        Raises:
+            ValueError: a shape does not fit, or a label or `augment` is missing or not expected.
+        """
+        self._check_call(x, time, y, augment)
+        emb = self._embed(time, y, augment, x.dtype)
+        h = self.enc[f"{self.encoder[0].tag}_conv"](x)
+        skips, side = [h], x
+        for level in self.encoder:
+            for plan in level.blocks:
+                h = self._run(self.enc[plan.name], h, emb)
+                if plan.resample:
+                    h, side = self._add_side_input(h, side, level)
+                skips.append(h)
+        out = None
+        for level in self.decoder:
+            h = self._decode(h, skips, emb, level)
+            out = self._add_output(out, h, level)
+        assert out is not None
+        return out.to(x.dtype)
+
+    def _embed(self, time: Tensor, y: Tensor | None, augment: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The embedding of noise level, label and augmentation, (B, embed_channels)."""
+        raise NotImplementedError
+
+    def _add_side_input(self, h: Tensor, side: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """Adds a second way in to the first activations of a level. Returns: the sum, and what the next level is given."""
+        return h, side
+
+    def _add_output(self, out: Tensor | None, h: Tensor, level: Level) -> Tensor | None:
+        """Adds an image made of a level's activations to what the lower levels gave; None as long as there is none."""
+        raise NotImplementedError
+
     def _make_blocks(self, style: BlockStyle) -> None:
         """Sets `enc` and `dec`."""
         first = {f"{self.encoder[0].tag}_conv": conv3x3(self.spec.in_channels, self.spec.stem_width)}

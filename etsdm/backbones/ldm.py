@@ -126,10 +126,10 @@ class LDMUNetwork(ADMUNetwork):
         self._check(x, time, y)
         self._check_context(x, context)
         if self.spec.label_context:
-            return self._levels(x, self._embedding(x, time, None), self.label_context(y)[:, None].to(x.dtype))
+            context, y = self.label_context(y)[:, None], None
         if context is not None:
             context = context.to(x.dtype)
-        return self._levels(x, self._embedding(x, time, y), context)
+        return self._levels(x, self._embedding(x, time, y), context).to(x.dtype)
 
     def _embed_labels(self, num_classes: int) -> None:
         if self.spec.label_context:

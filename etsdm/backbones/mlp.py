@@ -78,6 +78,8 @@ class MLPBlock(nn.Module):
 class MLPNetwork(Network):
     """The network of an `MLP`."""
 
+    own_size_only = True
+
     def __init__(self, spec: MLP) -> None:
         super().__init__(spec)
         self.spec: MLP = spec
@@ -89,22 +91,7 @@ class MLPNetwork(Network):
         self.blocks = nn.ModuleList(MLPBlock(spec) for _ in range(spec.depth))
         self.out = nn.Sequential(nn.LayerNorm(spec.width), nn.SiLU(), zero_init(nn.Linear(spec.width, spec.out_channels * pixels)))
 
-    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None) -> Tensor:
-        """Evaluates the network.
-
-        Args:
-            x: images, (B, in_channels, image_size, image_size).
-            time: time input, any finite values, (B,).
-            y: class labels, (B,), if and only if `num_classes` is set.
-
-        Returns:
-            (B, out_channels, image_size, image_size), in the dtype of x.
-
-        Raises:
-            ValueError: a shape does not fit, or a label is missing or not expected.
-        """
-        self._check(x, time, y)
-        self._check_own_size(x)
+    def _output(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
         c = self.time_embed(timestep_embedding(time, self.spec.time_embed_dim).to(x.dtype))
         if y is not None:
             c = c + self.label_emb(y)
@@ -113,4 +100,4 @@ class MLPNetwork(Network):
         for block in self.blocks:
             h = self._run(block, h, c)
         out: Tensor = self.out(h).unflatten(1, (self.spec.out_channels, *x.shape[2:]))
-        return out.to(x.dtype)
+        return out

@@ -1,12 +1,12 @@
 """`Network`: what the networks of all backbones have in common.
 
-A network knows its specification, checks what it is called with, and can give up the activations of its blocks and compute them
-again in the backward pass (Chen et al. 2016).
+A network knows its specification, checks what it is called with, answers in the dtype of its images, and can give up the activations
+of its blocks and compute them again in the backward pass (Chen et al. 2016).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +18,42 @@ __all__ = ["Network"]
 
 
 class Network(nn.Module):
-    """Base of networks; a subclass calls its blocks through `_run`.
+    """Base of networks; a subclass computes in `_output`, and calls its blocks through `_run`.
 
     Attributes:
+        own_size_only: whether the weights belong to images of the specification's `image_size`.
         gradient_checkpointing: whether the activations inside a block are computed again in the backward pass. Dropout is the same
             in both passes.
     """
+
+    own_size_only: ClassVar[bool] = False
 
     def __init__(self, spec: Backbone) -> None:
         super().__init__()
         self.spec = spec
         self.gradient_checkpointing = False
+
+    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`, or its `image_size` where the
+                network takes no other.
+            time: time input, any finite values, (B,).
+            y: class labels, (B,), if and only if `num_classes` is set.
+
+        Returns:
+            (B, out_channels, H, W), in the dtype of x.
+
+        Raises:
+            ValueError: a shape does not fit, or a label is missing or not expected.
+        """
+        self._check(x, time, y)
+        return self._output(x, time, y).to(x.dtype)
+
+    def _output(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
+        """What `forward` gives, of arguments that have been checked."""
+        raise NotImplementedError
 
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -51,9 +76,6 @@ class Network(nn.Module):
             raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
         if y is not None and y.shape != x.shape[:1]:
             raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")
-
-    def _check_own_size(self, x: Tensor) -> None:
-        """For networks whose weights belong to one size of image."""
         size = self.spec.image_size
-        if x.shape[2:] != (size, size):
+        if self.own_size_only and x.shape[2:] != (size, size):
             raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give {size} by {size}, the image_size")

@@ -124,38 +124,6 @@ class SongUNetwork(KarrasNetwork):
         self._make_outputs()
         self._initialise()
 
-    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
-        """Evaluates the network.
-
-        Args:
-            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
-            time: noise level c_noise, any finite values, (B,).
-            y: class labels, (B,), if and only if `num_classes` is set; the value `num_classes` stands for no label.
-            augment: what was done to the images, (B, augment_dim); None for nothing.
-
-        Returns:
-            (B, out_channels, H, W), in the dtype of x.
-
-        Raises:
-            ValueError: a shape does not fit, or a label or `augment` is missing or not expected.
-        """
-        self._check_call(x, time, y, augment)
-        emb = self._embed(time, y, augment, x.dtype)
-        h = self.enc[f"{self.encoder[0].tag}_conv"](x)
-        skips, side = [h], x
-        for level in self.encoder:
-            for plan in level.blocks:
-                h = self._run(self.enc[plan.name], h, emb)
-                if plan.resample:
-                    h, side = self._add_side_input(h, side, level)
-                skips.append(h)
-        out = None
-        for level in self.decoder:
-            h = self._decode(h, skips, emb, level)
-            out = self._add_output(out, h, level)
-        assert out is not None
-        return out.to(x.dtype)
-
     def _embed(self, time: Tensor, y: Tensor | None, augment: Tensor | None, dtype: torch.dtype) -> Tensor:
         cos, sin = self.map_noise(time)
         emb = torch.cat([sin, cos], dim=1).to(dtype)
@@ -167,7 +135,6 @@ class SongUNetwork(KarrasNetwork):
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
 
     def _add_side_input(self, h: Tensor, side: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-        """Adds the second way in to the first activations of a level. Returns: the sum, and what the next level is given."""
         if self.spec.encoder_type == "skip":
             side = self.enc[f"{level.tag}_aux_down"](side)
             return h + self.enc[f"{level.tag}_aux_skip"](side), side
@@ -177,7 +144,6 @@ class SongUNetwork(KarrasNetwork):
         return h, side
 
     def _add_output(self, out: Tensor | None, h: Tensor, level: Level) -> Tensor | None:
-        """Adds a level's image to what the lower levels gave."""
         if f"{level.tag}_aux_conv" not in self.dec:
             return out
         image: Tensor = self.dec[f"{level.tag}_aux_conv"](F.silu(self.dec[f"{level.tag}_aux_norm"](h)))

@@ -31,7 +31,9 @@ def sample(
     seed: Annotated[int, typer.Option(help="Seed of the noise; image k depends on it and on k alone.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images in one pass.", min=1)] = 64,
     labels: Annotated[str | None, typer.Option(help="Classes that are drawn in turn, as 3, 0,1,2 or 0:10; by default all.")] = None,
-    low_res: Annotated[Path | None, typer.Option(help="Small images that are enlarged in turn: a folder, or one.")] = None,
+    low_res: Annotated[
+        Path | None, typer.Option(help="Small images that are enlarged in turn: a folder with its sub-folders, or one.")
+    ] = None,
     condition_map: Annotated[
         str | None, typer.Option(help="Sample with another map than was trained: a name or {type: ..., ...}; the protocol says so.")
     ] = None,
@@ -42,7 +44,7 @@ def sample(
         str | None, typer.Option(help="Noise levels sigma/alpha at which it guides, as 0.28:2.9; by default all.")
     ] = None,
     chunk: Annotated[int | None, typer.Option(help="Images that a first stage decodes at a time.", min=1)] = None,
-    animate: Annotated[str | None, typer.Option(help="Also the predicted images of every step, animated: gif or webp.")] = None,
+    animate: Annotated[str | None, typer.Option(help="Also what the steps predict of the first images, animated: gif or webp.")] = None,
     npz: Annotated[bool, typer.Option("--npz", help="Also samples.npz with arr_0 and arr_1, as guided-diffusion writes it.")] = False,
     zip_: Annotated[bool, typer.Option("--zip", help="Also samples.zip of the images, for tools that measure FID.")] = False,
     rank: Annotated[int, typer.Option(help="Which of several processes this is; torchrun says it.", envvar="RANK", min=0)] = 0,
@@ -67,6 +69,9 @@ def sample(
     if checkpoint is None:
         if not plan or schedule is None:
             raise RecipeError("nothing to draw from; give a checkpoint, or --plan with --schedule")
+        for option, value in (("--labels", labels), ("--low-res", low_res), ("--guidance", guidance), ("--chunk", chunk)):
+            if value is not None:
+                raise RecipeError(f"{option}: says nothing of a plan without a checkpoint; leave it out")
         parts = sampling.parts_of(schedule, target or "eps", condition_map or "identity")
         chosen = sampling.sampler_of(sampler, steps, None)
         _show_plan(sampling.plan_of(chosen, parts), chosen, as_json)
@@ -89,8 +94,10 @@ def sample(
     if as_json:
         typer.echo(json.dumps({**facts, "nfe": planned.nfe, "protocol_digest": folder.digest, "protocol": protocol}, indent=2))
         return
-    if facts["drawn"] == 0:
-        typer.echo(f"{out}: every image is there already")
+    if facts["share"] == 0:
+        typer.echo(f"{out}: {n} images in batches of {batch_size} leave none for rank {rank} of {world}")
+    elif facts["drawn"] == 0:
+        typer.echo(f"{out}: every image{' of this share' if world > 1 else ''} is there already")
     if "files" not in facts:
         typer.echo(f"{out}: rank {rank} of {world} is done; the last one writes the grid")
     for path in facts.get("files", ()):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 from torch import Tensor
 
 from etsdm.checkpoint import read_checkpoint
 from etsdm.cli.subjects import part
+from etsdm.data.decoding import read_whole_image
+from etsdm.data.listing import EXTENSIONS, image_files
 from etsdm.denoiser import Denoiser
+from etsdm.devices import chosen_device
 from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
-from etsdm.registry import RecipeError, condition_maps, explain, samplers, schedules, targets
+from etsdm.registry import DataError, RecipeError, condition_maps, explain, samplers, schedules, targets
 from etsdm.run_folder import RunFolder
 from etsdm.samplers import DDIM, DDPM, Guided, Parts, Plan, Sampler
 from etsdm.sampling_job import Drawing
@@ -55,7 +56,7 @@ def parts_of(schedule: str, target: str, condition_map: str) -> Parts:
 def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | None, interval: str | None) -> Subject:
     """A checkpoint's denoiser, or that of the latest of a run's folder, with another condition map or guidance if asked for."""
     folder = checkpoint_folder(checkpoint)
-    denoiser, facts, weights = read_checkpoint(folder, _device())
+    denoiser, facts, weights = read_checkpoint(folder, chosen_device())
     spec, protocol = denoiser.spec, {"format": PROTOCOL_FORMAT, "weights": weights, "recipe": facts.get("recipe")}
     if condition_map is not None:
         chosen = part(condition_maps, "--condition-map", condition_map)
@@ -77,6 +78,8 @@ def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | No
     if recipe is not None and denoiser.num_classes == recipe.data.num_classes:
         classes = recipe.data.num_classes
         raise RecipeError(f"--guidance: the {classes} labels are classes all, and one for no class is needed; train with {classes + 1}")
+    if not math.isfinite(guidance):
+        raise RecipeError(f"--guidance: {guidance} is no scale; give a number, 1 for no guidance")
     levels = None if interval is None else _levels(interval)
     protocol["guidance"] = {"scale": guidance, "interval": levels}
     try:
@@ -147,6 +150,8 @@ def drawing_of(
     denoiser = subject.denoiser
     if isinstance(sampler, DDPM) and sampler.variance == "learned" and not denoiser.spec.learns_variance:
         raise RecipeError("--sampler: found variance 'learned', but this denoiser learns none; give beta or posterior")
+    if chunk is not None and denoiser.first_stage is None:
+        raise RecipeError("--chunk: this denoiser has no first stage that decodes; leave it out")
     channels = denoiser.spec.image_shape[0]
     if channels not in (1, 3):
         raise RecipeError(f"{channels} channels make no picture, 1 or 3 do; draw with etsdm.sample in Python")
@@ -176,23 +181,12 @@ def _small_images(denoiser: Denoiser, path: Path | None) -> Tensor | None:
     if path is None:
         raise RecipeError("--low-res: this denoiser enlarges small images; give a folder of them, or one")
     channels, height, width = denoiser.spec.image_shape
-    size = width // enlarged.factor, height // enlarged.factor
-    images = []
-    for file in sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]:
-        try:
-            with Image.open(file) as picture:
-                pixels = np.atleast_3d(np.array(picture.convert("L" if channels == 1 else "RGB")))
-        except (OSError, UnidentifiedImageError):
-            raise RecipeError(f"--low-res: {file} is no image; give a folder of images, or one") from None
-        if picture.size != size:
-            found, wanted = ("x".join(map(str, pair)) for pair in (picture.size, size))
-            raise RecipeError(f"--low-res: {file} is {found}, but images of {wanted} are enlarged; give those")
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1))
+    size = {"width": width // enlarged.factor, "height": height // enlarged.factor}
+    try:
+        files = [path / name for name in image_files(path)] if path.is_dir() else [path]
+        images = [read_whole_image(file, **size, channels=channels) for file in files]
+    except DataError as error:
+        raise RecipeError(f"--low-res: {error}") from None
     if not images:
-        raise RecipeError(f"--low-res: {path} holds no images; give a folder of them, or one")
+        raise RecipeError(f"--low-res: {path} holds no images ({', '.join(EXTENSIONS)}); give a folder of them, or one")
     return torch.stack(images).float() / 127.5 - 1
-
-
-def _device() -> torch.device:
-    """The GPU of this process where there are any; torchrun says which."""
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")

@@ -13,6 +13,7 @@ from torch import Tensor
 from etsdm.condition_maps import ConditionMap, Identity, Intervals
 from etsdm.data import Dataset
 from etsdm.denoiser import Denoiser
+from etsdm.devices import chosen_device
 from etsdm.experiment import build, load
 from etsdm.lipschitz.modes import Measurable
 from etsdm.randomness import generator
@@ -82,7 +83,7 @@ def exact_subjects(name: str, schedule: str, target: str, condition_map: str, *,
 
 def of_checkpoint(folder: Path, data: str | None, n: int) -> Subject:
     """A checkpoint, or the latest of a run's folder, on the training images of its run or of a data set that is named."""
-    denoiser = load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    denoiser = load(folder, chosen_device())
     source = _data_of(folder) if data is None else part(datasets, "--data", data)
     if source.shape != denoiser.spec.image_shape:
         sizes = ("x".join(map(str, shape)) for shape in (source.shape, denoiser.spec.image_shape))

@@ -18,7 +18,7 @@ Split = Literal["train", "test"]
 
 
 class Images(ABC):
-    """Images and labels of one split, which need not be in memory: they come a batch at a time."""
+    """Images and labels, of one split or drawn, which need not be in memory: they come a batch at a time."""
 
     @abstractmethod
     def __len__(self) -> int:

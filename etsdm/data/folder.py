@@ -19,7 +19,7 @@ from etsdm.atomic import sha256_of
 from etsdm.data.base import Dataset, Images, LoadedImages, Split
 from etsdm.data.decoding import MODES, Filter, read_image
 from etsdm.data.folder_presets import FOLDER_PRESETS
-from etsdm.data.listing import image_files
+from etsdm.data.listing import EXTENSIONS, image_files
 from etsdm.randomness import permutation
 from etsdm.registry import DataError, datasets
 
@@ -58,7 +58,7 @@ class ImageFolder(Dataset):
     channels: Literal[1, 3] = 3
     classes: PositiveInt | None = None
     filter: Filter = "lanczos"
-    extensions: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]+$")], ...] = Field(("png", "jpg", "jpeg", "webp"), min_length=1)
+    extensions: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]+$")], ...] = Field(EXTENSIONS, min_length=1)
     held_out: int | float = 0.1
     split_seed: int = 0
     count: PositiveInt | None = None

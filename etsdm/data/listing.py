@@ -8,10 +8,12 @@ from pathlib import Path
 
 from etsdm.registry import DataError
 
-__all__ = ["image_files"]
+__all__ = ["EXTENSIONS", "image_files"]
+
+EXTENSIONS = ("png", "jpg", "jpeg", "webp")  # of files that are images where nothing else is said
 
 
-def image_files(root: Path, extensions: Collection[str]) -> list[str]:
+def image_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> list[str]:
     """Finds the image files in a folder and its sub-folders, also where these are links.
 
     Args:

@@ -19,12 +19,12 @@ __all__ = ["Curve", "Histogram", "Metric", "Outcome", "Subject", "Value", "mean_
 class Subject(NamedTuple):
     """What is measured.
 
-    Fields: denoiser, in eval mode; samples, drawn from it, (N, C, H, W) in [-1, 1] on the CPU; train and test, the data's two
-    splits; seed, of the metric's own randomness.
+    Fields: denoiser, in eval mode; samples, drawn from it, which a metric of many takes a batch at a time; train and test, the
+    data's two splits; seed, of the metric's own randomness.
     """
 
     denoiser: Denoiser
-    samples: Tensor
+    samples: Images
     train: Images
     test: Images
     seed: int

@@ -8,6 +8,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from etsdm.data import Images, LoadedImages
 from etsdm.metrics.base import Metric, Outcome, Subject, mean_value
 from etsdm.registry import DataError, metrics
 
@@ -32,14 +33,14 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
 
 
-def _distances(images: Tensor, size: int, train: tuple[Tensor, Tensor]) -> Tensor:
-    """Of each whole chunk of `size` images to the training images."""
-    whole = len(images) // size * size
-    return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in images[:whole].split(size)], dtype=torch.float64)
+def _distances(images: Images, chunks: int, size: int, train: tuple[Tensor, Tensor]) -> Tensor:
+    """Of each of the first `chunks` of `size` images to the training images, float64, (chunks,)."""
+    each = (images.batch(range(k * size, (k + 1) * size)) for k in range(chunks))
+    return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in each], dtype=torch.float64)
 
 
-def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    flat = images.flatten(1).double()
+def _moments(images: LoadedImages) -> tuple[Tensor, Tensor]:
+    flat = images.pixels.flatten(1).double()
     return flat.mean(0), flat.T.cov()
 
 
@@ -62,15 +63,15 @@ class PixelFrechet(Metric):
         Raises:
             DataError: there are too few samples, or no image is held out.
         """
-        test, train = subject.test.load(), _moments(subject.train.load().pixels)
+        test, train = subject.test.load(), _moments(subject.train.load())
         size = min(len(test), len(subject.samples) // self.chunks)
         if size < 2:
             found = len(subject.samples)
             raise DataError(f"pixel-frechet: {found} samples do not fill {self.chunks} chunks of 2; draw more, or take fewer chunks")
         value = mean_value(
-            _distances(subject.samples, size, train)[: self.chunks],
+            _distances(subject.samples, self.chunks, size, train),
             unit_name=f"chunk of {size} samples",
-            reference=float(_distances(test.pixels, size, train).mean()),
+            reference=float(_distances(test, len(test) // size, size, train).mean()),
             better="lower",
             description=f"Frechet distance to the training images in pixel space, {size} samples at a time",
         )

@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from pydantic import PositiveFloat
 
+from etsdm.data import Images
 from etsdm.metrics.base import Histogram, Metric, Outcome, Subject, mean_value
 from etsdm.registry import DataError, metrics
 
 __all__ = ["Recognition"]
+
+AT_A_TIME = 1024  # images in memory together
 
 
 @metrics.register("recognition")
@@ -42,7 +45,7 @@ class Recognition(Metric):
         classifier = CalibratedClassifierCV(SVC(C=self.regularisation, gamma="scale"), ensemble=False)
         classifier.fit(train.pixels.flatten(1).numpy(), train.labels.numpy())
         named, sureness = _name(classifier, subject.samples)
-        real_named, real_sureness = _name(classifier, test.pixels)
+        real_named, real_sureness = _name(classifier, test)
         accuracy = float(np.mean(real_named == test.labels.numpy()))
         classes = [int(label) for label in classifier.classes_]
         value = mean_value(
@@ -62,7 +65,8 @@ class Recognition(Metric):
         return Outcome(values={"recognition": value}, histograms={"classes": histogram})
 
 
-def _name(classifier: object, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _name(classifier: object, images: Images) -> tuple[np.ndarray, np.ndarray]:
     """The class named for each image, and its probability."""
-    probability = classifier.predict_proba(images.flatten(1).numpy())  # type: ignore[attr-defined]
+    flat = (batch.pixels.flatten(1).numpy() for _, batch in images.batches(AT_A_TIME))
+    probability = np.concatenate([classifier.predict_proba(batch) for batch in flat])  # type: ignore[attr-defined]
     return classifier.classes_[probability.argmax(1)], probability.max(1)  # type: ignore[attr-defined]

@@ -15,13 +15,12 @@ import torch
 from PIL import Image
 
 from etsdm.atomic import open_atomically
-from etsdm.pictures import animation_bytes, image_grid, png_bytes
+from etsdm.pictures import PREVIEW, animation_bytes, image_grid, png_bytes
 from etsdm.sampling_job.folder import JobFolder
 from etsdm.sampling_job.work import Drawing
 
 __all__ = ["write_grid", "write_npz", "write_trajectory", "write_zip"]
 
-PREVIEW = 64  # images in the grid
 ANIMATED = 16  # images in the animation
 FRAMES = 48  # steps that it shows at most
 UNDATED = (1980, 1, 1, 0, 0, 0)  # of files in archives, so that the same images give the same archive

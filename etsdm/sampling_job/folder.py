@@ -52,13 +52,12 @@ class JobFolder:
         """Records that n images of the protocol come here, or have come.
 
         Raises:
-            IntegrityError: the folder holds something else, or images beyond those.
+            IntegrityError: the folder cannot be made or written to, or holds something else, or images beyond those.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise IntegrityError(f"{self.path}: is a file; give a folder")
+        self._make()
         job = read_record(self._job_file)
         if not job:
-            if self.images.exists() and any(self.images.iterdir()):
+            if any(self.images.iterdir()):
                 raise IntegrityError(f"{self.path}: holds images but no {self._job_file.name} that says whose; give another folder")
         elif job.get("protocol_digest") != self.digest:
             changed = ", ".join(_differences(job.get("protocol", {}), self.protocol)) or "its record"
@@ -67,6 +66,16 @@ class JobFolder:
             raise IntegrityError(f"{self.path}: holds image {last}, beyond the {n} asked for; give {last + 1} or more, or another folder")
         if job.get("images") != n:
             write_record(self._job_file, {"protocol_digest": self.digest, "images": n, "protocol": self.protocol})
+
+    def _make(self) -> None:
+        if self.path.is_file():
+            raise IntegrityError(f"{self.path}: is a file; give a folder")
+        try:
+            self.images.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise IntegrityError(f"{self.images}: cannot be made ({error.strerror}); give another folder") from None
+        if not os.access(self.images, os.W_OK):
+            raise IntegrityError(f"{self.images}: cannot be written to; give another folder")
 
     @contextmanager
     def locked(self, rank: int = 0) -> Iterator[None]:

@@ -1,37 +1,51 @@
-"""Images as they were drawn, in safetensors files of some in a row each, until they are put into one tensor."""
+"""Images as they were drawn, in safetensors files of some in a row each.
+
+    00000000-00000064.safetensors   images 0 to 63, as a tensor `images`
+    digest.txt                      the digest that all of them belong to
+
+They are never joined, so memory does not grow with their number: what reads them takes a batch at a time.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from etsdm.atomic import write_atomically
+from etsdm.registry import IntegrityError
 
 __all__ = ["TensorStore"]
 
-DIGEST_FILE = "digest.txt"
+FILES = "[0-9]*-[0-9]*.safetensors"
 
 
 class TensorStore:
-    """A folder of images as tensors, which belongs to one digest: what another one left there is removed.
+    """A folder of images as tensors, which belong to one digest.
 
     Args:
         folder: need not exist.
-        digest: of all that the images depend on.
+        digest: of all that the images depend on; images of another one are not seen.
     """
 
     def __init__(self, folder: Path, digest: str) -> None:
         self.folder = folder
-        marker = folder / DIGEST_FILE
-        if not marker.exists() or marker.read_text() != digest:
-            self.remove()
-            write_atomically(marker, digest)
+        self.digest = digest
+        self._marker = folder / "digest.txt"
+
+    def claim(self) -> None:
+        """Removes the tensors that another digest left in the folder, so that images of this one can be written there."""
+        if self._is_ours():
+            return
+        self._marker.unlink(missing_ok=True)
+        for file in self.folder.glob("*.safetensors"):
+            file.unlink()
+        write_atomically(self._marker, self.digest)
 
     def missing(self, indices: Sequence[int]) -> list[int]:
         """Those of the images that are not there."""
@@ -45,22 +59,43 @@ class TensorStore:
             name = f"{indices[begin]:08d}-{indices[end - 1] + 1:08d}.safetensors"
             write_atomically(self.folder / name, save({"images": images[begin:end].contiguous()}))
 
-    def read(self, n: int) -> Tensor:
-        """Images 0 to n - 1, all of which have to be there. Returns: float32, (n, C, H, W)."""
-        drawn = torch.empty(0)
-        for file, held in self._files():
-            images = load(file.read_bytes())["images"]
-            if not len(drawn):
-                drawn = images.new_empty(n, *images.shape[1:])
-            wanted = range(held.start, min(held.stop, n))
-            drawn[wanted.start : wanted.stop] = images[: len(wanted)]
-        return drawn
+    def read(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Reads images.
 
-    def remove(self) -> None:
-        """Removes the folder and all in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        Args:
+            indices: which, in any order, one or more.
+
+        Returns:
+            float32, (len(indices), C, H, W).
+
+        Raises:
+            IntegrityError: one of them is not there, or its file is damaged.
+        """
+        wanted = torch.as_tensor(indices, dtype=torch.long)
+        order = wanted.argsort(stable=True)
+        rising = wanted[order]
+        parts, found = [], 0
+        for file, held in self._files():
+            below = int(torch.searchsorted(rising, held.stop))
+            if below > found and rising[found] >= held.start:
+                parts.append(_images(file)[rising[found:below] - held.start])
+                found = below
+        if found < len(rising):
+            raise IntegrityError(f"{self.folder}: image {int(rising[found])} is missing; draw the samples again")
+        return torch.cat(parts)[order.argsort()]
 
     def _files(self) -> Iterator[tuple[Path, range]]:
-        for file in sorted(self.folder.glob("[0-9]*.safetensors")):
+        """In the order of the images."""
+        for file in sorted(self.folder.glob(FILES)) if self._is_ours() else ():
             begin, end = file.stem.split("-")
             yield file, range(int(begin), int(end))
+
+    def _is_ours(self) -> bool:
+        return self._marker.exists() and self._marker.read_text() == self.digest
+
+
+def _images(file: Path) -> Tensor:
+    try:
+        return load_file(file)["images"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise IntegrityError(f"{file}: cannot be read ({error}); remove it and draw the samples again") from error

@@ -111,6 +111,18 @@ def test_in_bfloat16_the_output_is_near_that_of_float32_and_every_parameter_has_
     assert_gradients(built, x)
 
 
+@every_backbone
+def test_in_float64_the_output_is_that_of_float32_with_more_digits(spec):
+    built = network(spec)
+    x, time, cond = inputs(spec, 3)
+    found = built(x, time, **cond)
+    exact = built.double()(x.double(), time, **{key: value.double() if value.is_floating_point() else value for key, value in cond.items()})
+    assert exact.dtype == torch.float64
+    # float32 rounds by 6e-8 of a value, and over a dozen layers the roundings add up; the sinusoids of time stay float32.
+    assert torch.allclose(found.double(), exact, rtol=0, atol=1e-4 * exact.abs().max().item())
+    assert not torch.equal(found.double(), exact)
+
+
 class NothingRuns(TorchDispatchMode):
     """Under it no tensor can be made and nothing be computed."""
 

@@ -1,19 +1,10 @@
 import pytest
 from pydantic import ValidationError
+from small_adm import SMALL
 
 from etsdm.backbones import ADMUNet, Backbone, LDMUNet, LDMUNetwork
 from etsdm.registry import backbones, explain
 
-SMALL = {
-    "image_size": 8,
-    "in_channels": 1,
-    "model_channels": 16,
-    "out_channels": 1,
-    "num_res_blocks": 1,
-    "attention_resolutions": (2,),
-    "channel_mult": (1, 2),
-    "norm_groups": 8,
-}
 TRANSFORMER = {"use_spatial_transformer": True, "context_dim": 6}
 
 

@@ -129,39 +129,6 @@ def test_a_field_out_of_bounds_is_refused(changes, field, message):
     assert (problem.field, problem.message[: len(message)]) == (field, message)
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_every_parameter_gets_a_gradient_in_float32_and_under_bfloat16_autocast(autocast):
-    built, x = network(num_classes=3, dropout=0.1).train(), images(3).requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), ambient(0, "test/dropout"):
-        out = built(x, times(3) + 1, torch.arange(3))
-    assert out.dtype == torch.float32
-    out.square().mean().backward()
-    for name, parameter in [("x", x), *built.named_parameters()]:
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.count_nonzero() > 0, name
-
-
-def test_bfloat16_and_float64_are_near_float32():
-    built, x, t = network(), images(5), times(5)
-    exact = copy.deepcopy(built).double()(x.double(), t)
-    assert exact.dtype == torch.float64
-    assert torch.allclose(built(x, t).double(), exact, atol=1e-4 * exact.abs().max().item())
-    out = built.bfloat16()(x.bfloat16(), t)
-    assert out.dtype == torch.bfloat16
-    assert (out.double() - exact).norm() < 0.03 * exact.norm()
-
-
-def test_dropout_is_that_of_the_ambient_stream():
-    built, x = network(dropout=0.5).train(), images(2)
-
-    def drawn(stream):
-        with ambient(0, stream):
-            return built(x, times(2))
-
-    assert torch.equal(drawn("test/one"), drawn("test/one"))
-    assert not torch.equal(drawn("test/one"), drawn("test/two"))
-
-
 def test_the_derivative_by_time_is_that_of_finite_differences():
     built, x = network().double(), images(2).double()
     time = torch.tensor([3.0, 40.0], dtype=torch.float64)

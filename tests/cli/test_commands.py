@@ -1,19 +1,13 @@
 """The command line as a person uses it: what it prints, and its exit code."""
 
-import contextlib
-import io
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 
 import pytest
-
-from etsdm.cli import main
+from entry_point import rows, run
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 DIGITS = Path(__file__).parents[2] / "recipes" / "digits.yaml"
@@ -23,28 +17,6 @@ extends: base.yaml
 training:
   images: 64
 """
-
-
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def etsdm(*arguments, cwd="."):
-    """Runs the entry point in this process, which has torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    before = Path.cwd()
-    os.chdir(cwd)
-    try:
-        with patch.object(sys, "argv", ["etsdm", *map(str, arguments)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        os.chdir(before)
-    return Result(code, out.getvalue(), err.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -84,13 +56,13 @@ def etsdm(*arguments, cwd="."):
 def test_a_wrong_recipe_gives_one_message_and_exit_code_2(tmp_path, text, message):
     (tmp_path / "base.yaml").write_text(f"extends: {DIGITS}\ntraining: {{warmup: 0}}\n")
     (tmp_path / "bad.yaml").write_text(text)
-    result = etsdm("run", "bad.yaml", cwd=tmp_path)
+    result = run("run", "bad.yaml", cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_missing_recipe_says_what_is_near(tmp_path):
-    result = etsdm("run", "digit", cwd=tmp_path)
+    result = run("run", "digit", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: no recipe 'digit'; did you mean 'digits'? (searched in recipes, ")
 
@@ -115,7 +87,7 @@ def test_the_module_is_run_like_the_script():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    result = etsdm("run", TINY, cwd=folder)
+    result = run("run", TINY, cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder, result.stdout
 
@@ -131,31 +103,31 @@ def test_a_run_shows_progress_report_and_summary(finished):
 
 def test_a_second_run_says_that_there_is_nothing_to_do(finished):
     folder, _ = finished
-    result = etsdm("run", TINY, cwd=folder)
+    result = run("run", TINY, cwd=folder)
     assert result.stdout.startswith("tiny: every stage is done already\n")
     assert "train" not in result.stdout.splitlines()[1]
 
 
 def test_a_dry_run_says_what_is_done_and_does_nothing(finished):
     folder, _ = finished
-    result = etsdm("run", TINY, "sampling.n=24", "--dry-run", cwd=folder)
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if line.startswith("│")]
-    assert rows[:2] == [["baseline", "done", "to do", "to do"], ["e-tsdm", "done", "to do", "to do"]]
-    assert all(len(row) == 2 for row in rows[2:])  # what it costs
+    result = run("run", TINY, "sampling.n=24", "--dry-run", cwd=folder)
+    runs, cost = rows(result.stdout)[:2], rows(result.stdout)[2:]
+    assert runs == [["baseline", "done", "to do", "to do"], ["e-tsdm", "done", "to do", "to do"]]
+    assert all(len(row) == 2 for row in cost)  # what it costs
 
 
 def test_sampling_a_checkpoint_needs_no_flag_for_its_map(finished):
     from PIL import Image
 
     folder, _ = finished
-    result = etsdm("sample", "runs/tiny/e-tsdm", "-n", 8, cwd=folder)
+    result = run("sample", "runs/tiny/e-tsdm", "-n", 8, cwd=folder)
     assert result.returncode == 0, result.stderr
     picture = Image.open(folder / "samples/grid.png")
     assert picture.size == (8 * 34 + 2, 34 + 2)
     protocol = json.loads(picture.text["protocol"])
     assert protocol["denoiser"]["condition_map"]["type"] == "e-tsdm"
     assert protocol["sampler"]["steps"] == 3  # the recipe's own
-    recipe = json.loads(etsdm("recipe", "validate", TINY, "--json", cwd=folder).stdout)
+    recipe = json.loads(run("recipe", "validate", TINY, "--json", cwd=folder).stdout)
     assert protocol["recipe"] == recipe["fingerprints"]["e-tsdm"]
 
 
@@ -164,7 +136,7 @@ def test_the_report_can_be_written_anew_from_the_folder_alone(finished):
     page = folder / "runs/tiny/report.html"
     before = page.read_bytes()
     page.unlink()
-    assert etsdm("report", "runs/tiny", cwd=folder).returncode == 0
+    assert run("report", "runs/tiny", cwd=folder).returncode == 0
     assert page.read_bytes() == before
 
 
@@ -177,36 +149,36 @@ def test_mistakes_in_options_exit_with_2(finished):
         (("sample", "runs/tiny/e-tsdm", "--sampler", "dim"), "error: --sampler: unknown sampler 'dim'; did you mean 'ddim'?\n"),
         (("parts", "schedule"), "error: unknown registry 'schedule'; did you mean 'schedules'?\n"),
     ]:
-        result = etsdm(*arguments, cwd=folder)
+        result = run(*arguments, cwd=folder)
         assert (result.returncode, result.stderr) == (2, message)
 
 
 def test_parts_lists_registries_and_fields():
-    listed = json.loads(etsdm("parts", "--json").stdout)
+    listed = json.loads(run("parts", "--json").stdout)
     assert listed["condition_maps"]["identity"].startswith("The network is told the true time")
-    fields = json.loads(etsdm("parts", "condition_maps", "e-tsdm", "--json").stdout)["fields"]
+    fields = json.loads(run("parts", "condition_maps", "e-tsdm", "--json").stdout)["fields"]
     assert {name: field["default"] for name, field in fields.items()} == {"t_tilde": 100.0, "n": 5, "share": "condition"}
-    assert "quadratic" in etsdm("parts", "schedules").stdout
+    assert "quadratic" in run("parts", "schedules").stdout
 
 
 def test_recipe_commands_show_validate_diff_list_and_schema():
-    shown = etsdm("recipe", "show", "digits", "--arm", "baseline").stdout
+    shown = run("recipe", "show", "digits", "--arm", "baseline").stdout
     assert "  condition_map:\n    type: identity\n" in shown
     assert re.fullmatch(
         r"baseline: valid, fingerprint [0-9a-f]{16}\ne-tsdm: valid, fingerprint [0-9a-f]{16}\n",
-        etsdm("recipe", "validate", "digits").stdout,
+        run("recipe", "validate", "digits").stdout,
     )
-    differences = etsdm("recipe", "diff", "digits:baseline", "digits:e-tsdm").stdout
+    differences = run("recipe", "diff", "digits:baseline", "digits:e-tsdm").stdout
     shared = '{"type": "e-tsdm", "t_tilde": 100.0, "n": 5, "share": "condition"}'
     assert differences == f'model.condition_map: {{"type": "identity"}} -> {shared}\n'
-    assert etsdm("recipe", "diff", "digits", "digits").stdout == "the two are the same\n"
-    assert "digits" in json.loads(etsdm("recipe", "list", "--json").stdout)
-    schema = json.loads(etsdm("recipe", "schema").stdout)
+    assert run("recipe", "diff", "digits", "digits").stdout == "the two are the same\n"
+    assert "digits" in json.loads(run("recipe", "list", "--json").stdout)
+    schema = json.loads(run("recipe", "schema").stdout)
     assert {"extends", "arms", "model", "training"} <= set(schema["properties"])
     assert schema["$defs"]["condition_maps/e-tsdm"]["properties"]["n"]["default"] == 5
 
 
 def test_doctor_knows_the_versions():
-    facts = json.loads(etsdm("doctor", "--json").stdout)
+    facts = json.loads(run("doctor", "--json").stdout)
     assert {"python", "torch", "etsdm", "cores", "cuda"} <= set(facts)
     assert facts["xformers"].startswith("not used: " if facts["cuda"] == "none" else ("not used: ", "used for attention"))

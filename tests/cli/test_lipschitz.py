@@ -1,22 +1,17 @@
 """`etsdm lipschitz` as a person uses it: what it prints and writes, and what it refuses."""
 
-import contextlib
 import csv
-import io
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 
 import pytest
+from entry_point import rows, run
 from PIL import Image
 
 import etsdm
-from etsdm.cli import main
 from etsdm.cli.waiting import LateBar
 from etsdm.data import Digits
 from etsdm.lipschitz import lipschitz_curve
@@ -24,27 +19,8 @@ from etsdm.lipschitz import lipschitz_curve
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 
 
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def command(*arguments, cwd="."):
-    """Runs the entry point in this process, which has torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    before = Path.cwd()
-    os.chdir(cwd)
-    try:
-        argv = ["etsdm", "lipschitz", *map(str, arguments)]
-        with patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        os.chdir(before)
-    return Result(code, out.getvalue(), err.getvalue())
+    return run("lipschitz", *arguments, cwd=cwd)
 
 
 def facts(*arguments, cwd="."):
@@ -126,13 +102,13 @@ def test_table_file_and_figure_show_baseline_and_map(tmp_path):
     arguments = ("--exact", "m1", "--condition-map", "e-tsdm", "--t", "0:102", "--images", 200, "--out", "figures")
     result = command(*arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if line.startswith("│")]
+    cells = rows(result.stdout)
     assert [row[0] for row in cells] == ["0", "1", "2", "3", "4", "5", "10", "19", "20", "39", "50", "59", "79", "99", "100", "101"]
     assert [row[2] == "0" for row in cells] == [row[0] not in ("19", "39", "59", "79", "99", "100", "101") for row in cells]
     assert result.stdout.splitlines()[-2:] == ["figures/lipschitz.csv", "figures/lipschitz.png"]
     lines = (tmp_path / "figures/lipschitz.csv").read_text().splitlines()
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    assert [row["curve"] for row in rows] == ["identity"] * 102 + ["e-tsdm"] * 102
+    table = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert [row["curve"] for row in table] == ["identity"] * 102 + ["e-tsdm"] * 102
     comments = dict(line[2:].split(": ", 1) for line in lines if line.startswith("#"))
     assert (comments["images"], comments["seed"], comments["mode"], comments["dt"]) == ("200", "0", '"shared-x"', "1.0")
     picture = Image.open(tmp_path / "figures/lipschitz.png").convert("RGB")

@@ -1,32 +1,16 @@
 """`etsdm parts` with a name: the fields of one part, and what a backbone costs."""
 
-import contextlib
-import io
 import json
-import sys
 from unittest.mock import patch
 
 import pytest
-
-from etsdm.cli import main
-
-
-def parts(*arguments, columns=200):
-    """What `etsdm parts` prints."""
-    out = io.StringIO()
-    with (
-        patch.object(sys, "argv", ["etsdm", "parts", *arguments]),
-        patch.dict("os.environ", {"COLUMNS": str(columns)}),
-        contextlib.redirect_stdout(out),
-        contextlib.suppress(SystemExit),
-    ):
-        main()
-    return out.getvalue()
+from entry_point import rows, run
 
 
-def rows(text):
-    """The cells of every row of every table."""
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+def parts(*arguments):
+    """What `etsdm parts` prints on a wide screen."""
+    with patch.dict("os.environ", {"COLUMNS": "200"}):
+        return run("parts", *arguments).stdout
 
 
 def test_a_backbone_has_its_fields_and_a_table_of_what_it_costs():

@@ -1,67 +1,26 @@
 """`etsdm run` before anything runs: what it would cost, what is missing, and `recipe validate` of the recipes that are too large here."""
 
-import contextlib
-import io
 import json
-import os
 import re
-import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import pytest
+from entry_point import rows, run
 from PIL import Image
 
 from etsdm.checkpoint import write_tensors
-from etsdm.cli import main
 from etsdm.recipe import load_arms
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY, LATENT = (Path(__file__).parents[1] / "recipes" / f"{name}.yaml" for name in ("tiny", "latent"))
 
 
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def etsdm(*arguments, cwd="."):
-    """Runs the entry point in this process, which has torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    before = Path.cwd()
-    os.chdir(cwd)
-    try:
-        with patch.object(sys, "argv", ["etsdm", *map(str, arguments)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        os.chdir(before)
-    return Result(code, out.getvalue(), err.getvalue())
-
-
-def rows(shown):
-    """The cells of every row of every table that was shown, a wrapped cell put together."""
-    found = []
-    for line in shown.splitlines():
-        if line.startswith("│"):
-            cells = [cell.strip() for cell in line.split("│")[1:-1]]
-            if cells[0] or not found:
-                found.append(cells)
-            else:
-                found[-1] = [" ".join([*filter(None, pair)]) for pair in zip(found[-1], cells, strict=True)]
-    return found
-
-
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     """What a dry run of the large recipe says, and the folder that it ran in."""
     folder = tmp_path_factory.mktemp("planned")
-    return folder, etsdm("run", RECIPES / "ffhq_large.yaml", "--dry-run", cwd=folder)
+    return folder, run("run", RECIPES / "ffhq_large.yaml", "--dry-run", cwd=folder)
 
 
 def test_a_dry_run_says_what_a_run_costs(planned):
@@ -94,7 +53,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(planned):
 
 def test_a_dry_run_as_json_says_the_same(planned):
     folder, shown = planned
-    result = etsdm("run", RECIPES / "ffhq_large.yaml", "--dry-run", "--json", cwd=folder)
+    result = run("run", RECIPES / "ffhq_large.yaml", "--dry-run", "--json", cwd=folder)
     found = json.loads(result.stdout)
     assert found["name"] == "ffhq_large"
     assert found["runs"] == [{"run": arm, "train": "to do", "sample": "to do", "evaluate": "to do"} for arm in ("baseline", "e-tsdm")]
@@ -107,26 +66,26 @@ def test_a_dry_run_as_json_says_the_same(planned):
 
 
 def test_a_plan_with_nothing_missing_says_so(tmp_path):
-    found = json.loads(etsdm("run", TINY, "--dry-run", "--json", cwd=tmp_path).stdout)
+    found = json.loads(run("run", TINY, "--dry-run", "--json", cwd=tmp_path).stdout)
     assert found["missing"] is None
-    assert "missing" not in etsdm("run", TINY, "--dry-run", cwd=tmp_path).stdout
+    assert "missing" not in run("run", TINY, "--dry-run", cwd=tmp_path).stdout
 
 
 def test_a_plan_of_one_arm_and_of_some_stages_is_of_these_alone(tmp_path):
-    found = json.loads(etsdm("run", TINY, "--arm", "e-tsdm", "--stage", "train", "--dry-run", "--json", cwd=tmp_path).stdout)
+    found = json.loads(run("run", TINY, "--arm", "e-tsdm", "--stage", "train", "--dry-run", "--json", cwd=tmp_path).stdout)
     assert found["runs"] == [{"run": "e-tsdm", "train": "to do"}]
     assert list(found["arms"]) == ["e-tsdm"]
 
 
 def test_arms_that_cost_different_have_columns_of_their_own(tmp_path):
-    result = etsdm("run", TINY, "arms.e-tsdm.sampling.sampler.steps=5", "seeds=[0, 1]", "--dry-run", cwd=tmp_path)
+    result = run("run", TINY, "arms.e-tsdm.sampling.sampler.steps=5", "seeds=[0, 1]", "--dry-run", cwd=tmp_path)
     [sampling] = [row for row in rows(result.stdout) if row[0] == "sampling"]
     assert [cell[: cell.index(" calls")] for cell in sampling[1:]] == ["16 images of 3", "16 images of 5"]
     assert "cost of 4 runs: " in result.stdout
 
 
 def test_a_plan_with_a_first_stage_counts_it_and_says_that_its_weights_are_missing(tmp_path):
-    result = etsdm("run", LATENT, "training.first_stage_weights=vq.safetensors", "--dry-run", cwd=tmp_path)
+    result = run("run", LATENT, "training.first_stage_weights=vq.safetensors", "--dry-run", cwd=tmp_path)
     assert result.returncode == 0
     [[_, parameters]] = [row for row in rows(result.stdout) if row[0] == "parameters of the first stage"]
     assert int(parameters.replace(",", "")) > 0
@@ -135,7 +94,7 @@ def test_a_plan_with_a_first_stage_counts_it_and_says_that_its_weights_are_missi
 
 
 def test_json_without_a_plan_is_refused(tmp_path):
-    result = etsdm("run", TINY, "--json", cwd=tmp_path)
+    result = run("run", TINY, "--json", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: --json: prints the plan of --dry-run; give both, or neither\n"
     assert list(tmp_path.iterdir()) == []
@@ -143,7 +102,7 @@ def test_json_without_a_plan_is_refused(tmp_path):
 
 @pytest.mark.parametrize("options", [(), ("--stage", "train"), ("--arm", "baseline")])
 def test_a_run_without_its_data_says_what_to_get_where_to_put_it_and_how_to_prepare_it(tmp_path, options):
-    result = etsdm("run", RECIPES / "ffhq_large.yaml", *options, cwd=tmp_path)
+    result = run("run", RECIPES / "ffhq_large.yaml", *options, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     first, get, put, prepare, program = result.stderr.splitlines()
     assert first == f"error: data.path: {tmp_path}/data/ffhq is no folder"
@@ -159,7 +118,7 @@ def test_a_run_with_a_part_of_its_data_says_how_much_there_is(tmp_path):
     (tmp_path / "data/ffhq").mkdir(parents=True)
     for k in range(3):
         Image.fromarray(np.zeros((256, 256, 3), np.uint8)).save(tmp_path / f"data/ffhq/{k}.png")
-    result = etsdm("run", RECIPES / "ffhq_large.yaml", cwd=tmp_path)
+    result = run("run", RECIPES / "ffhq_large.yaml", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: data.path: {tmp_path}/data/ffhq holds 3 images, not 70000\n")
     assert not (tmp_path / "runs").exists()
@@ -173,7 +132,7 @@ def test_a_run_with_a_part_of_its_data_says_how_much_there_is(tmp_path):
     ],
 )
 def test_a_run_without_the_weights_of_its_first_stage_is_refused(tmp_path, override, message):
-    result = etsdm("run", LATENT, override, cwd=tmp_path)
+    result = run("run", LATENT, override, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: training.first_stage_weights: {message.format(here=tmp_path)}")
     assert result.stderr.endswith("in the keys of CompVis/latent-diffusion\n")
@@ -182,15 +141,15 @@ def test_a_run_without_the_weights_of_its_first_stage_is_refused(tmp_path, overr
 
 def test_a_latent_run_is_carried_out_sampled_and_measured(tmp_path):
     write_tensors(tmp_path / "vq.safetensors", load_arms(LATENT).recipes["e-tsdm"].model.build(seed=9).first_stage.state_dict())
-    run = etsdm("run", LATENT, "training.first_stage_weights=vq.safetensors", "--arm", "e-tsdm", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert "e-tsdm: evaluate 3/3 metrics" in run.stdout
-    sample = etsdm("sample", "runs/latent/e-tsdm", "-n", 2, "--steps", 2, "--out", "drawn", cwd=tmp_path)
+    trained = run("run", LATENT, "training.first_stage_weights=vq.safetensors", "--arm", "e-tsdm", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "e-tsdm: evaluate 3/3 metrics" in trained.stdout
+    sample = run("sample", "runs/latent/e-tsdm", "-n", 2, "--steps", 2, "--out", "drawn", cwd=tmp_path)
     assert sample.returncode == 0, sample.stderr
     picture = Image.open(tmp_path / "drawn" / "images" / "000001.png")
     assert picture.size == (8, 8)
     assert json.loads(picture.text["protocol"])["denoiser"]["first_stage"]["type"] == "vq"
-    measured = etsdm("lipschitz", "runs/latent/e-tsdm", "--images", 2, "--t", "18:21", "--json", cwd=tmp_path)
+    measured = run("lipschitz", "runs/latent/e-tsdm", "--images", 2, "--t", "18:21", "--json", cwd=tmp_path)
     assert measured.returncode == 0, measured.stderr
     inside, jump, _ = json.loads(measured.stdout)["mean"]
     assert inside == 0 < jump
@@ -198,8 +157,8 @@ def test_a_latent_run_is_carried_out_sampled_and_measured(tmp_path):
 
 @pytest.mark.parametrize("name", ["ffhq_normal", "ffhq_large"])
 def test_the_papers_recipes_are_valid_and_found_by_name(tmp_path, name):
-    result = etsdm("recipe", "validate", name, cwd=tmp_path)
+    result = run("recipe", "validate", name, cwd=tmp_path)
     assert re.fullmatch(r"baseline: valid, fingerprint [0-9a-f]{16}\ne-tsdm: valid, fingerprint [0-9a-f]{16}\n", result.stdout)
     shared = '{"type": "e-tsdm", "t_tilde": 100.0, "n": 5, "share": "condition"}'
-    difference = etsdm("recipe", "diff", f"{name}:baseline", f"{name}:e-tsdm", cwd=tmp_path).stdout
+    difference = run("recipe", "diff", f"{name}:baseline", f"{name}:e-tsdm", cwd=tmp_path).stdout
     assert difference == f'model.condition_map: {{"type": "identity"}} -> {shared}\n'

@@ -1,7 +1,6 @@
 """`etsdm sample` as a person uses it: a folder of images, kills, several processes, plans, and what is refused."""
 
-import contextlib
-import io
+import hashlib
 import json
 import multiprocessing
 import os
@@ -9,37 +8,17 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from entry_point import run
 from PIL import Image
 
 import etsdm
 from etsdm.atomic import atomic_folder
 from etsdm.checkpoint import write_denoiser
-from etsdm.cli import main
 from etsdm.samplers import DDIM, Guided
-
-
-class Result(NamedTuple):
-    returncode: int
-    out: str
-    err: str
-
-
-def run(*arguments):
-    """Runs the entry point in this process, which has torch already."""
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with patch.object(sys, "argv", ["etsdm", *map(str, arguments)]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    return Result(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +55,8 @@ def five(checkpoint, tmp_path_factory):
     """A folder of five images."""
     out = tmp_path_factory.mktemp("five") / "samples"
     result = run("sample", checkpoint, *FIVE, "--out", out)
-    assert result.returncode == 0, result.err
-    assert result.out == f"{out}/images\n{out}/grid.png\n"
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{out}/images\n{out}/grid.png\n"
     return out
 
 
@@ -102,7 +81,7 @@ def test_every_file_says_how_it_was_drawn_and_e_tsdm_needs_no_flag(five, denoise
 def test_the_same_command_again_draws_nothing_and_touches_no_image(checkpoint, five):
     before = {file: file.stat().st_mtime_ns for file in (five / "images").iterdir()}
     result = run("sample", checkpoint, *FIVE, "--out", five)
-    assert result.out.startswith(f"{five}: every image is there already\n")
+    assert result.stdout.startswith(f"{five}: every image is there already\n")
     assert {file: file.stat().st_mtime_ns for file in (five / "images").iterdir()} == before
 
 
@@ -110,7 +89,7 @@ def test_lost_images_are_drawn_again_to_the_same_bytes(checkpoint, five, tmp_pat
     before = drawn(five)
     for k in (1, 4):
         (five / "images" / f"{k:06d}.png").unlink()
-    facts = json.loads(run("sample", checkpoint, *FIVE, "--out", five, "--json").out)
+    facts = json.loads(run("sample", checkpoint, *FIVE, "--out", five, "--json").stdout)
     assert (facts["drawn"], facts["images"], facts["nfe"]) == (2, 5, 3)
     assert drawn(five) == before
 
@@ -123,14 +102,14 @@ def test_another_protocol_in_the_same_folder_is_refused_and_nothing_changes(chec
         (("--condition-map", "identity"), "denoiser.condition_map (e-tsdm -> identity), trained_with_condition_map (null -> e-tsdm)"),
     ]:
         result = run("sample", checkpoint, *FIVE, *option, "--out", five)
-        assert (result.returncode, result.out) == (2, "")
-        assert result.err == f"error: {five}: holds images that differ in {message}; give another folder, or remove this one\n"
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == f"error: {five}: holds images that differ in {message}; give another folder, or remove this one\n"
     assert drawn(five) == before
 
 
 def test_another_map_is_sampled_with_when_it_is_asked_for_and_the_protocol_says_so(checkpoint, tmp_path, tiny_spec, denoiser):
     result = run("sample", checkpoint, *FIVE, "--condition-map", "{type: e-tsdm, n: 50}", "--out", tmp_path)
-    assert result.returncode == 0, result.err
+    assert result.returncode == 0, result.stderr
     protocol = json.loads((tmp_path / "job.json").read_text())["protocol"]
     assert protocol["denoiser"]["condition_map"]["n"] == 50
     assert protocol["trained_with_condition_map"]["n"] == 5
@@ -162,7 +141,7 @@ def test_two_processes_share_the_images_and_draw_those_of_one(checkpoint, five, 
 
 def test_a_rank_draws_its_share_and_the_last_one_the_grid(checkpoint, five, tmp_path):
     second = run("sample", checkpoint, *FIVE, "--rank", 1, "--world", 2, "--out", tmp_path)
-    assert second.out == f"{tmp_path}: rank 1 of 2 is done; the last one writes the grid\n"
+    assert second.stdout == f"{tmp_path}: rank 1 of 2 is done; the last one writes the grid\n"
     assert sorted(drawn(tmp_path)) == ["000002.png", "000003.png"]
     assert not (tmp_path / "grid.png").exists()
     run("sample", checkpoint, *FIVE, "--rank", 0, "--world", 2, "--out", tmp_path)
@@ -180,7 +159,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(checkpoint, tmp_path):
     killed.join()
     there = {name: content for name, content in drawn(tmp_path / "killed").items() if not name.startswith(".")}
     assert 4 <= len(there) < 24
-    facts = json.loads(run(*job, "--out", tmp_path / "killed", "--json").out)
+    facts = json.loads(run(*job, "--out", tmp_path / "killed", "--json").stdout)
     assert facts["drawn"] == 24 - len(there)
     run(*job, "--out", tmp_path / "whole")
     assert drawn(tmp_path / "killed") == drawn(tmp_path / "whole")
@@ -188,16 +167,16 @@ def test_a_killed_job_goes_on_to_the_same_bytes(checkpoint, tmp_path):
 
 def test_more_images_go_into_the_same_folder_and_fewer_do_not(checkpoint, five, tmp_path):
     run("sample", checkpoint, "-n", 2, "--steps", 3, "--batch-size", 2, "--out", tmp_path)
-    assert json.loads(run("sample", checkpoint, *FIVE, "--out", tmp_path, "--json").out)["drawn"] == 3
+    assert json.loads(run("sample", checkpoint, *FIVE, "--out", tmp_path, "--json").stdout)["drawn"] == 3
     assert drawn(tmp_path) == drawn(five)
     refused = run("sample", checkpoint, "-n", 2, "--steps", 3, "--out", tmp_path)
-    assert refused.err == f"error: {tmp_path}: holds image 4, beyond the 2 asked for; give 5 or more, or another folder\n"
+    assert refused.stderr == f"error: {tmp_path}: holds image 4, beyond the 2 asked for; give 5 or more, or another folder\n"
 
 
 @pytest.mark.parametrize("format", ["gif", "webp"])
 def test_an_animation_shows_every_step_and_ends_in_the_images(checkpoint, five, tmp_path, format):
     result = run("sample", checkpoint, *FIVE, "--animate", format, "--out", tmp_path)
-    assert result.out.splitlines()[-1] == f"{tmp_path}/trajectory.{format}"
+    assert result.stdout.splitlines()[-1] == f"{tmp_path}/trajectory.{format}"
     picture = Image.open(tmp_path / f"trajectory.{format}")
     assert picture.size == (4 * 34 + 2, 2 * 34 + 2)
     # Three predictions, then the images: the last prediction is the images already, so GIF may join the two.
@@ -234,7 +213,7 @@ def test_guidance_is_that_of_its_scale_and_in_the_protocol(tiny_denoiser, tmp_pa
     ]:
         out = tmp_path / "-".join(map(str, ("out", *options)))
         result = run("sample", folder, *FIVE, *options, "--out", out)
-        assert result.returncode == 0, result.err
+        assert result.returncode == 0, result.stderr
         expected = etsdm.sample(guided, 5, sampler=DDIM(steps=3), batch_size=2, y=torch.tensor([0, 1, 0, 1, 0]))
         assert np.array_equal(pixels(out, 5), ((expected[:, 0] + 1) * 127.5).round().byte().numpy())
         interval = None if guided.interval is None else list(guided.interval)
@@ -251,7 +230,7 @@ def test_guidance_is_that_of_its_scale_and_in_the_protocol(tiny_denoiser, tmp_pa
 )
 def test_guidance_that_cannot_be_is_refused(checkpoint, tmp_path, options, message):
     result = run("sample", checkpoint, *options, "--out", tmp_path / "out")
-    assert (result.returncode, result.err) == (2, f"error: {message}\n")
+    assert (result.returncode, result.stderr) == (2, f"error: {message}\n")
 
 
 def test_small_images_are_enlarged_in_turn(tiny_denoiser, tmp_path):
@@ -261,22 +240,52 @@ def test_small_images_are_enlarged_in_turn(tiny_denoiser, tmp_path):
     small = torch.arange(32).reshape(2, 1, 4, 4).byte() * 7
     for name, image in zip("ab", small, strict=True):
         Image.fromarray(image[0].numpy()).save(tmp_path / "small" / f"{name}.png")
+    (tmp_path / "empty").mkdir()
     result = run("sample", folder, *FIVE, "--low-res", tmp_path / "small", "--out", tmp_path / "out")
-    assert result.returncode == 0, result.err
+    assert result.returncode == 0, result.stderr
     told = (small / 127.5 - 1)[[0, 1, 0, 1, 0]]
     expected = etsdm.sample(denoiser, 5, sampler=DDIM(steps=3), batch_size=2, low_res=told)
     assert np.array_equal(pixels(tmp_path / "out", 5), ((expected[:, 0] + 1) * 127.5).round().byte().numpy())
     for option, message in [
         ((), "--low-res: this denoiser enlarges small images; give a folder of them, or one"),
-        (("--low-res", folder / "denoiser.json"), f"--low-res: {folder / 'denoiser.json'} is no image; give a folder of images, or one"),
         (
             ("--low-res", tmp_path / "out/grid.png"),
-            f"--low-res: {tmp_path / 'out/grid.png'} is 172x36, but images of 4x4 are enlarged; give those",
+            f"--low-res: {tmp_path / 'out/grid.png'}: is 172x36, but images of 4x4 are read; give those",
+        ),
+        (
+            ("--low-res", tmp_path / "empty"),
+            f"--low-res: {tmp_path / 'empty'} holds no images (png, jpg, jpeg, webp); give a folder of them, or one",
         ),
     ]:
         refused = run("sample", folder, *FIVE, *option, "--out", tmp_path / "none")
-        assert (refused.returncode, refused.err) == (2, f"error: {message}\n")
+        assert (refused.returncode, refused.stderr) == (2, f"error: {message}\n")
     assert not (tmp_path / "none").exists()
+
+
+def test_small_images_are_read_as_training_images_are(tiny_denoiser, tmp_path):
+    folder = written(tiny_denoiser(super_resolution={"factor": 2}, backbone={"in_channels": 2}), tmp_path)
+    small = tmp_path / "small"
+    (small / "below").mkdir(parents=True)
+    # One in a sub-folder counts; what is hidden or no image does not.
+    for name, grey in (("b.png", 10), ("below/a.png", 20), (".hidden.png", 30)):
+        Image.new("L", (4, 4), grey).save(small / name)
+    (small / "notes.txt").write_text("no image")
+    plan = ("sample", folder, "-n", 1, "--steps", 2)
+    assert run(*plan, "--low-res", small, "--out", tmp_path / "out").returncode == 0
+    told = json.loads((tmp_path / "out/job.json").read_text())["protocol"]["low_res"]
+    expected = (torch.tensor([10, 20]) / 127.5 - 1).reshape(2, 1, 1, 1).expand(2, 1, 4, 4).contiguous()
+    assert told == hashlib.sha256(expected.numpy().tobytes()).hexdigest()
+    Image.new("I;16", (4, 4)).save(tmp_path / "deep.png")
+    Image.new("LA", (4, 4), (5, 128)).save(tmp_path / "clear.png")
+    for file, found in [
+        (tmp_path / "deep.png", "has more than 8 bits a channel; save it with 8"),
+        (tmp_path / "clear.png", "is transparent in places, so its colours there are undefined; save it on a background"),
+        (small / "notes.txt", "cannot be read as an image (UnidentifiedImageError: "),
+        (tmp_path / "gone.png", "cannot be read as an image (FileNotFoundError: "),
+    ]:
+        refused = run(*plan, "--low-res", file, "--out", tmp_path / "none")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith(f"error: --low-res: {file}: {found}")
 
 
 @pytest.mark.parametrize(
@@ -299,12 +308,32 @@ def test_small_images_are_enlarged_in_turn(tiny_denoiser, tmp_path):
         (("--animate", "gf"), "--animate: 'gf' is no format; did you mean 'gif'?"),
         (("--rank", "2", "--world", "2"), "--rank: 2 is no rank among 2; give 0 to 1, or another --world"),
         (("--schedule", "cosine"), "--schedule: the checkpoint has its own; leave it out"),
+        (("--chunk", "2"), "--chunk: this denoiser has no first stage that decodes; leave it out"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_leaves_nothing(checkpoint, tmp_path, options, message):
     result = run("sample", checkpoint, *options, "--out", tmp_path / "out")
-    assert (result.returncode, result.out, result.err) == (2, "", f"error: {message}\n")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rank_that_has_nothing_to_draw_says_so(checkpoint, tmp_path):
+    alone = run("sample", checkpoint, *FIVE, "--rank", 3, "--world", 4, "--out", tmp_path)
+    expected = (
+        f"{tmp_path}: 5 images in batches of 2 leave none for rank 3 of 4\n{tmp_path}: rank 3 of 4 is done; the last one writes the grid\n"
+    )
+    assert (alone.returncode, alone.stdout) == (0, expected)
+    for _ in range(2):
+        share = run("sample", checkpoint, *FIVE, "--rank", 2, "--world", 4, "--out", tmp_path)
+    assert share.stdout.startswith(f"{tmp_path}: every image of this share is there already\n")
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf"])
+def test_a_scale_of_guidance_that_is_no_number_is_refused(tiny_denoiser, tmp_path, scale):
+    folder = written(tiny_denoiser(backbone={"num_classes": 3}), tmp_path)
+    result = run("sample", folder, "--guidance", scale, "--out", tmp_path / "out")
+    message = f"error: --guidance: {scale} is no scale; give a number, 1 for no guidance\n"
+    assert (result.returncode, result.stderr) == (2, message)
 
 
 @pytest.mark.parametrize(
@@ -318,24 +347,24 @@ def test_a_wrong_option_is_one_line_and_leaves_nothing(checkpoint, tmp_path, opt
 def test_labels_that_are_none_are_refused(tiny_denoiser, tmp_path, text, message):
     folder = written(tiny_denoiser(backbone={"num_classes": 3}), tmp_path)
     result = run("sample", folder, "--labels", text, "--out", tmp_path / "out")
-    assert (result.returncode, result.err) == (2, f"error: --labels: {message}\n")
+    assert (result.returncode, result.stderr) == (2, f"error: --labels: {message}\n")
 
 
 def test_an_output_that_is_a_file_is_refused(checkpoint, tmp_path):
     (tmp_path / "samples.png").write_bytes(b"mine")
     result = run("sample", checkpoint, "--steps", 1, "--out", tmp_path / "samples.png")
-    assert (result.returncode, result.err) == (2, f"error: {tmp_path}/samples.png: is a file; give a folder\n")
+    assert (result.returncode, result.stderr) == (2, f"error: {tmp_path}/samples.png: is a file; give a folder\n")
     assert (tmp_path / "samples.png").read_bytes() == b"mine"
 
 
 def test_a_plan_of_a_checkpoint_and_of_parts_alone(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = json.loads(run("sample", checkpoint, "--plan", "--steps", 25, "--json").out)
+    found = json.loads(run("sample", checkpoint, "--plan", "--steps", 25, "--json").stdout)
     assert (found["nfe"], found["steps"], found["end"], found["sampler"]["type"]) == (25, 25, None, "ddim")
     assert [call["f"] for call in found["calls"]][-3:] == [80, 40, 0]
-    alone = json.loads(run("sample", "--plan", "--schedule", "linear", "--condition-map", "e-tsdm", "--steps", 25, "--json").out)
+    alone = json.loads(run("sample", "--plan", "--schedule", "linear", "--condition-map", "e-tsdm", "--steps", 25, "--json").stdout)
     assert alone == found
-    table = run("sample", "--plan", "--schedule", "linear", "--sampler", "ddpm", "--steps", 3).out
+    table = run("sample", "--plan", "--schedule", "linear", "--sampler", "ddpm", "--steps", 3).stdout
     assert "3 network calls in 3 steps, to the clean image" in table
     assert list(tmp_path.iterdir()) == []
 
@@ -354,11 +383,15 @@ def test_a_plan_of_a_checkpoint_and_of_parts_alone(checkpoint, tmp_path, monkeyp
             ("--plan", "--schedule", "linear-continuous", "--condition-map", "e-tsdm"),
             "--condition-map.t_tilde: 100 is beyond the schedule's horizon; give 1 or less",
         ),
+        *(
+            (("--plan", "--schedule", "linear", option, "2"), f"{option}: says nothing of a plan without a checkpoint; leave it out")
+            for option in ("--labels", "--low-res", "--guidance", "--chunk")
+        ),
     ],
 )
 def test_a_plan_of_parts_that_do_not_fit_is_refused(options, message):
     result = run("sample", *options)
-    assert (result.returncode, result.out, result.err) == (2, "", f"error: {message}\n")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
 
 
 def test_the_sampler_of_a_runs_recipe_is_the_default(denoiser, tmp_path):
@@ -367,7 +400,7 @@ def test_the_sampler_of_a_runs_recipe_is_the_default(denoiser, tmp_path):
     (tmp_path / "run" / "recipe.yaml").write_text(
         f"extends: {tiny}\nsampling: {{sampler: {{type: ddim, steps: 4, eta: 0.5, grid: trailing}}}}\n"
     )
-    found = json.loads(run("sample", folder, "--plan", "--json").out)
+    found = json.loads(run("sample", folder, "--plan", "--json").stdout)
     assert (found["sampler"]["eta"], found["nfe"], found["calls"][0]["t"]) == (0.5, 4, 999)
-    other = json.loads(run("sample", folder, "--plan", "--steps", 2, "--json").out)
+    other = json.loads(run("sample", folder, "--plan", "--steps", 2, "--json").stdout)
     assert (other["sampler"]["eta"], other["nfe"]) == (0.5, 2)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from etsdm.data.decoding import read_image
+from etsdm.data.decoding import read_image, read_whole_image
 from etsdm.registry import DataError
 
 
@@ -136,7 +136,7 @@ def test_a_transparent_colour_of_a_palette_is_refused(save):
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_more_than_eight_bits_are_refused(save, dtype):
     file = save(Image.fromarray(noise(8, 8).astype(dtype)), "deep.tiff")
-    with pytest.raises(DataError, match=r"deep.tiff: pixels of mode '(I;16|I|F)' have more than 8 bits; save it with 8 bits a channel$"):
+    with pytest.raises(DataError, match=r"deep.tiff: has more than 8 bits a channel; save it with 8$"):
         read(file)
 
 
@@ -161,6 +161,21 @@ def test_a_smaller_image_is_refused_with_its_size(save, height, width):
         read(file)
     expected = f"{file}: {width}x{height} pixels cannot be reduced to 8x8; remove it, or give a smaller image_size"
     assert str(error.value) == expected
+
+
+def test_a_whole_image_keeps_its_shape_and_every_pixel(save):
+    pixels = noise(5, 7, 3)
+    assert np.array_equal(read_whole_image(save(pixels), width=7, height=5, channels=3), pixels.transpose(2, 0, 1))
+    grey = noise(5, 7)
+    assert np.array_equal(read_whole_image(save(grey), width=7, height=5, channels=1), grey[None])
+
+
+@pytest.mark.parametrize(("width", "height"), [(5, 7), (6, 5), (8, 5)])
+def test_a_whole_image_of_another_size_is_refused_with_both(save, width, height):
+    file = save(noise(5, 7, 3))
+    with pytest.raises(DataError) as error:
+        read_whole_image(file, width=width, height=height, channels=3)
+    assert str(error.value) == f"{file}: is 7x5, but images of {width}x{height} are read; give those"
 
 
 def test_a_file_that_is_no_image_or_is_gone_is_named(tmp_path):

@@ -21,6 +21,8 @@ from etsdm.targets import Eps
 from etsdm.theory import ExactDenoiser, mixture
 
 VALUES = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+# Conditions and, with them, noise levels are those of the last multiple of 20.
+LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
 class Answering(nn.Module):
@@ -297,9 +299,9 @@ def test_the_network_is_called_once_and_told_the_condition_and_the_labels(answer
     assert torch.equal(found, Hybrid().per_image(answering(eps + error, logit), x0, t, eps))
 
 
-def test_where_a_map_shares_the_level_the_step_starts_from_it(answering, left_edges):
+def test_where_a_map_shares_the_level_the_step_starts_from_it(answering):
     x0, eps, logit, error = tensors_of_the_original_runs()
-    shared, at_edges = (answering(error, logit, target="edm", condition_map=f) for f in (left_edges, "identity"))
+    shared, at_edges = (answering(error, logit, target="edm", condition_map=f) for f in (LEFT_EDGES, "identity"))
     found = Hybrid().per_image(shared, x0, times(19, 59, 519, 999), eps)
     assert torch.equal(found, Hybrid().per_image(at_edges, x0, times(0, 40, 500, 980), eps))
     assert torch.equal(shared.backbone.calls[0][0], at_edges.backbone.calls[0][0])

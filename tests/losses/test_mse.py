@@ -14,6 +14,8 @@ T = torch.tensor([0.0, 59.0, 700.0], dtype=torch.float64)
 IMAGE = normal(0, "test/x0", range(3), (1, 2, 2)).clamp(-1, 1)
 NOISE = normal(0, "test/eps", range(3), (1, 2, 2))
 every_target = pytest.mark.parametrize("target", list(targets))
+# Conditions and, with them, noise levels are those of the last multiple of 20.
+LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
 class Doubling(nn.Module):
@@ -141,8 +143,8 @@ def test_noise_prediction_is_trained_without_signal_only_where_that_is_allowed(d
         MSE().per_image(denoiser, IMAGE, last, NOISE)
 
 
-def test_the_image_is_noised_at_the_true_time_unless_the_map_shares_the_level(doubling, left_edges):
-    shares_condition, shares_both = doubling(condition_map=ETSDM()), doubling(condition_map=left_edges)
+def test_the_image_is_noised_at_the_true_time_unless_the_map_shares_the_level(doubling):
+    shares_condition, shares_both = doubling(condition_map=ETSDM()), doubling(condition_map=LEFT_EDGES)
     true, shared = coefficients(), coefficients(torch.tensor([0.0, 40.0, 700.0], dtype=torch.float64))
     for denoiser, (alpha, sigma) in ((shares_condition, true), (shares_both, shared)):
         found = MSE().per_image(denoiser, IMAGE, T, NOISE)
@@ -152,9 +154,9 @@ def test_the_image_is_noised_at_the_true_time_unless_the_map_shares_the_level(do
         close(found, (2 * x - NOISE).square().mean((1, 2, 3)))
 
 
-def test_target_space_and_weight_are_those_of_the_shared_level(doubling, left_edges):
+def test_target_space_and_weight_are_those_of_the_shared_level(doubling):
     # In the space x0 the weight is (sigma / alpha)^2 at 40, not at the drawn 59.
-    denoiser = doubling(condition_map=left_edges)
+    denoiser = doubling(condition_map=LEFT_EDGES)
     ratio = MSE(space="x0").per_image(denoiser, IMAGE, T, NOISE) / MSE().per_image(denoiser, IMAGE, T, NOISE)
     alpha, sigma = coefficients(torch.tensor([0.0, 40.0, 700.0], dtype=torch.float64))
     close(ratio, (sigma / alpha).square().flatten())

@@ -3,6 +3,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from etsdm.condition_maps import ETSDM
 from etsdm.denoiser import Denoiser
 from etsdm.losses import MSE, LipschitzRegularized
 from etsdm.randomness import normal
@@ -11,6 +12,8 @@ from etsdm.schedules import Linear, LinearContinuous
 
 T = torch.tensor([0.0, 1.0, 60.0, 700.0], dtype=torch.float64)
 IMAGE, NOISE = normal(0, "test/x0", range(4), (1, 2, 2)), normal(0, "test/eps", range(4), (1, 2, 2))
+# Conditions and, with them, noise levels are those of the last multiple of 20.
+LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
 class LinearInTime(nn.Module):
@@ -102,8 +105,8 @@ def test_what_is_before_the_start_has_no_penalty_even_if_the_network_never_answe
     assert (whole[1:] > plain[1:]).all()
 
 
-def test_the_penalty_compares_the_drawn_times_also_where_levels_are_shared(linear_in_time, left_edges):
-    denoiser = linear_in_time(condition_map=left_edges)
+def test_the_penalty_compares_the_drawn_times_also_where_levels_are_shared(linear_in_time):
+    denoiser = linear_in_time(condition_map=LEFT_EDGES)
     t = torch.tensor([19.0, 20.0, 39.0, 40.0], dtype=torch.float64)
     LipschitzRegularized(weight=1).per_image(denoiser, IMAGE, t, NOISE)
     (x, here, _), (_, there, _) = denoiser.backbone.calls

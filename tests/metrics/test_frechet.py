@@ -76,7 +76,8 @@ def test_it_is_symmetric(rank):
 
 
 def pixel_frechet(denoiser, samples, train, test, **fields):
-    return PixelFrechet(**fields).compute(Subject(denoiser, samples, train, test, 0)).values["pixel Frechet"]
+    drawn = LoadedImages(samples, torch.zeros(len(samples), dtype=torch.long))
+    return PixelFrechet(**fields).compute(Subject(denoiser, drawn, train, test, 0)).values["pixel Frechet"]
 
 
 def test_real_images_have_no_distance_to_themselves(tiny_denoiser, test_split):

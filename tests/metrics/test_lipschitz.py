@@ -12,7 +12,7 @@ def some():
 
 
 def compute(metric, denoiser, images, seed=0):
-    return metric.compute(Subject(denoiser, images.pixels, images, images, seed))
+    return metric.compute(Subject(denoiser, images, images, images, seed))
 
 
 def test_the_curve_is_that_of_noised_training_images(tiny_denoiser, some):

@@ -12,7 +12,7 @@ def some():
 
 
 def subject(denoiser, images, seed=0):
-    return Subject(denoiser, images.pixels, images, images, seed)
+    return Subject(denoiser, images, images, images, seed)
 
 
 def test_a_network_that_answers_zero_has_the_loss_of_the_noise(tiny_spec, some):

@@ -19,7 +19,12 @@ def measure(digits, tiny_denoiser):
     """What the metric finds for some samples."""
     train, test = digits
     denoiser = tiny_denoiser()
-    return lambda samples: Recognition().compute(Subject(denoiser, samples, train, test, 0))
+
+    def measure(samples):
+        drawn = LoadedImages(samples, torch.zeros(len(samples), dtype=torch.long))
+        return Recognition().compute(Subject(denoiser, drawn, train, test, 0))
+
+    return measure
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +70,4 @@ def test_samples_of_one_class_are_named_so(digits, measure):
 def test_training_images_of_one_class_are_refused(tiny_denoiser):
     one = LoadedImages(torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.long))
     with pytest.raises(DataError, match="the training images have one class; this metric needs two or more"):
-        Recognition().compute(Subject(tiny_denoiser(), one.pixels, one, one, 0))
+        Recognition().compute(Subject(tiny_denoiser(), one, one, one, 0))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -93,10 +94,20 @@ def test_another_protocol_is_refused(folder, changes, message):
     assert (folder.path / "job.json").read_bytes() == before
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(folder):
+    folder.claim(1)
+    folder.images.chmod(0o500)
+    with pytest.raises(IntegrityError, match=r"images: cannot be written to; give another folder$"):
+        folder.claim(1)
+
+
 def test_what_is_no_job_or_a_larger_one_is_refused(folder, tmp_path):
     (tmp_path / "file.png").write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"file\.png: is a file; give a folder$"):
         JobFolder(tmp_path / "file.png", PROTOCOL).claim(1)
+    with pytest.raises(IntegrityError, match=r"file\.png/below/images: cannot be made \(Not a directory\); give another folder$"):
+        JobFolder(tmp_path / "file.png" / "below", PROTOCOL).claim(1)
     folder.claim(9)
     folder.write(range(4), levels(4)[1])
     folder.claim(4)

@@ -7,7 +7,7 @@ from torch import nn
 import etsdm
 from etsdm.denoiser import Denoiser
 from etsdm.samplers import DDIM, DDPM
-from etsdm.sampling_job import Drawing, TensorStore, carry_out
+from etsdm.sampling_job import Drawing, carry_out
 
 
 class Batched(nn.Module):
@@ -123,25 +123,3 @@ def test_what_the_network_is_told_goes_with_the_image(tiny_denoiser):
     for rank in (0, 1):
         list(carry_out(drawing, store, n=5, batch_size=2, rank=rank, world=2))
     assert torch.equal(store.stacked(), etsdm.sample(denoiser, 5, sampler=DDIM(steps=2), batch_size=2, y=labels))
-
-
-def test_tensors_are_kept_to_the_last_bit_and_read_in_order(tmp_path):
-    images = torch.randn(9, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    store = TensorStore(tmp_path / "drawn", "digest")
-    store.write([4, 5, 8], images[[4, 5, 8]])
-    assert sorted(file.name for file in store.folder.glob("*.safetensors")) == [
-        "00000004-00000006.safetensors",
-        "00000008-00000009.safetensors",
-    ]
-    assert TensorStore(tmp_path / "drawn", "digest").missing(range(9)) == [0, 1, 2, 3, 6, 7]
-    store.write([0, 1, 2, 3, 6, 7], images[[0, 1, 2, 3, 6, 7]])
-    assert torch.equal(store.read(9), images)
-    assert torch.equal(store.read(5), images[:5])
-    store.remove()
-    assert not (tmp_path / "drawn").exists()
-
-
-def test_what_another_digest_left_is_removed(tmp_path):
-    TensorStore(tmp_path, "one").write([0, 1], torch.zeros(2, 1, 2, 2))
-    assert TensorStore(tmp_path, "one").missing([0, 1, 2]) == [2]
-    assert TensorStore(tmp_path, "two").missing([0, 1, 2]) == [0, 1, 2]
