@@ -45,7 +45,6 @@ class DhariwalUNet(KarrasUNet):
         attn_resolutions: resolutions with attention, for images of `image_size`; the lowest level always begins the way out with
             one. A level of fewer than 64 channels has none.
         dropout: rate in the residual blocks.
-        label_dropout: rate at which a label is taken away in training, for guidance.
     """
 
     model_channels: PositiveInt = 192
@@ -107,7 +106,7 @@ class DhariwalUNetwork(KarrasNetwork):
         Args:
             x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
             time: noise level c_noise, any finite values, (B,).
-            y: class labels, (B,), if and only if `num_classes` is set; the value `num_classes` stands for no label.
+            y: class labels, (B,), if and only if `num_classes` is set.
             augment: what was done to the images, (B, augment_dim); None for nothing.
 
         Returns:
