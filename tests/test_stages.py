@@ -11,7 +11,9 @@ from PIL import Image
 
 import etsdm
 from etsdm.data import Digits
+from etsdm.randomness import generator
 from etsdm.registry import DataError, IntegrityError
+from etsdm.samplers import Guided
 from etsdm.stages import STAGES
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -295,6 +297,7 @@ def test_a_learned_variance_is_trained_sampled_and_measured(tmp_path):
 def test_a_label_of_no_class_may_be_one_more_than_the_datas(tmp_path):
     overrides = (
         "model.backbone.num_classes=11",
+        "training.label_dropout=0.2",
         "training.images=64",
         "sampling.n=12",
         "sampling.sampler.steps=1",
@@ -306,3 +309,23 @@ def test_a_label_of_no_class_may_be_one_more_than_the_datas(tmp_path):
     denoiser = etsdm.load(tmp_path / "tiny/baseline")
     again = etsdm.sample(denoiser, 12, sampler=run.recipe.sampling.sampler, y=torch.arange(12) % 10)
     torch.testing.assert_close(again, run.samples.load().pixels, rtol=1e-4, atol=1e-5)
+
+
+def test_a_recipe_that_drops_labels_can_be_guided(tmp_path):
+    overrides = ("model.backbone.num_classes=11", "training.label_dropout=0.2", "training.images=640", "training.learning_rate=0.01")
+    [run] = etsdm.build(TINY, *overrides, "evaluation.metrics=[]", "sampling.n=4", out=tmp_path).arm("e-tsdm").runs
+    untrained = run.denoiser.backbone.label_emb.weight.clone()
+    list(run.carry_out())
+    denoiser = etsdm.load(tmp_path / "tiny/e-tsdm")
+    assert (denoiser.backbone.label_emb.weight != untrained).any(1).all()
+
+    x, y, none = torch.randn(10, 1, 8, 8, generator=generator(0, "test/x")), torch.arange(10), torch.full((10,), 10)
+    conditional, unconditional = denoiser.output(x, 500.0, y=y), denoiser.output(x, 500.0, y=none)
+    assert not torch.allclose(conditional, unconditional, atol=1e-2)
+    guided = Guided(denoiser, 3.0)
+    torch.testing.assert_close(guided.output(x, 500.0, y=y), 3 * conditional - 2 * unconditional, rtol=1e-4, atol=1e-4)
+    drawn = {w: etsdm.sample(Guided(denoiser, w), 10, sampler=run.recipe.sampling.sampler, y=y) for w in (0.0, 1.0, 3.0)}
+    for w, alone in ((0.0, none), (1.0, y)):
+        torch.testing.assert_close(drawn[w], etsdm.sample(denoiser, 10, sampler=run.recipe.sampling.sampler, y=alone), rtol=1e-4, atol=1e-4)
+    assert drawn[3.0].isfinite().all()
+    assert not torch.allclose(drawn[3.0], drawn[1.0], atol=1e-2)

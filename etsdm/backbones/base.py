@@ -22,6 +22,8 @@ class Backbone(Part, family=backbones):
     The network is called as `network(x, time, **cond)` with x of shape (B, in_channels, H, W), `time` of shape (B,) in the
     unit of the denoiser's time input, and `y`, class labels of shape (B,), where `num_classes` is set. It returns
     (B, out_channels, H, W).
+
+    `num_classes` counts all labels. Where one of them means "no class", as guidance needs it, that is the last.
     """
 
     in_channels: int

@@ -45,7 +45,6 @@ class DhariwalUNet(KarrasUNet):
         attn_resolutions: resolutions with attention, for images of `image_size`; the lowest level always begins the way out with
             one. A level of fewer than 64 channels has none.
         dropout: rate in the residual blocks.
-        label_dropout: rate at which a label is taken away in training, for guidance.
     """
 
     model_channels: PositiveInt = 192

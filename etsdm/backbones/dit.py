@@ -32,8 +32,6 @@ class DiT(Backbone):
         num_heads: attention heads.
         mlp_ratio: width of a block's hidden layer over `hidden_size`.
         num_classes: number of labels, or None for a network without labels.
-        class_dropout_prob: rate at which, in training, a label becomes the label `num_classes`, which means "none" and can be
-            given too. At 0 there is no such label.
         dropout: rate after attention and in the hidden layer.
         drop_path: rate at which a block's two branches are left out for an image, in the last block; it rises linearly from 0 in
             the first.
@@ -48,7 +46,6 @@ class DiT(Backbone):
     num_heads: PositiveInt
     mlp_ratio: PositiveFloat = 4.0
     num_classes: PositiveInt | None = None
-    class_dropout_prob: float = Field(default=0.1, ge=0.0, lt=1.0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
 
@@ -83,7 +80,7 @@ for size, width, depth, heads in (("s", 384, 12, 6), ("b", 768, 12, 12), ("l", 1
         backbones.preset(
             f"dit-{size}-{patch}",
             DiT,
-            f"DiT-{size.upper()}/{patch} for 256x256 images in a latent of 32x32x4, with ImageNet's labels and learned variance.",
+            f"DiT-{size.upper()}/{patch} for 256x256 images in a latent of 32x32x4, ImageNet's labels and no class, learned variance.",
             image_size=32,
             in_channels=4,
             out_channels=8,
@@ -91,5 +88,5 @@ for size, width, depth, heads in (("s", 384, 12, 6), ("b", 768, 12, 12), ("l", 1
             hidden_size=width,
             depth=depth,
             num_heads=heads,
-            num_classes=1000,
+            num_classes=1001,
         )

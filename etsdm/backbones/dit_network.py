@@ -8,7 +8,7 @@ of every block,
 
 and a last such norm and a linear map give the patches of the output. All gates, and the last map, start at zero: a fresh block is
 the identity. Parameters have the names of facebookresearch/DiT; its `pos_embed`, a parameter without a gradient, is a buffer here,
-which the state dict holds all the same.
+which the state dict holds all the same. Its label of no class is counted in `num_classes`, and put by the training, not here.
 """
 
 from __future__ import annotations
@@ -84,19 +84,14 @@ class TimeEmbedding(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """Labels, (B,) -> (B, hidden_size); in training a label is now and then left out."""
+    """Labels, (B,) -> (B, hidden_size)."""
 
-    def __init__(self, num_classes: int, hidden_size: int, dropout_prob: float) -> None:
+    def __init__(self, num_classes: int, hidden_size: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.dropout_prob = dropout_prob
-        self.embedding_table = nn.Embedding(num_classes + (dropout_prob > 0), hidden_size)
+        self.embedding_table = nn.Embedding(num_classes, hidden_size)
         nn.init.normal_(self.embedding_table.weight, std=0.02)
 
     def forward(self, y: Tensor) -> Tensor:
-        if self.training and self.dropout_prob > 0:
-            dropped = torch.empty_like(y, dtype=torch.float32).bernoulli_(self.dropout_prob)
-            y = torch.where(dropped.bool(), self.num_classes, y)
         out: Tensor = self.embedding_table(y)
         return out
 
@@ -173,7 +168,7 @@ class DiTNetwork(Network):
         xavier_init(self.x_embedder.proj)
         self.t_embedder = TimeEmbedding(width)
         if spec.num_classes is not None:
-            self.y_embedder = LabelEmbedding(spec.num_classes, width, spec.class_dropout_prob)
+            self.y_embedder = LabelEmbedding(spec.num_classes, width)
         self.blocks = nn.ModuleList(DiTBlock(spec, spec.drop_path * i / max(spec.depth - 1, 1)) for i in range(spec.depth))
         self.final_layer = FinalLayer(spec)
 

@@ -3,7 +3,7 @@
 Levels of falling resolution on the way in and on the way out, where each residual block but those that resample takes the matching
 activation of the way in by concatenation. The specification lays out every block, so what a network is made of is known before
 it is built. Our names for the original's arguments are `image_size` for img_resolution and `num_classes` for label_dim; the others
-are the same.
+are the same. Its label_dropout is none of them: labels are dropped by the training, the same way for every backbone.
 
 A network is told the noise level c_noise as its time input: ln(sigma) / 4 with the preconditioning of EDM, 999 t with that of VP,
 ln(sigma / 2) with that of VE (table 1).
@@ -54,7 +54,6 @@ class KarrasUNet(Backbone):
     num_blocks: PositiveInt
     attn_resolutions: tuple[PositiveInt, ...]
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    label_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @property
     def divisor(self) -> int:
@@ -137,8 +136,6 @@ class KarrasUNet(Backbone):
             # Accepted, because the default is meant for published sizes.
             message = f"attn_resolutions: no level has {sorted(unused)}; the resolutions are {sorted(self.sizes)}"
             warnings.warn(message, stacklevel=2)
-        if self.label_dropout and self.num_classes is None:
-            warnings.warn("label_dropout: has no effect without labels; set num_classes or leave it out", stacklevel=2)
         return self
 
     @model_validator(mode="after")
@@ -179,7 +176,7 @@ class KarrasNetwork(Network):
         Args:
             x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
             time: noise level c_noise, any finite values, (B,).
-            y: class labels, (B,), if and only if `num_classes` is set; the value `num_classes` stands for no label.
+            y: class labels, (B,), if and only if `num_classes` is set.
             augment: what was done to the images, (B, augment_dim); None for nothing.
 
         Returns:
@@ -232,11 +229,9 @@ class KarrasNetwork(Network):
         return h
 
     def _one_hot(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """One 1 at each image's label, (B, num_classes); all zeros for no label, which is what label dropout makes of some."""
+        """One 1 at each image's label, (B, num_classes)."""
         assert self.spec.num_classes is not None
-        no_label = self.spec.num_classes
-        kept = F.dropout(torch.ones(y.shape, device=y.device), self.spec.label_dropout, self.training) > 0
-        return F.one_hot(torch.where(kept, y.long(), no_label), no_label + 1)[:, :no_label].to(dtype)
+        return F.one_hot(y.long(), self.spec.num_classes).to(dtype)
 
     def _check_call(self, x: Tensor, time: Tensor, y: Tensor | None, augment: Tensor | None) -> None:
         self._check(x, time, y)

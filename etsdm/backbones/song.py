@@ -48,7 +48,6 @@ class SongUNet(KarrasUNet):
         attn_resolutions: resolutions with attention, for images of `image_size`; on the way out only the last block of a level has
             it. The lowest level always begins the way out with one.
         dropout: rate in the residual blocks.
-        label_dropout: rate at which a label is taken away in training, for guidance.
         embedding_type: sinusoids of the noise level, "positional" with fixed frequencies or "fourier" with random ones.
         channel_mult_noise: channels of the sinusoids over `model_channels`.
         encoder_type: what is added to the levels of the way in: nothing, the images ("skip"), or all that came so far

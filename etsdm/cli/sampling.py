@@ -77,7 +77,8 @@ def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | No
         return Subject(denoiser, denoiser, protocol, recipe)
     if recipe is not None and denoiser.num_classes == recipe.data.num_classes:
         classes = recipe.data.num_classes
-        raise RecipeError(f"--guidance: the {classes} labels are classes all, and one for no class is needed; train with {classes + 1}")
+        mend = f"train with num_classes {classes + 1} and a label_dropout"
+        raise RecipeError(f"--guidance: the {classes} labels are classes all, and one for no class is needed; {mend}")
     if not math.isfinite(guidance):
         raise RecipeError(f"--guidance: {guidance} is no scale; give a number, 1 for no guidance")
     levels = None if interval is None else _levels(interval)

@@ -28,6 +28,7 @@ class Training(Frozen):
         warmup: images over which the learning rate rises linearly from 0.
         decay: what it does afterwards: `none`, or `cosine` to 0 at the end.
         gradient_clip: largest norm of the gradient, None for no limit.
+        label_dropout: probability with which an image's label becomes the model's last one, that of no class, for guidance.
         ema: decay of the moving average of the weights, per step.
         log_every, checkpoint_every: images between records and between checkpoints.
         keep_checkpoints: how many of the latest are kept.
@@ -45,6 +46,7 @@ class Training(Frozen):
     warmup: NonNegativeInt = 0
     decay: Literal["none", "cosine"] = "none"
     gradient_clip: PositiveFloat | None = None
+    label_dropout: float = Field(0.0, ge=0, lt=1)
     ema: float = Field(0.9999, ge=0, lt=1)
     log_every: PositiveInt = 10_000
     checkpoint_every: PositiveInt = 100_000
@@ -148,6 +150,20 @@ class Recipe(Frozen):
         if isinstance(backbone, LDMUNet) and backbone.takes_context:
             message = f"{backbone.context_dim} channels of a context, but data sets have none; set label_context to make it of labels"
             raise field_error("Recipe", ("model", "backbone", "context_dim"), message)
+        return self
+
+    @model_validator(mode="after")
+    def _dropped_labels_have_a_place(self) -> Self:
+        dropout, found, known = self.training.label_dropout, self.model.backbone.num_classes, self.data.num_classes
+        if dropout and found != known + 1:
+            labels = "no labels" if found is None else f"{found} labels, all of them classes"
+            message = f"{dropout:g} of the labels become that of no class, but the model has {labels}"
+            mend = f"give model.backbone.num_classes {known + 1}, or leave label_dropout out"
+            raise field_error("Recipe", ("training", "label_dropout"), f"{message}; {mend}", dropout)
+        if not dropout and found == known + 1:
+            message = f"0, so nothing trains the last of the model's {found} labels, that of no class"
+            mend = f"give a probability such as 0.1, or model.backbone.num_classes {known}"
+            raise field_error("Recipe", ("training", "label_dropout"), f"{message}; {mend}", dropout)
         return self
 
     @model_validator(mode="after")

@@ -69,7 +69,8 @@ class Trainer:
         training, seen = self.training, self.images_seen
         count = min(training.batch_size, training.images - seen)
         images = self._images.batch(self._order.indices(seen, count))
-        x0, cond = self.denoiser.shown(images.pixels, images.labels, generator(self.seed, "training/latents", seen, self._device))
+        labels = self._told(images.labels)
+        x0, cond = self.denoiser.shown(images.pixels, labels, generator(self.seed, "training/latents", seen, self._device))
         t = training.time_sampler.draw(self.denoiser.schedule, count, generator(self.seed, "training/times", seen, self._device))
         eps = torch.empty_like(x0).normal_(generator=generator(self.seed, "training/noise", seen, self._device))
         with ambient(self.seed, "training/dropout", seen):
@@ -84,6 +85,15 @@ class Trainer:
         self.average.update_parameters(self.denoiser.backbone)
         self._window.append((t.detach(), losses.detach()))
         self.images_seen += count
+
+    def _told(self, labels: Tensor) -> Tensor:
+        """The labels that the network is told of the next images, (B,): their own, or at random the last one, that of no class."""
+        dropout, classes = self.training.label_dropout, self.denoiser.num_classes
+        if not dropout or classes is None:
+            return labels
+        stream = generator(self.seed, "training/labels", self.images_seen, self._device)
+        drawn = torch.rand(labels.shape, generator=stream, device=self._device)
+        return torch.where(drawn < dropout, classes - 1, labels)
 
     def run(self, folder_of: FolderOf, **facts: Any) -> Iterator[Progress]:
         """Trains to the end, writing checkpoints.

@@ -27,7 +27,7 @@ def spec(**changes):
 def test_the_defaults_are_those_of_the_original():
     part = DhariwalUNet(image_size=64, in_channels=3, out_channels=3)
     assert (part.model_channels, part.channel_mult, part.channel_mult_emb, part.num_blocks) == (192, (1, 2, 3, 4), 4, 3)
-    assert (part.attn_resolutions, part.dropout, part.label_dropout, part.augment_dim) == ((32, 16, 8), 0.1, 0, 0)
+    assert (part.attn_resolutions, part.dropout, part.augment_dim) == ((32, 16, 8), 0.1, 0)
 
 
 def test_attention_has_a_head_for_every_sixty_four_channels_in_all_blocks_of_its_levels():

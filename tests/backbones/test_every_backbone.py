@@ -12,7 +12,7 @@ from etsdm.registry import backbones
 COMMON = {"image_size": 8, "in_channels": 3, "out_channels": 5, "num_classes": 4, "dropout": 0.3}
 UNET = {**COMMON, "channel_mult": (1, 2)}
 ADM = {**UNET, "model_channels": 16, "norm_groups": 8, "num_res_blocks": 1, "attention_resolutions": (2,), "num_head_channels": 8}
-KARRAS = {**UNET, "model_channels": 32, "num_blocks": 1, "attn_resolutions": (4,), "label_dropout": 0.2}
+KARRAS = {**UNET, "model_channels": 32, "num_blocks": 1, "attn_resolutions": (4,)}
 
 # The smallest of each kind that has all of its layers: attention, labels, dropout, a change of size.
 SPECS = {
@@ -165,7 +165,6 @@ def test_wrong_sizes_are_refused_before_anything_is_allocated(spec):
         assert message == f"x has height {height} and width {width}; give 8 by 8, the image_size"
 
 
-@pytest.mark.filterwarnings("ignore:label_dropout. has no effect without labels")
 @every_backbone
 def test_labels_missing_or_not_expected_are_refused_before_anything_is_allocated(spec):
     x, time, cond = inputs(spec, 2)

@@ -35,6 +35,7 @@ PRESETS = {
 def spec(arguments):
     """The specification with the original's arguments."""
     fields = {"in_channels": 3, "out_channels": 3, **arguments}
+    fields.pop("label_dropout", None)  # of training alone
     kind = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}[fields.pop("model_type")]
     return kind(image_size=fields.pop("img_resolution"), num_classes=fields.pop("label_dim", 0) or None, **fields)
 

@@ -35,7 +35,7 @@ def refused(**changes):
 def test_the_defaults_are_those_of_the_original():
     part = SongUNet(image_size=32, in_channels=3, out_channels=3)
     assert (part.model_channels, part.channel_mult, part.channel_mult_emb, part.num_blocks) == (128, (1, 2, 2, 2), 4, 4)
-    assert (part.attn_resolutions, part.dropout, part.label_dropout, part.augment_dim) == ((16,), 0.1, 0, 0)
+    assert (part.attn_resolutions, part.dropout, part.augment_dim) == ((16,), 0.1, 0)
     assert (part.embedding_type, part.channel_mult_noise, part.resample_filter) == ("positional", 1, (1, 1))
     assert (part.encoder_type, part.decoder_type) == ("standard", "standard")
 

@@ -220,6 +220,24 @@ def test_guidance_is_that_of_its_scale_and_in_the_protocol(tiny_denoiser, tmp_pa
         assert json.loads((out / "job.json").read_text())["protocol"]["guidance"] == {"scale": 2.5, "interval": interval}
 
 
+def test_a_run_that_dropped_labels_is_guided_and_another_is_refused(tmp_path):
+    tiny = Path(__file__).parents[1] / "recipes/tiny.yaml"
+    for name, labels in (
+        ("with", ("model.backbone.num_classes=11", "training.label_dropout=0.5")),
+        ("without", ("model.backbone.num_classes=10",)),
+    ):
+        experiment = etsdm.build(tiny, *labels, f"name={name}", "training.images=64", "evaluation.metrics=[]", out=tmp_path)
+        experiment.arm("baseline").train()
+    options = ("--guidance", 2, "-n", 12, "--steps", 2)
+    result = run("sample", tmp_path / "with/baseline", *options, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    # The ten classes in turn, and not the label of no class.
+    assert [Image.open(tmp_path / f"out/images/{k:06d}.png").text["label"] for k in range(12)] == [str(k % 10) for k in range(12)]
+    result = run("sample", tmp_path / "without/baseline", *options, "--out", tmp_path / "none")
+    message = "the 10 labels are classes all, and one for no class is needed; train with num_classes 11 and a label_dropout"
+    assert (result.returncode, result.stderr) == (2, f"error: --guidance: {message}\n")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

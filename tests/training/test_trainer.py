@@ -48,8 +48,8 @@ def equal(a, b):
 
 
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(make, tiny_spec, tmp_path):
-    spec = tiny_spec(backbone={"dropout": 0.2})
-    whole, broken, resumed = make(spec), make(spec), make(spec)
+    spec = tiny_spec(backbone={"dropout": 0.2, "num_classes": 11})
+    whole, broken, resumed = (make(spec, label_dropout=0.5) for _ in range(3))
     records = run(whole, tmp_path / "whole")
     # Stopped after the checkpoint at 256 images, in the middle of the next interval.
     early = run(broken, tmp_path / "broken", until=288)
@@ -91,6 +91,28 @@ def test_the_first_step_is_adams_step_on_the_named_streams(make, digits):
         moved = trainer.denoiser.backbone.state_dict()[name] - start[name]
         strong = parameter.grad.abs() > 1e-5
         torch.testing.assert_close(moved[strong], -1e-3 * parameter.grad.sign()[strong], rtol=2e-3, atol=1e-6)
+
+
+def test_labels_become_that_of_no_class_at_their_rate_and_from_their_stream(make, tiny_spec, digits):
+    trainer, told = make(tiny_spec(backbone={"num_classes": 11}), images=1280, label_dropout=0.3), []
+    trainer.denoiser.backbone.register_forward_pre_hook(lambda module, args, cond: told.append(cond["y"]), with_kwargs=True)
+    for _ in range(40):
+        trainer.step()
+    own = digits.labels[torch.randperm(len(digits), generator=generator(0, "data/order", 0))[:1280]]
+    drawn = torch.cat([torch.rand(32, generator=generator(0, "training/labels", 32 * step)) for step in range(40)])
+    assert torch.equal(torch.cat(told), torch.where(drawn < 0.3, 10, own))
+    # The standard error of the rate is sqrt(0.21 / 1280) = 0.013.
+    assert (torch.cat(told) == 10).float().mean() == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_label_of_no_class_is_trained_where_labels_are_dropped(make, tiny_spec, dropout):
+    trainer = make(tiny_spec(backbone={"num_classes": 11}), label_dropout=dropout)
+    before = trainer.denoiser.backbone.label_emb.weight.detach().clone()
+    for _ in range(10):
+        trainer.step()
+    moved = (trainer.denoiser.backbone.label_emb.weight != before).any(1)
+    assert moved.tolist() == [True] * 10 + [dropout > 0]
 
 
 def test_the_last_batch_is_cut_so_that_exactly_the_images_asked_for_are_seen(make, tmp_path):
