@@ -1,11 +1,7 @@
-"""One run, an arm with one seed: its stages, what each depends on, and how each is carried out.
+"""One run, an arm with one seed: its stages, and how each is carried out.
 
-    train  <-  data, model, training, seed
-    sample <-  train, sampling
-    evaluate <- sample, evaluation
-
-A stage is done when its record carries the digest of all that it depends on; a changed field changes the digests from its
-stage on, and only those stages are done again.
+A stage is done when its record carries the digest of all that it depends on (`etsdm.dependencies`); a changed field, or other files,
+change the digests from a stage on, and only those stages are done again.
 """
 
 from __future__ import annotations
@@ -15,15 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from etsdm.atomic import write_atomically
 from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
-from etsdm.data import Images, Split
+from etsdm.data import Files, Images, Split
 from etsdm.denoiser import Denoiser
+from etsdm.dependencies import data_fields, digests_of, inputs_of
 from etsdm.devices import chosen_device
 from etsdm.metrics import Metric, Outcome, Subject
 from etsdm.pictures import PREVIEW, image_grid, png_bytes
@@ -36,9 +33,6 @@ from etsdm.training import Trainer
 __all__ = ["STAGES", "Run", "StageProgress"]
 
 STAGES = ("train", "sample", "evaluate")
-STAGE_FORMAT = 2  # raise it when a stage computes something else from the same fields
-WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints"}  # fields of training that change no weight
-DESCRIPTIVE = {"source", "count"}  # fields of data that change no image
 
 
 class StageProgress(NamedTuple):
@@ -73,16 +67,14 @@ class Run:
         return self.arm if len(self.recipe.seeds) == 1 else f"{self.arm} seed {self.seed}"
 
     @cached_property
+    def inputs(self) -> dict[str, Files]:
+        """What training reads from outside the folder, looked at once."""
+        return inputs_of(self.recipe, lambda: self._latest_facts.get("inputs", {}))
+
+    @cached_property
     def digests(self) -> dict[str, str]:
         """What each stage depends on, as one digest."""
-        recipe = self.recipe
-        dump = recipe.model_dump(mode="json")
-        training = {key: value for key, value in dump["training"].items() if key not in WITHOUT_EFFECT}
-        sampling = {key: value for key, value in dump["sampling"].items() if key != "batch_size"}
-        data = {key: value for key, value in dump["data"].items() if key not in DESCRIPTIVE}
-        train = digest_of([STAGE_FORMAT, "train", data, dump["model"], training, self.seed])
-        sample = digest_of([STAGE_FORMAT, "sample", train, sampling])
-        return {"train": train, "sample": sample, "evaluate": digest_of([STAGE_FORMAT, "evaluate", sample, dump["evaluation"]])}
+        return digests_of(self.recipe, self.seed, self.inputs)
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage's record and files are there and belong to this recipe."""
@@ -179,10 +171,17 @@ class Run:
         return {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in record.get("results", [])}
 
     @property
-    def _latest_training(self) -> str | None:
-        """The digest of the training that left the latest checkpoint in the folder."""
+    def _latest_facts(self) -> dict[str, Any]:
+        """What the training that left the latest checkpoint in the folder recorded in it; nothing without one."""
         latest = self.folder.latest_checkpoint()
-        return read_json(latest / DENOISER_FILE)["facts"]["train_digest"] if latest else None
+        facts: dict[str, Any] = read_json(latest / DENOISER_FILE)["facts"] if latest else {}
+        return facts
+
+    @property
+    def _latest_training(self) -> str | None:
+        """The digest of that training."""
+        facts = self._latest_facts
+        return facts["train_digest"] if facts else None
 
     def _make_room(self) -> None:
         """Moves away what another training left in the folder, and brings back what this one left before."""
@@ -205,9 +204,9 @@ class Run:
         folder.cut_log(trainer.images_seen)
         total = self.recipe.training.images
         yield StageProgress("train", trainer.images_seen, total, "images")
-        for progress in trainer.run(
-            folder.checkpoint_at, train_digest=digest, recipe=fingerprint(self.recipe), arm=self.arm, seed=self.seed
-        ):
+        inputs = {name: files._asdict() for name, files in self.inputs.items()}
+        origin = {"train_digest": digest, "inputs": inputs, "recipe": fingerprint(self.recipe), "arm": self.arm, "seed": self.seed}
+        for progress in trainer.run(folder.checkpoint_at, **origin):
             if progress.record:
                 folder.log(progress.record)
                 folder.keep_checkpoints(self.recipe.training.keep_checkpoints)
@@ -248,7 +247,7 @@ class Run:
         return {
             "metric": metric.model_dump(mode="json"),
             "seed": self.recipe.evaluation.seed,
-            "data": {**self.recipe.data.model_dump(mode="json"), "train": subject.train.digest(), "test": subject.test.digest()},
+            "data": {**data_fields(self.recipe.data), "train": subject.train.digest(), "test": subject.test.digest()},
             "samples": drawn if metric.uses_samples else None,
             "weights": "ema",
             "versions": environment(),

@@ -29,6 +29,7 @@ lipschitz
 metrics
 recipe
 run_folder pictures cost
+dependencies
 sampling_job
 training
 report

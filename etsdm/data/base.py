@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from etsdm.registry import DataError, Part, datasets
 
-__all__ = ["Dataset", "Images", "LoadedImages", "Split"]
+__all__ = ["Dataset", "Files", "Images", "LoadedImages", "Split"]
 
 Split = Literal["train", "test"]
 
@@ -95,8 +95,21 @@ class LoadedImages(Images):
         return LoadedImages(self.pixels.to(device), self.labels.to(device))
 
 
+class Files(NamedTuple):
+    """Files that something is read from. Fields: place, as a recipe names it; content, a digest, None where there are none."""
+
+    place: str | None
+    content: str | None
+
+
 class Dataset(Part, family=datasets):
-    """A source of images of one shape, with a split for training and one held out."""
+    """A source of images of one shape, with a split for training and one held out.
+
+    Attributes:
+        descriptive: names of the fields that change no image, where the files are the same.
+    """
+
+    descriptive: ClassVar[frozenset[str]] = frozenset()
 
     @property
     @abstractmethod
@@ -119,6 +132,10 @@ class Dataset(Part, family=datasets):
         Raises:
             DataError: it is not, or is not what was declared; the message says how to get it and where to put it.
         """
+
+    def files(self) -> Files | None:
+        """The files that hold the images, told apart at a cost that every command can bear; None where the fields say all."""
+        return None
 
     @abstractmethod
     def open(self, split: Split) -> Images:

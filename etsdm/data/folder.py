@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
 from etsdm.atomic import sha256_of
-from etsdm.data.base import Dataset, Images, LoadedImages, Split
+from etsdm.data.base import Dataset, Files, Images, LoadedImages, Split
 from etsdm.data.decoding import MODES, Filter, read_image
 from etsdm.data.folder_presets import FOLDER_PRESETS
-from etsdm.data.listing import EXTENSIONS, image_files
+from etsdm.data.listing import EXTENSIONS, image_files, listing_digest
 from etsdm.randomness import permutation
 from etsdm.registry import DataError, datasets
 
@@ -52,6 +52,8 @@ class ImageFolder(Dataset):
         count: how many images the folder must hold, None for any number.
         source: what the images are and where to get them, for the message that says that they are not there.
     """
+
+    descriptive: ClassVar[frozenset[str]] = frozenset({"path", "count", "source"})
 
     path: str = Field(min_length=1)
     image_size: PositiveInt
@@ -98,6 +100,11 @@ class ImageFolder(Dataset):
             DataError: the folder is missing, does not hold `count` images or `classes` classes, or none is left for training.
         """
         self.open("train")
+
+    def files(self) -> Files:
+        """The images in the folder, by `listing_digest`; an empty folder is as good as none. Raises: DataError if one cannot be read."""
+        names = image_files(self.root, self.extensions) if self.root.is_dir() else []
+        return Files(self.path, listing_digest(self.root, names) if names else None)
 
     def open(self, split: Split) -> FolderImages:
         """The files of one split, of which none is read yet. Raises: DataError as `check`."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etsdm.data.listing import image_files
+from etsdm.data.listing import image_files, listing_digest
 from etsdm.registry import DataError
 
 EXTENSIONS = ("png", "jpg", "jpeg")
@@ -63,3 +63,42 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path):
     with pytest.raises(DataError) as error:
         image_files(tmp_path, EXTENSIONS)
     assert str(error.value) == f"{tmp_path / 'closed'}: cannot be listed (Permission denied); make it readable or move it away"
+
+
+def write(root, **contents):
+    for name, content in contents.items():
+        (root / name).write_bytes(content)
+    return listing_digest(root, sorted(contents))
+
+
+def test_a_digest_tells_names_sizes_and_contents_apart_and_not_where_they_are(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    found = write(tmp_path / "a", x=b"123", y=b"45")
+    assert write(tmp_path / "b", x=b"123", y=b"45") == found
+    others = [{"x": b"123"}, {"x": b"123", "z": b"45"}, {"x": b"12", "y": b"345"}, {"x": b"124", "y": b"45"}, {"x": b"45", "y": b"123"}]
+    assert len({found, *(write(tmp_path / "b", **other) for other in others)}) == 1 + len(others)
+    # Neither a name nor a content can be taken for another listing.
+    assert write(tmp_path / "b", **{"x": b"1", "x y": b"2"}) != write(tmp_path / "b", **{"x x": b"1", "y": b"2"})
+
+
+def test_of_more_than_is_read_every_kth_content_counts_and_all_names_and_sizes(tmp_path):
+    names = [f"{k}.png" for k in range(10)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"ab")
+    seen = []
+    whole = listing_digest(tmp_path, names, read=5)  # of 20 bytes, so every fourth file
+    for name in names:
+        (tmp_path / name).write_bytes(b"cd")
+        seen.append(listing_digest(tmp_path, names, read=5) != whole)
+        (tmp_path / name).write_bytes(b"ab")
+    assert [k for k in range(10) if seen[k]] == [0, 4, 8]
+    (tmp_path / "1.png").write_bytes(b"abc")
+    assert listing_digest(tmp_path, names, read=5) != whole
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError) as error:
+        listing_digest(tmp_path, ["a.png"])
+    assert str(error.value) == f"{tmp_path / 'a.png'}: cannot be read (No such file or directory); make it readable or move it away"
