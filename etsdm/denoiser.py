@@ -204,11 +204,16 @@ class Denoiser(nn.Module):
             return self.first_stage.encode(images, generator=generator)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """The images of what was denoised, the inverse of `encode`. Args: x: (B, *shape); chunk: images decoded at a time."""
+        """The images of what was denoised, the inverse of `encode`, cut to [-1, 1], beyond which no picture goes.
+
+        Args:
+            x: (B, *shape).
+            chunk: images that a first stage decodes at a time.
+        """
         if self.first_stage is None:
-            return x
+            return x.clamp(-1, 1)
         with torch.no_grad():
-            return self.first_stage.decode(x, chunk=chunk)
+            return self.first_stage.decode(x, chunk=chunk).clamp(-1, 1)
 
     def condition(self, t: Tensor) -> Tensor:
         """What the network is told at time t.

@@ -9,6 +9,7 @@ The output F of a network is one of four things that follow from each other at a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -57,38 +58,42 @@ class Prediction:
         self.x = x
         self.output = output
         self.variance_logit = variance_logit
-        self._coefficients = coefficients
-        self._alpha = alpha
-        self._sigma = sigma
+        self.coefficients = coefficients
+        self.alpha = alpha
+        self.sigma = sigma
 
     @cached_property
     def x0(self) -> Tensor:
         """The clean images, E[x0 | x]."""
-        c = self._coefficients
+        c = self.coefficients
         return _sum(c.c_skip, self.x, c.c_out, self.output)
 
     @cached_property
     def eps(self) -> Tensor:
         """The noise, E[eps | x]."""
-        c = self._coefficients
+        c = self.coefficients
         return _sum(c.e_skip, self.x, c.e_out, self.output)
 
     @property
     def v(self) -> Tensor:
         """The velocity, alpha eps - sigma x0."""
         # Put together in float64, so that v of a v-network is F itself.
-        c, alpha, sigma = self._coefficients, self._alpha, self._sigma
+        c, alpha, sigma = self.coefficients, self.alpha, self.sigma
         skip, out = alpha * c.e_skip - sigma * c.c_skip, alpha * c.e_out - sigma * c.c_out
         return _sum(skip, self.x, out, self.output)
 
     @property
     def score(self) -> Tensor:
         """The score of the noisy density, -eps / sigma; not a number at sigma = 0."""
-        return -self.eps / (self._sigma.to(self.x.dtype) if isinstance(self._sigma, Tensor) else self._sigma)
+        return -self.eps / (self.sigma.to(self.x.dtype) if isinstance(self.sigma, Tensor) else self.sigma)
+
+    def x0_cut(self, cut: Callable[[Tensor], Tensor]) -> Tensor:
+        """x0 after a function that takes values to a range; what is known for certain is left as it is."""
+        return cut(self.x0)
 
     def mixed(self, a: float, b: float) -> Tensor:
         """a x0 + b eps as one sum of x and F, in a new tensor; what has the coefficient 0 is left out, were it infinite."""
-        c = self._coefficients
+        c = self.coefficients
         if b == 0:
             skip, out = a * c.c_skip, a * c.c_out
         elif a == 0:
@@ -103,8 +108,9 @@ def _sum(a: Tensor | float, x: Tensor, b: Tensor | float, output: Tensor) -> Ten
     """a x + b F in the dtype of x; F itself where the numbers are 0 and 1."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         a, b = (c.to(x.dtype) if isinstance(c, Tensor) else c for c in (a, b))
-        return a * x + b * output
+        return a * x + b * output.to(x.dtype)
     if a == 0:
+        output = output.to(x.dtype)
         return output if b == 1 else b * output
     # In place, because at the size of an image making a tensor takes as long as adding to one.
     return (a * x).add_(output, alpha=b)
@@ -149,7 +155,8 @@ class Predictor(Protocol):
         """The time at which training noises an image that drew t: t itself, unless the condition map shares levels too."""
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
-        """F at (x, t), in the target's space; with `told`, under that time's condition."""
+        """F at (x, t), in the target's space; with `told`, under that time's condition. A tensor of its own at every call, because
+        samplers look at earlier answers."""
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t)."""

@@ -67,6 +67,14 @@ def test_a_moment_holds_the_coefficients_of_the_target_as_numbers():
     assert moment_at(asked, 59.0) == pytest.approx((1, 1 / alpha, -sigma / alpha, 0, 1, alpha, sigma), rel=1e-15)
 
 
+@every_target
+def test_everything_is_in_the_dtype_of_x_whatever_that_of_the_output(target):
+    for t in (59.0, torch.tensor(59.0), torch.tensor([0.0, 59.0, 700.0])):
+        said = predicted(Parts(Linear(), targets.create(target)), X0.float(), t, EPS.float().bfloat16())
+        for found in (said.x0, said.eps, said.v, said.score, said.mixed(0.3, 0.4), said.mixed(1, 0), said.mixed(0, 1)):
+            assert found.dtype == torch.float32
+
+
 def test_in_half_precision_the_output_is_added_to_x_in_full():
     prediction = Prediction(X0.float(), EPS.bfloat16(), Moment(1.0, 0.5, 2.0, 0.0, 1.0, 0.6, 0.8), 0.6, 0.8)
     assert prediction.x0.dtype == torch.float32

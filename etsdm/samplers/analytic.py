@@ -19,7 +19,6 @@ from torch import Tensor
 from etsdm.registry import samplers
 from etsdm.samplers.base import Moved, NoiseSource, Sampler
 from etsdm.samplers.network import Network, Point
-from etsdm.schedules import Schedule
 
 __all__ = ["Analytic"]
 
@@ -37,9 +36,6 @@ class Analytic(Sampler):
 
     steps: PositiveInt = 10
     std: NonNegativeFloat = 1.0
-
-    def _count(self, schedule: Schedule) -> int:
-        return self.steps
 
     def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
         for t, s in pairwise(path):

@@ -26,7 +26,6 @@ from etsdm.registry import samplers
 from etsdm.samplers.base import Moved, NoiseSource, Sampler
 from etsdm.samplers.grids import Grid, Leading, Respaced
 from etsdm.samplers.network import Answer, Network, Point
-from etsdm.schedules import Schedule
 
 __all__ = ["DDIM", "DDPM"]
 
@@ -73,16 +72,13 @@ class DDPM(Ancestral):
     """Ancestral sampling with noise of variance beta_t or its posterior value (Ho et al. 2020; paper Eq. 10).
 
     Attributes:
-        steps: how many; None for every timestep, or a thousand on a continuous schedule.
+        steps: how many; None for every timestep up to the start, of a continuous schedule a thousand of them.
         variance: of a step's noise: `beta`, `posterior`, or `learned`, between the two, by a network that learns it.
     """
 
     steps: PositiveInt | None = None
     variance: Literal["beta", "posterior", "learned"] = "beta"
     grid: Grid = Respaced()
-
-    def _count(self, schedule: Schedule) -> int:
-        return self.steps or round(schedule.horizon / schedule.step)
 
     def _coefficients(self, t: Point, s: Point) -> Coefficients:
         # Noise of variance beta, except in the last step, which adds none.
@@ -107,9 +103,6 @@ class DDIM(Ancestral):
 
     steps: PositiveInt = 50
     eta: float = Field(0.0, ge=0, le=1)
-
-    def _count(self, schedule: Schedule) -> int:
-        return self.steps
 
     def _coefficients(self, t: Point, s: Point) -> Coefficients:
         z = self.eta * s.sigma * math.sqrt(_lost(t, s)) if self.eta else 0.0

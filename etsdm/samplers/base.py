@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
 from etsdm.prediction import Asked, Predictor
 from etsdm.randomness import SampleNoise
 from etsdm.registry import Part, RegistryError, field_error, samplers
-from etsdm.samplers.grids import Grid, Linspace
+from etsdm.samplers.grids import Grid, Linspace, timesteps_until
 from etsdm.samplers.network import CLEAN, Answer, Network, Point
 from etsdm.samplers.plan import Parts, Plan, plan_of
 from etsdm.schedules import Schedule
@@ -71,13 +71,15 @@ class Sampler(Part, family=samplers):
     """A way from noise to images.
 
     Attributes:
+        steps: how many; None, where a sampler allows that, for every timestep up to the start.
         grid: where it steps.
         t_end: the time at which it ends; None for the clean image.
-        denoise_to_zero: goes on from t_end to the clean image, by one more call of the network.
+        denoise_to_zero: goes on from t_end to the clean image, by one more call of the network, unless t_end is clean already.
         clip_x0: predictions of x0 are cut to [-1, 1]; None for wherever clean x lie in [-1, 1], as images do and latents do not.
         dynamic_threshold: the quantile of |x0| to which they are cut instead, if it is above 1, and scaled.
     """
 
+    steps: PositiveInt | None = None
     grid: Grid = Linspace()
     t_end: NonNegativeFloat | None = None
     denoise_to_zero: bool = False
@@ -91,16 +93,12 @@ class Sampler(Part, family=samplers):
         return self
 
     @abstractmethod
-    def _count(self, schedule: Schedule) -> int:
-        """How many steps the grid is asked for."""
-
-    @abstractmethod
     def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
         """Goes along the path, from x at its first point; one `Moved` for each step. Gradients are off."""
 
     def _times(self, schedule: Schedule, start: float | None) -> Tensor:
         """Where steps begin, and t_end where it is set."""
-        return self.grid.times(schedule, self._count(schedule), start=start, end=self.t_end)
+        return self.grid.times(schedule, self.steps or timesteps_until(schedule, start), start=start, end=self.t_end)
 
     def times(self, denoiser: Asked, start: float | None = None) -> Tensor:
         """The times at which steps begin, and t_end where it is set.
@@ -136,7 +134,15 @@ class Sampler(Part, family=samplers):
         columns = (times, *schedule.alpha_sigma(times), schedule.log_snr(times) / 2)
         points = [Point(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
         ends = points[-1].sigma == 0 or (self.t_end is not None and not self.denoise_to_zero)
+        if ends and len(points) < 2:
+            raise ValueError(
+                f"start: t = {points[0].t:g} is where it ends, so that there is no step; give a later start or an earlier t_end"
+            )
         return points if ends else [*points, CLEAN]
+
+    def _solved(self, path: Sequence[Point]) -> int:
+        """Steps of a path before the one that `denoise_to_zero` adds, if it does."""
+        return len(path) - 1 - (self.denoise_to_zero and path[-1] is CLEAN)
 
     def with_steps(self, steps: int) -> Sampler:
         """This sampler with another number of steps. Raises: RegistryError if it takes no such number."""
@@ -186,7 +192,8 @@ class Sampler(Part, family=samplers):
         source = step_noise or SampleNoise(0, "sampling/steps", range(len(noise)))
         path = self.path(denoiser, start)
         network = Network(denoiser, cond, clip_x0=self.clip_x0, quantile=self.dynamic_threshold)
-        moves = self._steps(network, path, noise, source)
+        # x0 of the first step is computed from it when somebody looks, whatever has become of the caller's tensor.
+        moves = self._steps(network, path, noise.detach().clone(), source)
         without_gradients = torch.no_grad()
         for i, t in enumerate(path[:-1], start=1):
             # Only while a step is computed: a caller's own code between steps keeps its own mode.

@@ -50,9 +50,6 @@ class DPMSolver(Sampler):
     predicts: Predicted = "eps"
     solver_type: Literal["dpmsolver", "taylor"] = "dpmsolver"
 
-    def _count(self, schedule: Schedule) -> int:
-        return self.steps
-
 
 @samplers.register("dpm-solver-singlestep")
 class SinglestepDPMSolver(DPMSolver):
@@ -82,6 +79,10 @@ class SinglestepDPMSolver(DPMSolver):
 
     def _times(self, schedule: Schedule, start: float | None) -> Tensor:
         end = schedule.first_noisy if self.t_end is not None and self.t_end <= schedule.domain[0] else self.t_end
+        if start is not None and end is not None and end >= start:
+            raise ValueError(
+                f"start: {start:g} is not later than {end:g}, where sampler {self.type_name!r} ends; give more, or t_end: null"
+            )
         before = int(schedule.alpha(schedule.domain[1] if start is None else start) == 0)
         after = int(end is None)
         solved = max(self.steps - before - after, 0)
@@ -101,7 +102,7 @@ class SinglestepDPMSolver(DPMSolver):
         return orders
 
     def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
-        orders = self._orders(self.steps + self.denoise_to_zero, [leaps(s, t) for s, t in pairwise(path)])
+        orders = self._orders(self.steps + len(path) - 1 - self._solved(path), [leaps(s, t) for s, t in pairwise(path)])
         for order, (s, t) in zip(orders, pairwise(path), strict=True):
             said = network(x, s)
             x = self._stride(network, s, t, x, said, order) if leaps(s, t) else said.mixed(t.alpha, t.sigma)
@@ -145,7 +146,7 @@ class MultistepDPMSolver(DPMSolver):
     lower_order_final: bool = True
 
     def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
-        solved = len(path) - 1 - self.denoise_to_zero
+        solved = self._solved(path)
         lowers = self.lower_order_final and self.steps < 10
         known: deque[Known] = deque(maxlen=self.order)
         for i, (s, t) in enumerate(pairwise(path)):

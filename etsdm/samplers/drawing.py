@@ -109,7 +109,7 @@ def sample(
             (n, C, H / factor, W / factor) in [-1, 1], for super-resolution.
 
     Returns:
-        float32 on the CPU, (n, C, H, W), in [-1, 1].
+        float32 on the CPU, (n, C, H, W), in [-1, 1]; of an exact denoiser (n, D), wherever its data lie.
 
     Raises:
         ValueError: n or batch_size is below 1, something in `cond` has not n rows, or the sampler does not suit the schedule.
@@ -123,4 +123,4 @@ def sample(
             raise ValueError(f"{name}: {len(rows)} rows for {n} images; give one for each")
     chosen = resolve_sampler(sampler, steps)
     batches = sample_batches(denoiser, chosen, n=n, seed=seed, batch_size=batch_size, first=first, start=start, **cond)
-    return torch.cat([denoiser.decode(step.x, chunk).clamp(-1, 1).float().cpu() for _, step in batches if step.i == step.n])
+    return torch.cat([denoiser.decode(step.x, chunk).float().cpu() for _, step in batches if step.i == step.n])

@@ -71,19 +71,25 @@ class TimestepGrid(Grid):
         if end is not None:
             raise ValueError(f"t_end: grid {self.type_name!r} ends in the clean image, not at {end:g}; leave t_end out, or give linspace")
         refuse_outside(schedule, start=start)
-        total, unit = round(schedule.horizon / schedule.step), 0 if schedule.is_discrete else 1  # index 0 is 0, or one step from clean
-        if start is not None:
-            total = int(start / schedule.step + ROUNDING) + 1 - unit
-            if not total:
-                raise ValueError(f"start: {start:g} lies before the first timestep, {schedule.step:g}; give {schedule.step:g} or more")
+        total = timesteps_until(schedule, start)
+        if not total:
+            raise ValueError(f"start: {start:g} lies before the first timestep, {schedule.step:g}; give {schedule.step:g} or more")
         if not 1 <= n <= total:
             what = f"a schedule of {total} timesteps" if start is None else f"the {total} timesteps up to {start:g}"
             raise ValueError(f"steps: {n} steps do not fit {what}; give 1 to {total}")
-        return (self._indices(total, n).to(torch.float64) + unit).mul(schedule.step).clamp(max=schedule.domain[1]).flip(0)
+        first = 0 if schedule.is_discrete else 1
+        return (self._indices(total, n).to(torch.float64) + first).mul(schedule.step).clamp(max=schedule.domain[1]).flip(0)
 
     @abstractmethod
     def _indices(self, total: int, n: int) -> Tensor:
         """n increasing indices among 0..total-1."""
+
+
+def timesteps_until(schedule: Schedule, start: float | None = None) -> int:
+    """How many timesteps there are up to a time, or in all; a continuous schedule's first is one `step` from its beginning."""
+    if start is None:
+        return round(schedule.horizon / schedule.step)
+    return int(start / schedule.step + ROUNDING) + schedule.is_discrete
 
 
 def refuse_outside(schedule: Schedule, **times: float | None) -> None:
@@ -161,7 +167,11 @@ class UniformGrid(RealGrid):
         if end is not None:
             return _evenly(start, end, n + 1)
         clean = schedule.domain[0] - 1 if schedule.is_discrete else 0.0
-        return _evenly(start, clean, n + 1)[:-1]
+        times = _evenly(start, clean, n + 1)[:-1]
+        if times[-1] < schedule.domain[0]:
+            most = timesteps_until(schedule, start)
+            raise ValueError(f"steps: {n} steps of grid 'uniform' would begin before the first timestep; give 1 to {most}")
+        return times
 
 
 @grids.register("linspace")
@@ -227,7 +237,7 @@ class Karras(SpacedInNoise):
 
 @grids.register("explicit")
 class Explicit(Grid):
-    """Times given one by one; steps must be as many."""
+    """Times given one by one; steps must be as many. A last time without noise is the end, and no step starts there."""
 
     at: tuple[float, ...] = Field(min_length=1)
 
@@ -244,7 +254,10 @@ class Explicit(Grid):
         if self.at[0] > high or self.at[-1] < low:
             found = self.at[0] if self.at[0] > high else self.at[-1]
             raise ValueError(f"at: {found:g} is outside the times of schedule {schedule.type_name!r}; give {low:g} to {high:g}")
+        refuse_outside(schedule, t_end=end)
         chosen = [t for t in self.at if (start is None or t <= start) and (end is None or t > end)]
+        if not chosen:
+            raise ValueError("at: none of the times of grid 'explicit' lies between start and t_end; give some that do")
         if len(chosen) != n:
             raise ValueError(f"steps: {n} steps do not fit the {len(chosen)} times of grid 'explicit'; give {len(chosen)}")
         return torch.tensor([*chosen, *([] if end is None else [end])], dtype=torch.float64)

@@ -11,6 +11,7 @@ draws a new one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -26,8 +27,7 @@ class PartlyKnown(Prediction):
     """A prediction whose x0 and eps are known where a mask says so; said, of which output and x are in order already."""
 
     def __init__(self, said: Prediction, mask: Tensor, x0: Tensor, eps: Tensor, output: Tensor) -> None:
-        self.__dict__.update(said.__dict__)
-        self.output = output
+        super().__init__(said.x, output, said.coefficients, said.alpha, said.sigma, said.variance_logit)
         self._said = said
         self._mask = mask
         self._known = x0, eps
@@ -41,6 +41,10 @@ class PartlyKnown(Prediction):
     def eps(self) -> Tensor:
         """The noise, exactly the given one where the images are known."""
         return torch.where(self._mask, self._known[1], self._said.eps)
+
+    def x0_cut(self, cut: Callable[[Tensor], Tensor]) -> Tensor:
+        """The clean images, cut where they are not known; see `Prediction.x0_cut`."""
+        return torch.where(self._mask, self._known[0], cut(self.x0))
 
     def mixed(self, a: float, b: float) -> Tensor:
         """a x0 + b eps, of the known ones where they are known; see `Prediction.mixed`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from etsdm.prediction import Prediction, Predictor
@@ -105,21 +106,28 @@ class Network:
         self.nfe = 0
         self._denoiser = denoiser
         self._cond = cond
-        self._clips = denoiser.bounded if clip_x0 is None else clip_x0
+        self._cuts = quantile is not None or (denoiser.bounded if clip_x0 is None else clip_x0)
         self._quantile = quantile
 
     def __call__(self, x: Tensor, point: Point) -> Answer:
         """Asks at a point. Args: x: (B, C, H, W), as noisy as the point."""
         self.nfe += 1
         prediction = self._denoiser.predict(x, point.t, **self._cond)
-        if self._quantile is None and not self._clips:
-            ours = isinstance(prediction, Prediction)
-            return prediction if ours else Stated(prediction.x0, prediction.eps, getattr(prediction, "variance_logit", None))
-        x0 = prediction.x0.clamp(-1, 1) if self._quantile is None else _dynamically(prediction.x0, self._quantile)
-        return Thresholded(x, x0, point, getattr(prediction, "variance_logit", None))
+        if not isinstance(prediction, Prediction):
+            logit = getattr(prediction, "variance_logit", None)
+            stated = Stated(prediction.x0.to(x.dtype), prediction.eps.to(x.dtype), logit)
+            return Thresholded(x, self._cut(stated.x0), point, logit) if self._cuts else stated
+        if not self._cuts:
+            return prediction
+        # Its x, because a prediction may be of another one: inpainting puts what is known in its place.
+        return Thresholded(prediction.x, prediction.x0_cut(self._cut), point, prediction.variance_logit)
+
+    def _cut(self, x0: Tensor) -> Tensor:
+        return x0.clamp(-1, 1) if self._quantile is None else _dynamically(x0, self._quantile)
 
 
 def _dynamically(x0: Tensor, quantile: float) -> Tensor:
     """x0 cut at a quantile of its magnitudes, image by image, and scaled into [-1, 1] (Saharia et al. 2022, Imagen)."""
-    largest = x0.abs().flatten(1).float().quantile(quantile, dim=1).clamp(min=1).to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
+    wide = x0.to(torch.promote_types(x0.dtype, torch.float32))  # quantiles of half precision there are none
+    largest = wide.abs().flatten(1).quantile(quantile, dim=1).clamp(min=1).to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
     return x0.clamp(-largest, largest) / largest

@@ -88,9 +88,6 @@ class NoiseLevelSampler(Sampler):
     steps: PositiveInt = 50
     grid: Grid = Karras()
 
-    def _count(self, schedule: Schedule) -> int:
-        return self.steps
-
     @property
     def _memory(self) -> int:
         """How many earlier answers a step looks at."""

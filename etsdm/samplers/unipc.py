@@ -28,7 +28,6 @@ from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
 from etsdm.samplers.exponential import Known, Leap, exact_moments, leaps, weights_at
 from etsdm.samplers.grids import Grid, UniformGrid
 from etsdm.samplers.network import Network, Point
-from etsdm.schedules import Schedule
 
 __all__ = ["UniPC"]
 
@@ -54,11 +53,8 @@ class UniPC(Sampler):
     lower_order_final: bool = True
     grid: Grid = UniformGrid()
 
-    def _count(self, schedule: Schedule) -> int:
-        return self.steps
-
     def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
-        solved = len(path) - 1 - self.denoise_to_zero
+        solved = self._solved(path)
         known: deque[Known] = deque(maxlen=self.order)
         taken: tuple[Leap, Tensor, list[Known]] | None = None
         for i, (s, t) in enumerate(pairwise(path)):

@@ -36,7 +36,7 @@ class Drawable(Predictor, Protocol):
         """Number of class labels, None for an unconditional denoiser."""
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """The images of what was denoised, so many at a time."""
+        """The images of what was denoised, so many at a time, in [-1, 1]; of an exact denoiser x itself."""
 
 
 class Wrapper:

@@ -37,7 +37,7 @@ class Drawing(NamedTuple):
 
     def images(self, x: Tensor) -> Tensor:
         """The images of what was denoised, float32 on the CPU, in [-1, 1]."""
-        return self.denoiser.decode(x, self.chunk).clamp(-1, 1).float().cpu()
+        return self.denoiser.decode(x, self.chunk).float().cpu()
 
 
 class Store(Protocol):

@@ -9,7 +9,7 @@ from etsdm.randomness import SampleNoise, normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
 from etsdm.samplers.network import CLEAN, Point
-from etsdm.schedules import Linear, LinearContinuous, Schedule, ZeroTerminal
+from etsdm.schedules import Flow, Linear, LinearContinuous, Schedule, ZeroTerminal
 from etsdm.targets import X0, Eps, Target, V
 
 SAMPLERS = [DDPM(steps=4), DDPM(steps=4, variance="posterior"), DDIM(steps=4), DDIM(steps=4, eta=0.5)]
@@ -250,3 +250,21 @@ def test_more_steps_than_timesteps_are_refused(sampler):
 def test_settings_that_make_no_sense_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         DDIM(**fields)
+
+
+def test_a_path_without_a_step_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^start: t = 0 is where it ends, so that there is no step; give a later start or an earlier t_end$"
+    ):
+        DDIM(steps=1, grid={"type": "explicit", "at": [0.0]}).path(Asked(Flow(), V()))
+
+
+def test_all_timesteps_are_those_up_to_the_start():
+    assert DDPM().times(Asked(Linear()), start=500).tolist() == list(range(500, -1, -1))
+    assert len(DDPM().times(Asked(LinearContinuous()), start=0.25)) == 250
+
+
+def test_a_clean_end_is_not_denoised_once_more():
+    plain = samplers.create("dpm-solver++-3m", steps=6, grid="linspace", t_end=0.0)
+    zeroed = plain.model_copy(update={"denoise_to_zero": True})
+    assert [call.order for call in plain.plan(LinearContinuous()).calls] == [call.order for call in zeroed.plan(LinearContinuous()).calls]

@@ -202,3 +202,9 @@ def test_settings_that_make_no_sense_are_refused(fields):
     for solver in (SinglestepDPMSolver, MultistepDPMSolver):
         with pytest.raises(ValidationError, match=next(iter(fields))):
             solver(**fields)
+
+
+def test_a_start_at_or_before_the_end_is_named():
+    message = r"^start: 0 is not later than 0, where sampler 'dpm-solver-singlestep' ends; give more, or t_end: null$"
+    with pytest.raises(ValueError, match=message):
+        SinglestepDPMSolver().times(ExactDenoiser(mixture("m1"), Linear()), start=0.0)

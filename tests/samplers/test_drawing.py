@@ -7,6 +7,8 @@ from etsdm.denoiser import Denoiser
 from etsdm.randomness import normal
 from etsdm.registry import RegistryError, samplers
 from etsdm.samplers import DDIM, DDPM, resolve_sampler, sample_batches, starting_noise
+from etsdm.schedules import Linear
+from etsdm.theory import ExactDenoiser, GaussianMixture
 
 STOCHASTIC = DDPM(steps=3)
 
@@ -179,3 +181,10 @@ def test_more_steps_than_timesteps_are_refused(denoiser):
 def test_an_unknown_sampler_is_refused_with_near_names(denoiser):
     with pytest.raises(RegistryError, match=r"^unknown sampler 'dimm'; did you mean 'ddim'"):
         etsdm.sample(denoiser, 1, sampler="dimm")
+
+
+def test_data_of_an_exact_denoiser_are_drawn_wherever_they_lie():
+    data = GaussianMixture([[3.0, -5.0]], [0.2], [1.0])
+    drawn = etsdm.sample(ExactDenoiser(data, Linear()), 64, sampler="heun")
+    assert drawn.shape == (64, 2)
+    torch.testing.assert_close(drawn.mean(0), torch.tensor([3.0, -5.0]), rtol=0, atol=0.1)  # four standard errors

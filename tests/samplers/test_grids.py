@@ -195,3 +195,18 @@ def test_a_grid_even_in_a_map_that_shares_is_refused(map_):
 
 def test_its_map_may_be_named():
     assert grids.create("uniform-in-f", map="log-snr") == EvenIn(map=LogSNR())
+
+
+def test_a_uniform_grid_has_no_more_steps_than_timesteps():
+    with pytest.raises(ValueError, match=r"^steps: 1001 steps of grid 'uniform' would begin before the first timestep; give 1 to 1000$"):
+        grids.create("uniform").times(Linear(), 1001)
+    with pytest.raises(ValueError, match=r"^steps: 20 steps of grid 'uniform' would begin before the first timestep; give 1 to 11$"):
+        grids.create("uniform").times(Linear(), 20, start=10)
+    assert grids.create("uniform").times(Linear(), 1000).tolist() == pytest.approx(list(range(999, -1, -1)), abs=1e-9)
+
+
+def test_explicit_times_that_are_all_left_out_are_named():
+    with pytest.raises(ValueError, match=r"^at: none of the times of grid 'explicit' lies between start and t_end; give some that do$"):
+        grids.create("explicit", at=[900, 500]).times(Linear(), 2, start=300)
+    with pytest.raises(ValueError, match=r"^t_end: 2000 is outside the times of schedule 'linear'; give 0 to 999$"):
+        grids.create("explicit", at=[900, 500]).times(Linear(), 2, end=2000)

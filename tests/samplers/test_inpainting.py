@@ -97,3 +97,27 @@ def test_masks_and_images_that_do_not_fit_are_refused():
         Inpainted(denoiser, KNOWN, MASK, NOISE[0])
     with pytest.raises(ValueError, match=r"^mask: found 3 rows for a batch of 2; give one, or one for each image$"):
         Inpainted(denoiser, KNOWN, MASK, NOISE).predict(NOISE[:2], 300.0)
+
+
+@pytest.mark.parametrize("settings", [{"clip_x0": True}, {"dynamic_threshold": 0.5}], ids=["clipped", "dynamic"])
+def test_what_is_known_stays_known_when_x0_is_cut(settings):
+    denoiser = Inpainted(ExactDenoiser(mixture("m2"), Linear(), target=V()), KNOWN, MASK, NOISE)
+    *_, end = DDIM(steps=5, **settings).trajectory(denoiser, 2 * NOISE)
+    assert torch.equal(end.x[:, 0], KNOWN[:, 0])
+    # The start does not agree with the noise, and after the first step x does.
+    alpha, sigma = Linear().alpha_sigma(100.0)
+    *_, before = DDIM(steps=5, grid="linspace", t_end=100, **settings).trajectory(denoiser, 2 * NOISE)
+    torch.testing.assert_close(before.x[:, 0], (alpha * KNOWN + sigma * NOISE)[:, 0], rtol=1e-12, atol=1e-12)
+
+
+def test_what_the_denoiser_has_said_before_does_not_take_the_place_of_what_is_known():
+    class Remembering(ExactDenoiser):
+        def predict(self, x, t, **cond):
+            said = super().predict(x, t, **cond)
+            assert said.x0.isfinite().all()
+            assert said.eps.isfinite().all()
+            return said
+
+    said = Inpainted(Remembering(mixture("m2"), Linear()), KNOWN, MASK, NOISE).predict(2 * NOISE, 500.0)
+    assert torch.equal(said.x0[:, 0], KNOWN[:, 0])
+    assert torch.equal(said.eps[:, 0], NOISE[:, 0])

@@ -144,3 +144,14 @@ def test_images_are_brought_to_where_the_denoiser_is(tiny_denoiser):
     images, y = normal(0, "test/x", range(2), (1, 8, 8)), torch.tensor([3, 7])
     assert invert(denoiser, images, steps=2, y=y).device.type == "meta"
     assert img2img(denoiser, images, start=300, steps=2, y=y).device.type == "meta"
+
+
+@pytest.mark.parametrize("name", ["dpm-solver-2m", "dpm-solver++-3m", "unipc", "dpm-solver-3", "ddim", "heun"])
+def test_a_path_that_is_denoised_to_zero_is_gone_back_along(name):
+    denoiser = ExactDenoiser(M1, LinearContinuous(), target=V())
+    errors = []
+    for steps in (20, 40):
+        sampler = samplers.create(name, steps=steps, grid="log-snr", t_end=0.002, denoise_to_zero=True)
+        *_, back = sampler.trajectory(denoiser, invert(denoiser, X, sampler=sampler))
+        errors.append((back.x - X).abs().max().item())
+    assert errors[1] < 0.7 * errors[0] < 0.35

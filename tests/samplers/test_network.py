@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,3 +51,39 @@ def test_a_denoiser_that_answers_with_x0_and_eps_alone_is_sampled_like_one_of_ou
     for found, expected in steps:
         close(found.x, expected.x)
         close(found.x0, expected.x0)
+
+
+class Halved(Parts):
+    """A network's answer in half precision, as autocast gives it."""
+
+    def predict(self, x, t):
+        said = EXACT.predict(x, t)
+        return SimpleNamespace(x0=said.x0.bfloat16(), eps=said.eps.bfloat16())
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_trajectory_keeps_the_dtype_of_its_noise(clip):
+    for step in DDIM(steps=4, clip_x0=clip).trajectory(Halved(Linear(), bounded=False), X.float()):
+        assert step.x.dtype == step.x0.dtype == torch.float32
+
+
+def test_a_dynamic_threshold_is_as_precise_as_the_images():
+    x0 = 5 * normal(0, "test/x0", range(3), (1, 8, 8)).double()
+    largest = torch.tensor(np.quantile(x0.flatten(1).abs().numpy(), 0.9, axis=1)).clamp(min=1).reshape(3, 1, 1, 1)
+    assert largest.min() > 1
+    expected = x0.clamp(-largest, largest) / largest
+    point = Point.at(Linear(), 0.0)
+    told = Foreign(Linear())
+    told_x0 = SimpleNamespace(predict=lambda x, t: SimpleNamespace(x0=x0, eps=x0), schedule=told.schedule, bounded=True)
+    torch.testing.assert_close(Network(told_x0, {}, quantile=0.9)(x0, point).x0, expected, rtol=1e-15, atol=0)
+
+
+def test_what_was_predicted_is_known_later_whatever_becomes_of_the_noise():
+    noise = X.clone().requires_grad_()
+    steps = list(DDIM(steps=3).trajectory(EXACT, noise))
+    expected = [step.x0 for step in DDIM(steps=3).trajectory(EXACT, X)]
+    with torch.no_grad():
+        noise.zero_()
+    for step, x0 in zip(steps, expected, strict=True):
+        assert not step.x0.requires_grad
+        close(step.x0, x0)
