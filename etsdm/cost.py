@@ -4,7 +4,8 @@
                  checkpointing; and as much again for each further evaluation that the loss makes
     sampling     the sampler's network calls, an evaluation an image each
     memory       in training four bytes a parameter each for weights, gradients, the two moments of Adam and the moving average,
-                 and the outputs of all layers for a batch (`etsdm.backbones.summary`)
+                 and what the backbone keeps of a batch for the backward pass (`etsdm.backbones.summary`), which with gradient
+                 checkpointing is most while the block with the largest insides is gone through
 
 An encoder's share of training and a decoder's of sampling, where there is a first stage, are counted with the images they see.
 """
@@ -40,7 +41,9 @@ class Cost(Frozen):
         nfe: network calls for one sample.
         sampling_images, sampling_flops: samples drawn, and operations for all of them.
         training_state: bytes of weights, gradients, moments and moving average.
-        activations: bytes of the outputs of all layers in a batch of training; with gradient checkpointing few of them are kept.
+        gradient_checkpointing: whether the activations are counted with it, as `compute` of the recipe says.
+        activations: bytes that the backbone keeps of a batch for the backward pass, the most at a time; what that pass allocates for
+            gradients comes on top.
         checkpoint: bytes of one checkpoint on disk.
     """
 
@@ -53,6 +56,7 @@ class Cost(Frozen):
     sampling_images: NonNegativeInt
     sampling_flops: NonNegativeInt
     training_state: NonNegativeInt
+    gradient_checkpointing: bool
     activations: NonNegativeInt
     checkpoint: NonNegativeInt
 
@@ -78,7 +82,10 @@ def cost_of(recipe: Recipe) -> Cost:
     training, sampling = recipe.training, recipe.sampling
     summary = recipe.model.backbone.summary(training.batch_size)
     coders = _coders(recipe.model.first_stage)
-    forwards = training.loss.evaluations * (4 if recipe.compute.gradient_checkpointing else 3)
+    checkpointing, evaluations = recipe.compute.gradient_checkpointing, training.loss.evaluations
+    forwards = evaluations * (4 if checkpointing else 3)
+    # All evaluations of a step are kept until its backward pass.
+    kept = evaluations * summary.checkpointed + summary.largest_block if checkpointing else evaluations * summary.activations
     nfe = sampling.sampler.plan(recipe.model).nfe
     first_stage = FLOAT32_BYTES * coders.parameters
     return Cost(
@@ -91,7 +98,8 @@ def cost_of(recipe: Recipe) -> Cost:
         sampling_images=sampling.n,
         sampling_flops=sampling.n * (nfe * summary.flops + coders.decoder),
         training_state=COPIES_IN_TRAINING * FLOAT32_BYTES * summary.parameters + first_stage,
-        activations=summary.activations,
+        gradient_checkpointing=checkpointing,
+        activations=kept,
         checkpoint=COPIES_ON_DISK * FLOAT32_BYTES * summary.parameters + first_stage,
     )
 

@@ -18,8 +18,10 @@ MACS = 2 * 4**2 + 64 * 16 + (4 * 32 + 2 * 16**2) + 16 * 64
 FLOPS = 2 * MACS
 # Weights and biases of the same, and the last normalisation's.
 PARAMETERS = 2 * (4**2 + 4) + (64 * 16 + 16) + (4 * 32 + 32) + 2 * (16**2 + 16) + 2 * 16 + (16 * 64 + 64)
-# Numbers that the layers give, one an output: embedding, in, block (normalised, modulation, two layers and between), out.
-OUTPUTS = 3 * 4 + 16 + (16 + 32 + 3 * 16) + (2 * 16 + 64)
+# Numbers that the backward pass needs of an image, inputs of layers all but these: mean and inverse deviation of a normalisation.
+# Embedding and the function after it; in; the block's own (normalised, scale, and two layers with one between); out.
+OUTSIDE, INPUTS, INSIDE = 4 * 4 + 64 + (3 * 16 + 2), 16 + 4, 2 + 2 * 16 + 3 * 16
+KEPT = OUTSIDE + INPUTS + INSIDE
 
 # An autoencoder of one level with 4 channels, whose latents are of one channel and as large as the digits: at each of 64 pixels
 # 3x3 convolutions in and out, residual blocks of two 3x3 convolutions, a 1x1 convolution, and the distances to 3 codes.
@@ -70,7 +72,8 @@ def test_a_small_recipe_is_counted_by_hand():
         "sampling_images": 3,
         "sampling_flops": 3 * 7 * FLOPS,
         "training_state": 5 * 4 * PARAMETERS,
-        "activations": 5 * 4 * OUTPUTS,
+        "gradient_checkpointing": False,
+        "activations": 5 * 4 * KEPT,
         "checkpoint": 4 * 4 * PARAMETERS,
     }
 
@@ -89,6 +92,14 @@ def test_a_training_step_costs_forward_backward_and_what_is_computed_twice(loss,
     assert cost.training_flops == 100 * forwards * FLOPS
     assert cost.sampling_flops == 3 * 7 * FLOPS
     assert cost.flops == FLOPS
+
+
+@pytest.mark.parametrize(("loss", "evaluations"), [("mse", 1), ({"type": "lipschitz-regularized", "weight": 0.1}, 2)])
+def test_activations_are_kept_of_all_evaluations_and_with_checkpointing_the_insides_of_one_block(loss, evaluations):
+    plain, checkpointed = (cost_of(recipe(loss=loss, gradient_checkpointing=flag)) for flag in (False, True))
+    assert plain.activations == 5 * 4 * evaluations * KEPT
+    assert checkpointed.activations == 5 * 4 * (evaluations * (OUTSIDE + INPUTS) + INSIDE)
+    assert (plain.gradient_checkpointing, checkpointed.gradient_checkpointing) == (False, True)
 
 
 def test_a_learned_variance_is_learned_in_one_evaluation():

@@ -1,12 +1,16 @@
 """What a network costs: parameters, operations and activations, level by level, without its weights being allocated.
 
-The network runs once on the meta device, where a tensor is a shape. Counted are
+The network runs on the meta device, where a tensor is a shape. Counted are
 
     parameters     of all kinds, and the bytes of weights and buffers in float32;
     FLOPs          of one forward evaluation of one image: matrix products, convolutions and attention, a multiplication and the
                    addition after it being two; what works element by element is left out;
-    activations    the bytes in float32 of the outputs of all modules without submodules, for the whole batch. Which of them the
-                   backward pass needs, and what it needs besides, is not modelled.
+    activations    the bytes that autograd keeps of a whole batch in float32 for the backward pass, parameters and buffers aside; a
+                   tensor counts once, where it is kept first. Attention is by a fused kernel, which does not keep its weights.
+                   What the backward pass allocates for gradients comes on top.
+
+With gradient checkpointing the inputs of blocks are kept, and what is outside of blocks; in the backward pass the insides of one
+block at a time come back. Both are found by running the network so.
 
 A level is the size of what a module gives: height and width of an image, or the number of tokens. A module that gives neither, as
 in the embedding of the time, or gives tokens inside a module that gives an image, belongs to the level of the module around it; the
@@ -23,8 +27,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from etsdm.backbones.execution import Execution
 from etsdm.registry import Frozen
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ class Level(Frozen):
         blocks: modules with submodules that the network itself calls.
         parameters: number of parameters.
         flops: floating-point operations for one image.
-        activations: bytes for the whole batch.
+        activations: bytes kept for the whole batch.
     """
 
     size: tuple[PositiveInt, ...]
@@ -63,7 +69,9 @@ class Summary(Frozen):
         parameters: number of parameters.
         weights: bytes of parameters and buffers in float32.
         flops: floating-point operations of one forward evaluation of one image.
-        activations: bytes of activations for the whole batch.
+        activations: bytes kept for the backward pass of the whole batch.
+        checkpointed: bytes kept of them between the passes with gradient checkpointing.
+        largest_block: bytes that come back with the insides of one block, of that with the most; 0 without blocks.
         levels: the same by size, the largest first, what has no places last.
     """
 
@@ -72,6 +80,8 @@ class Summary(Frozen):
     weights: NonNegativeInt
     flops: NonNegativeInt
     activations: NonNegativeInt
+    checkpointed: NonNegativeInt
+    largest_block: NonNegativeInt
     levels: tuple[Level, ...]
 
 
@@ -93,7 +103,9 @@ def summarize(spec: Backbone, batch: int = 1) -> Summary:
     with torch.device("meta"):
         network = spec.build()
         x, time, cond = spec.empty_inputs(batch)
-    with torch.no_grad(), _CallRecorder(network) as root:
+    with _CallRecorder(network) as root:
+        network(x, time, **cond)
+    with _CallRecorder(Execution(gradient_checkpointing=True).prepare(network)) as checkpointed:
         network(x, time, **cond)
 
     totals: dict[Size, Counter[str]] = {}
@@ -117,6 +129,9 @@ def summarize(spec: Backbone, batch: int = 1) -> Summary:
         weights=FLOAT32_BYTES * sum(numbers),
         flops=root.flops // batch,
         activations=sum(level.activations for level in levels),
+        checkpointed=sum(call.activations for call, _ in checkpointed.placed()),
+        # A block that is checkpointed hides what is kept inside it from the second run.
+        largest_block=max((a.inside - b.inside for a, b in zip(root.inner, checkpointed.inner, strict=True)), default=0),
         levels=levels,
     )
 
@@ -138,12 +153,19 @@ class _Call:
     module: nn.Module
     flops: int  # before the call, and after it those of the call
     size: Size = ()
-    activations: int = 0
+    activations: int = 0  # bytes that it is the first to keep, itself and not in an inner call
+    given: set[int] = field(default_factory=set)  # storages of its inputs
+    kept: dict[int, int] = field(default_factory=dict)  # bytes by storage, of all that is kept in it
     inner: list[_Call] = field(default_factory=list)
 
     @property
     def own_flops(self) -> int:
         return self.flops - sum(call.flops for call in self.inner)
+
+    @property
+    def inside(self) -> int:
+        """Bytes kept in it, but for its inputs."""
+        return sum(size for storage, size in self.kept.items() if storage not in self.given)
 
     def placed(self, around: Size = ()) -> Iterator[tuple[_Call, Size]]:
         """Every call from this one inwards, with its level."""
@@ -154,12 +176,16 @@ class _Call:
 
 
 class _CallRecorder:
-    """Records the calls of a network's modules, as a tree whose root is the network."""
+    """Records the calls of a network's modules, as a tree whose root is the network, and what autograd keeps in them."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._counter = FlopCounterMode(display=False)
+        self._keeping = saved_tensors_hooks(self._keep, lambda tensor: tensor)
         self._open: list[_Call] = []
+        self._weights = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
+        self._kept: set[int] = set()
+        self._alive: list[Tensor] = []  # so that no two storages are taken for one
 
     def __enter__(self) -> _Call:
         self._hooks = []
@@ -168,9 +194,11 @@ class _CallRecorder:
             self._hooks.append(module.register_forward_hook(self._end))
         self._root = _Call(self._network, 0)
         self._counter.__enter__()
+        self._keeping.__enter__()
         return self._root
 
     def __exit__(self, *error: Any) -> None:
+        self._keeping.__exit__(*error)
         self._counter.__exit__(*error)
         for hook in self._hooks:
             hook.remove()
@@ -179,14 +207,32 @@ class _CallRecorder:
         call = _Call(module, self._counter.get_total_flops()) if self._open else self._root
         if self._open:
             self._open[-1].inner.append(call)
+        for tensor in inputs:
+            if isinstance(tensor, Tensor):
+                call.given.add(_storage(tensor))
+                self._alive.append(tensor)
         self._open.append(call)
 
     def _end(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         call = self._open.pop()
         call.flops = self._counter.get_total_flops() - call.flops
-        if not isinstance(output, Tensor) or call is self._root:
-            return
-        call.size = tuple(output.shape[2:]) if output.ndim == 4 else tuple(output.shape[1:2]) if output.ndim == 3 else ()
-        # A module that hands on what it is given, as dropout at rate 0 does, makes no activation.
-        if not call.inner and not any(output is given for given in inputs):
-            call.activations = FLOAT32_BYTES * output.numel()
+        if isinstance(output, Tensor) and call is not self._root:
+            call.size = tuple(output.shape[2:]) if output.ndim == 4 else tuple(output.shape[1:2]) if output.ndim == 3 else ()
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        storage = _storage(tensor)
+        if storage not in self._weights:
+            size = tensor.untyped_storage().nbytes()
+            for call in self._open:
+                call.kept[storage] = size
+            if storage not in self._kept:
+                self._kept.add(storage)
+                self._open[-1].activations += size
+            self._alive.append(tensor)
+        return tensor
+
+
+def _storage(tensor: Tensor) -> int:
+    """What tells storages apart that are alive; on the meta device they have no address of data."""
+    address: int = tensor.untyped_storage()._cdata
+    return address

@@ -86,8 +86,8 @@ def cost_table(costs: Mapping[str, Cost], seeds: int) -> Table:
     table = Table(
         title=f"cost of {runs} run{'' if runs == 1 else 's'}: {_time(days)} on one device that sustains {scaled(RATE)}FLOP/s",
         caption="FLOPs: matrix products, convolutions, attention; a multiply-add is two. Training state: weights, gradients, Adam, "
-        "moving average in float32. Activations: outputs of all layers for a batch in float32, of which gradient checkpointing "
-        "keeps few.",
+        "moving average in float32. Activations: what is kept of a batch for the backward pass in float32; that pass needs some memory "
+        "besides.",
         title_justify="left",
         caption_justify="left",
     )
@@ -103,7 +103,9 @@ def cost_table(costs: Mapping[str, Cost], seeds: int) -> Table:
             f"{cost.sampling_images:,} images of {cost.nfe} calls, {scaled(cost.sampling_flops)}FLOP, {_time(cost.sampling_days)}"
         ),
         "memory: training state": lambda cost: f"{scaled(cost.training_state)}B",
-        "memory: activations": lambda cost: f"{scaled(cost.activations)}B",
+        "memory: activations": lambda cost: (
+            f"{scaled(cost.activations)}B, with{'' if cost.gradient_checkpointing else 'out'} gradient checkpointing"
+        ),
         "disk: a checkpoint": lambda cost: f"{scaled(cost.checkpoint)}B",
     }
     for title, text in rows.items():

@@ -1,5 +1,6 @@
 """What a network costs, against counts by hand and in the literature. A multiplication and the addition after it are two FLOPs."""
 
+import itertools
 import subprocess
 import sys
 
@@ -9,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from etsdm.backbones import MLP, ADMUNet, DiT, Execution, SongUNet
 from etsdm.backbones.base import Backbone
-from etsdm.backbones.dit import DiT
 from etsdm.backbones.kernels import attend
-from etsdm.backbones.mlp import MLP
 from etsdm.backbones.summary import summarize
 from etsdm.registry import backbones
 
@@ -56,7 +56,7 @@ def test_a_convolution_is_counted_by_hand(batch, stride, groups):
     assert summary.parameters == 6 * (3 // groups) * 25 + 6
     assert summary.weights == FLOAT32 * summary.parameters
     assert summary.flops == 2 * 6 * side**2 * (3 // groups) * 25
-    assert summary.activations == batch * 6 * side**2 * FLOAT32
+    assert summary.activations == batch * 3 * 8**2 * FLOAT32  # its input
     assert list(levels(summary)) == [(side, side)]
 
 
@@ -64,11 +64,11 @@ def test_a_convolution_is_counted_by_hand(batch, stride, groups):
 def test_a_linear_layer_is_counted_by_hand(batch, inputs, outputs, tokens):
     class Tokens(nn.Linear):
         def forward(self, x):
-            return super().forward(x[:, 0, :1, :1].expand(-1, tokens, inputs))
+            return super().forward(x[:, 0, :1, :1].expand(-1, tokens, inputs) * 1)
 
     summary = Layers(make=lambda: Tokens(inputs, outputs)).summary(batch)
     assert summary.flops == 2 * tokens * inputs * outputs
-    assert summary.activations == batch * tokens * outputs * FLOAT32
+    assert summary.activations == batch * tokens * inputs * FLOAT32
     assert list(levels(summary)) == [(tokens,)]
 
 
@@ -84,10 +84,11 @@ def test_attention_is_counted_by_hand(kernel):
     assert summary.flops == 2 * 2 * (2 * 64**2 * 3)
 
 
-def test_activations_are_made_by_modules_without_submodules():
-    summary = Layers(make=lambda: nn.Sequential(nn.Conv2d(3, 5, 1), nn.SiLU(), nn.Dropout(0.0), nn.Identity(), nn.Dropout(0.5))).summary()
-    # Two hand on what they are given; the last dropout makes its own.
-    assert summary.activations == 3 * 5 * 64 * FLOAT32
+def test_activations_are_what_the_backward_pass_needs():
+    layers = (nn.Conv2d(3, 5, 1), nn.SiLU(), nn.Dropout(0.0), nn.Identity(), nn.Dropout(0.5), nn.ReLU(), nn.ReLU())
+    summary = Layers(make=lambda: nn.Sequential(*layers)).summary()
+    # Inputs of the first two; what dropout multiplies with; outputs of the last two.
+    assert summary.activations == FLOAT32 * 64 * (3 + 5 + 5 + 2 * 5)
 
 
 def test_levels_are_the_sizes_of_images_and_hold_what_works_inside_them():
@@ -128,7 +129,8 @@ def test_levels_are_the_sizes_of_images_and_hold_what_works_inside_them():
     assert list(found) == [(8, 8), (4, 4), ()]
     assert [level.parameters for level in found.values()] == [12, 52 + 20 + 20, 4 + 7]
     assert [level.flops for level in found.values()] == [2 * 64 * 9, 2 * (16 * 4 * 12 + 16 * 16 + 16), 2 * 2]
-    assert [level.activations for level in found.values()] == [FLOAT32 * 192, FLOAT32 * (64 + 64 + 4), FLOAT32 * 2]
+    # Each layer keeps its input: two images, tokens and their mean, a time.
+    assert [level.activations for level in found.values()] == [FLOAT32 * 192, FLOAT32 * (192 + 64 + 4), FLOAT32]
     assert [level.blocks for level in found.values()] == [0, 1, 0]
     assert summary.parameters == 12 + 92 + 11
 
@@ -184,14 +186,80 @@ def test_a_network_of_vectors_has_one_level():
 
 
 @pytest.mark.parametrize("name", ["ddpm-cifar10", "dit-s-8"])
-def test_levels_add_up_and_a_batch_multiplies_activations_alone(name):
-    one, four = backbones.create(name).summary(), backbones.create(name).summary(4)
+def test_levels_add_up_and_a_batch_changes_activations_alone(name):
+    one, two, three, four = (backbones.create(name).summary(batch) for batch in range(1, 5))
     for field in ("parameters", "flops", "activations"):
         assert sum(getattr(level, field) for level in one.levels) == getattr(one, field)
-    assert (four.parameters, four.weights, four.flops, four.activations) == (one.parameters, one.weights, one.flops, 4 * one.activations)
+    assert (four.parameters, four.weights, four.flops) == (one.parameters, one.weights, one.flops)
+    # An image needs the same whatever the batch; kernels that are made of weights, and constants, are needed once.
+    for field in ("activations", "checkpointed"):
+        numbers = [getattr(summary, field) for summary in (two, three, four)]
+        assert numbers[2] - numbers[1] == numbers[1] - numbers[0] > 0
+        assert 0.8 * numbers[0] < 2 * (numbers[1] - numbers[0]) <= numbers[0]
     with torch.device("meta"):
         built = backbones.create(name).build()
     assert one.parameters == sum(parameter.numel() for parameter in built.parameters())
+
+
+SIZE = {"image_size": 32, "in_channels": 3, "out_channels": 3}
+UNET = {"model_channels": 32, "norm_groups": 8, "num_res_blocks": 1, "channel_mult": (1, 2), "attention_resolutions": (2,)}
+MEASURED = {
+    "adm-unet": ADMUNet(**SIZE, **UNET, num_head_channels=16, dropout=0.1),
+    "song-unet": SongUNet(**SIZE, model_channels=32, num_blocks=1, channel_mult=(1, 2), attn_resolutions=(16,)),
+    "dit": DiT(**SIZE, patch_size=2, hidden_size=64, depth=4, num_heads=4, dropout=0.1),
+}
+
+
+def allocated(call):
+    """What a call gives, the bytes that are still given out after it, and the most that were at a time."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
+        out = call()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return out, sum(sizes), max(itertools.accumulate(sizes))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("spec", MEASURED.values(), ids=MEASURED)
+def test_a_training_step_on_the_cpu_allocates_what_was_counted(spec, checkpointing):
+    batch = 8
+    network = Execution(gradient_checkpointing=checkpointing).prepare(spec.build().train())
+    x, t = torch.zeros(batch, 3, 32, 32), torch.zeros(batch)
+    network(x, t).mean().backward()  # from now on there are gradients of weights
+    out, kept, _ = allocated(lambda: network(x, t))
+    loss = out.mean()
+    _, _, more = allocated(loss.backward)
+
+    summary = spec.summary(batch)
+    # Its input is kept and was there before; its output is there and not kept. Checkpoints keep the generator's state, 5 kB each.
+    expected = (summary.checkpointed if checkpointing else summary.activations) + FLOAT32 * (out.numel() - x.numel())
+    assert kept == pytest.approx(expected, abs=0.01 * expected)
+    # The backward pass has gradients besides: of what is inside a block, and of the weights that it is at.
+    most = summary.checkpointed + summary.largest_block if checkpointing else summary.activations
+    assert most < kept + more < 1.3 * most
+    assert summary.checkpointed + summary.largest_block < summary.activations / 2
+
+
+def test_without_blocks_checkpointing_keeps_everything():
+    summary = Layers(make=lambda: nn.Sequential(nn.Conv2d(3, 5, 1), nn.SiLU())).summary()
+    assert (summary.checkpointed, summary.largest_block) == (summary.activations, 0)
+
+
+def test_attention_by_the_formula_keeps_its_weights_and_a_fused_kernel_does_not():
+    def kept(kernel):
+        class Attending(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.scale = nn.Parameter(torch.ones(()))
+
+            def forward(self, x):
+                q = self.scale * x.flatten(2).transpose(1, 2)[:, None]
+                return attend(q, q, q, kernel)[:, 0].transpose(1, 2).reshape(x.shape)
+
+        return Layers(make=Attending).summary(2).activations
+
+    weights = FLOAT32 * 2 * 64 * 64  # of two images of one head
+    assert kept("sdpa") < weights < kept("math")
 
 
 def test_the_levels_of_a_unet_are_its_resolutions():

@@ -11,6 +11,7 @@ from PIL import Image
 
 from etsdm.checkpoint import write_tensors
 from etsdm.recipe import load_arms
+from etsdm.registry import backbones
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY, LATENT = (Path(__file__).parents[1] / "recipes" / f"{name}.yaml" for name in ("tiny", "latent"))
@@ -37,7 +38,10 @@ def test_a_dry_run_says_what_a_run_costs(planned):
     assert re.fullmatch(r"10,000 images of 1000 calls, [\d.]+ EFLOP, [\d.]+ days", table["sampling"])
     # Weights, gradients, two moments and the average of 725,956,227 parameters in float32; on disk all but the gradients.
     assert table["memory: training state"] == "14.52 GB"
-    assert re.fullmatch(r"[\d.]+ GB", table["memory: activations"])
+    summary = backbones.create("adm-large").summary(64)
+    gigabytes = (summary.checkpointed + summary.largest_block) / 1e9
+    assert table["memory: activations"] == f"{gigabytes:.4g} GB, with gradient checkpointing"
+    assert gigabytes < summary.activations / 1e9 / 4
     assert table["disk: a checkpoint"] == "11.62 GB"
     assert "parameters of the first stage" not in table
     assert "cost of 2 runs: " in result.stdout
@@ -61,6 +65,7 @@ def test_a_dry_run_as_json_says_the_same(planned):
     assert found["arms"]["baseline"] == found["arms"]["e-tsdm"]
     cost = found["arms"]["e-tsdm"]
     assert (cost["parameters"], cost["nfe"], cost["training_state"]) == (725_956_227, 1000, 20 * 725_956_227)
+    assert cost["gradient_checkpointing"] is True
     assert shown.stdout.endswith(f"missing: {found['missing']}\n")
     assert list(folder.iterdir()) == []
 
