@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from etsdm.backbones.execution import Execution
 from etsdm.registry import Frozen
 
 if TYPE_CHECKING:
@@ -101,11 +100,12 @@ def summarize(spec: Backbone, batch: int = 1) -> Summary:
     if batch < 1:
         raise ValueError(f"batch: {batch} is no number of images; give 1 or more")
     with torch.device("meta"):
-        network = spec.build()
+        network: Any = spec.build()
         x, time, cond = spec.empty_inputs(batch)
     with _CallRecorder(network) as root:
         network(x, time, **cond)
-    with _CallRecorder(Execution(gradient_checkpointing=True).prepare(network)) as checkpointed:
+    network.gradient_checkpointing = True
+    with _CallRecorder(network) as checkpointed:
         network(x, time, **cond)
 
     totals: dict[Size, Counter[str]] = {}

@@ -77,8 +77,7 @@ def stability_curve(
         The curve, one point a scale.
 
     Raises:
-        ValueError: there are no images or scales, t_tilde is outside the schedule's domain, the reading is unknown, or the
-            sampler has no grid.
+        ValueError: there are no images or scales, t_tilde is outside the schedule's domain, or the reading is unknown.
     """
     if reading not in READINGS:
         raise ValueError(f"reading: {reading!r} is no reading; {suggestion(reading, READINGS, 'readings')}")
@@ -111,8 +110,6 @@ def stability_curve(
 
 def _down_from(t: float, schedule: Schedule, sampler: Sampler) -> Sampler:
     """The sampler on every step from t down to the last one before the clean image."""
-    if "steps" not in type(sampler).model_fields:
-        raise ValueError(f"sampler: {sampler.type_name!r} has no number of steps that could be set; give ddpm or ddim")
     count = int(t + 1) if schedule.is_discrete else max(1, round(t / schedule.step))
     times = tuple(t - schedule.step * i for i in range(count))
     return sampler.model_copy(update={"grid": Explicit(at=times), "steps": count})

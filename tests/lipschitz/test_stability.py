@@ -10,7 +10,6 @@ from etsdm.lipschitz import stability_curve
 from etsdm.randomness import generator, normal
 from etsdm.registry import condition_maps, schedules
 from etsdm.samplers import DDIM, DDPM, Heun
-from etsdm.samplers.base import Sampler
 from etsdm.theory import ExactDenoiser, GaussianMixture, mixture
 
 IMAGES = normal(0, "test/images", range(5), (1, 8, 8))
@@ -140,14 +139,6 @@ def test_labels_reach_the_network(tiny_denoiser):
     torch.testing.assert_close(named, one, rtol=1e-6, atol=0)
 
 
-class Stepless(Sampler):
-    def _count(self, schedule):
-        raise NotImplementedError
-
-    def _steps(self, network, path, x, noise):
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -155,9 +146,8 @@ class Stepless(Sampler):
         ({"scales": ()}, "scales: no scale is given; give one or more"),
         ({"t_tilde": 1000}, "t_tilde: 1000 is outside the times of schedule 'linear'; give t in [0, 999]"),
         ({"images": IMAGES[:0]}, "images: none are given; give one or more"),
-        ({"sampler": Stepless()}, "sampler: '' has no number of steps that could be set; give ddpm or ddim"),
     ],
-    ids=["reading", "scales", "time", "images", "sampler"],
+    ids=["reading", "scales", "time", "images"],
 )
 def test_what_cannot_be_tested_is_refused(options, message):
     arguments = {"images": draw(2), **options}
