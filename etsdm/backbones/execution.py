@@ -23,7 +23,7 @@ class Execution(Frozen):
         attention: kernel of the attention layers.
         gradient_checkpointing: computes the activations inside each block again in the backward pass, for less memory.
         channels_last: weights and images in memory with channels innermost, which convolutions on tensor cores prefer.
-        compile: compiles the network at its first call.
+        compile: compiles the network at its first call, for the device that it is on when it is set up.
     """
 
     attention: Kernel = "auto"
@@ -47,5 +47,7 @@ class Execution(Frozen):
                 module.gradient_checkpointing = self.gradient_checkpointing
         network.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
         if self.compile:
-            network.compile()
+            # For a CPU the compiler would put channels innermost whatever is asked for, where its loops for group norms are slow.
+            on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
+            network.compile(options={"layout_optimization": False} if on_cpu else None)
         return network

@@ -1,4 +1,5 @@
 import copy
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -123,6 +124,15 @@ def test_a_compiled_network_has_its_keys_output_and_gradients():
     for name, parameter in network.named_parameters():
         found = compiled.get_parameter(name).grad
         assert torch.allclose(found, parameter.grad, atol=1e-4 * parameter.grad.abs().max().item() + 1e-7), name
+
+
+@pytest.mark.parametrize(("device", "options"), [("cpu", {"layout_optimization": False}), ("meta", None)])
+def test_the_compiler_may_not_choose_the_layout_on_a_cpu(device, options):
+    with torch.device(device):
+        network = SPECS["adm-unet"].build()
+    with patch.object(nn.Module, "compile", autospec=True) as compiled:
+        Execution(compile=True).prepare(network)
+    compiled.assert_called_once_with(network, options=options)
 
 
 def test_a_compiled_network_can_be_copied_as_averages_of_weights_are():
