@@ -5,7 +5,8 @@
     sampling     the sampler's network calls, an evaluation an image each
     memory       in training four bytes a parameter each for weights, gradients, the two moments of Adam and the moving average,
                  and what the backbone keeps of a batch for the backward pass (`etsdm.backbones.summary`), which with gradient
-                 checkpointing is most while the block with the largest insides is gone through
+                 checkpointing is most while the block with the largest insides is gone through; attention by a fused kernel,
+                 where `math` would keep its weights too
 
 An encoder's share of training and a decoder's of sampling, where there is a first stage, are counted with the images they see.
 """

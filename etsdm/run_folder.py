@@ -127,7 +127,7 @@ class RunFolder:
     def supersede(self, digest: str) -> None:
         """Moves what an earlier recipe left here to `superseded/`, so that nothing that was trained is lost."""
         target = self._superseded(digest)
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)  # it exists where this was killed before
         for path in self._contents():
             if path.exists():
                 path.rename(target / path.name)
@@ -139,6 +139,8 @@ class RunFolder:
             for path in self._contents():
                 if (source / path.name).exists():
                     # Left by a run that was stopped before its first checkpoint.
+                    if path.is_dir():
+                        shutil.rmtree(path)
                     path.unlink(missing_ok=True)
                     (source / path.name).rename(path)
             source.rmdir()
@@ -147,8 +149,9 @@ class RunFolder:
         return self.path / "superseded" / digest[:DIGEST_LENGTH]
 
     def _contents(self) -> tuple[Path, ...]:
+        """What a training leaves; the checkpoints, by which it is known, move last."""
         files = (self._stages_file, self._metrics_file, self.evaluation_file, self.recipe_file, self.environment_file)
-        return (*files, self.checkpoints, self.samples)
+        return (*files, self.samples, self.checkpoints)
 
 
 class ExperimentFolder:

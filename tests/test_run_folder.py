@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,43 @@ def test_what_was_superseded_comes_back_when_it_is_asked_for_again(folder):
     assert folder.latest_checkpoint() == folder.checkpoint_at(10)
     assert folder.training_log() == [{"images_seen": 10}]
     assert list((folder.path / "superseded").iterdir()) == []
+
+
+def test_a_checkpoint_that_was_begun_by_another_recipe_is_no_obstacle_to_coming_back(folder):
+    folder.checkpoint_at(10).mkdir(parents=True)
+    folder.supersede("a" * 64)
+    (folder.checkpoints / ".000000000016.1234.tmp").mkdir(parents=True)
+    (folder.checkpoints / ".000000000016.1234.tmp" / "weights.safetensors").write_bytes(b"half")
+    folder.bring_back("a" * 64)
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["000000000010"]
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_moving_away_that_was_killed_is_gone_on_with(folder, moves, monkeypatch):
+    folder.checkpoint_at(10).mkdir(parents=True)
+    folder.samples.mkdir()
+    folder.log({"images_seen": 10})
+    folder.finish_stage("train", StageRecord("a", 1.0, {}))
+    rename, left = Path.rename, iter(range(moves))
+
+    def killed(path, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.supersede("a" * 64)
+    # By its checkpoint the training is still known, and moved away again.
+    assert folder.latest_checkpoint() == folder.checkpoint_at(10)
+    folder.supersede("a" * 64)
+    assert not folder.checkpoints.exists()
+    folder.bring_back("a" * 64)
+    assert folder.latest_checkpoint() == folder.checkpoint_at(10)
+    assert folder.training_log() == [{"images_seen": 10}]
+    assert folder.stage("train") == StageRecord("a", 1.0, {})
+    assert folder.samples.is_dir()
 
 
 def test_a_damaged_record_names_the_file_and_the_mend(folder):

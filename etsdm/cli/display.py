@@ -86,8 +86,8 @@ def cost_table(costs: Mapping[str, Cost], seeds: int) -> Table:
     table = Table(
         title=f"cost of {runs} run{'' if runs == 1 else 's'}: {_time(days)} on one device that sustains {scaled(RATE)}FLOP/s",
         caption="FLOPs: matrix products, convolutions, attention; a multiply-add is two. Training state: weights, gradients, Adam, "
-        "moving average in float32. Activations: what is kept of a batch for the backward pass in float32; that pass needs some memory "
-        "besides.",
+        "moving average in float32. Activations: what is kept of a batch for the backward pass in float32, attention by a fused kernel; "
+        "that pass needs some memory besides.",
         title_justify="left",
         caption_justify="left",
     )
