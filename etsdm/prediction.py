@@ -137,16 +137,8 @@ class Asked(Protocol):
 
 
 @runtime_checkable
-class Predictor(Protocol):
+class Predictor(Asked, Protocol):
     """What samplers, losses and estimators ask for; trained and exact denoisers have it."""
-
-    schedule: Schedule
-    target: Target
-    condition_map: ConditionMap
-
-    @property
-    def bounded(self) -> bool:
-        """Whether clean x lie in [-1, 1]."""
 
     def condition(self, t: Tensor) -> Tensor:
         """What the network is told at time t; equal values mean equal outputs at the same x."""
