@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from etsdm.denoiser import Denoiser, DenoiserSpec
+    from etsdm.errors import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
     from etsdm.experiment import Experiment, build, load
     from etsdm.lipschitz import LipschitzCurve, lipschitz_curve
     from etsdm.prediction import Prediction
     from etsdm.recipe import Recipe
-    from etsdm.registry import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
     from etsdm.samplers import sample
 
 __all__ = [
@@ -48,7 +48,7 @@ _HOMES = {
     "etsdm.lipschitz": ("LipschitzCurve", "lipschitz_curve"),
     "etsdm.prediction": ("Prediction",),
     "etsdm.recipe": ("Recipe",),
-    "etsdm.registry": ("CheckpointError", "DataError", "EtsdmError", "IntegrityError", "RecipeError", "RegistryError"),
+    "etsdm.errors": ("CheckpointError", "DataError", "EtsdmError", "IntegrityError", "RecipeError", "RegistryError"),
     "etsdm.samplers": ("sample",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from etsdm.atomic import sha256_of
 from etsdm.denoiser import Denoiser, DenoiserSpec
-from etsdm.registry import CheckpointError, IntegrityError, explain
+from etsdm.errors import CheckpointError
+from etsdm.registry import explain
+from etsdm.storage.tensors import read_tensors, write_tensors
 
 __all__ = [
     "DENOISER_FILE",
@@ -29,9 +30,7 @@ __all__ = [
     "load_first_stage",
     "read_checkpoint",
     "read_json",
-    "read_tensors",
     "write_denoiser",
-    "write_tensors",
 ]
 
 FORMAT = 1
@@ -46,33 +45,6 @@ class Checkpoint(NamedTuple):
     denoiser: Denoiser
     facts: dict[str, Any]
     weights_sha256: str
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Writes tensors as safetensors. Returns: the record `{file, sha256}` with which `read_tensors` verifies them."""
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
-    return {"file": path.name, "sha256": sha256_of(path)}
-
-
-def read_tensors(folder: Path, record: dict[str, str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Reads tensors that `write_tensors` wrote.
-
-    Raises:
-        CheckpointError: the file is missing.
-        IntegrityError: its content is not what was written.
-    """
-    path = folder / record["file"]
-    if not path.is_file():
-        raise CheckpointError(f"{path}: this file of the checkpoint is missing; copy the whole folder again")
-    found = sha256_of(path)
-    if found != record["sha256"]:
-        raise IntegrityError(
-            f"{path}: sha256 is {found[:12]}..., but {record['sha256'][:12]}... was written; the file was damaged, copy it again"
-        )
-    try:
-        return load_file(path, device=str(device))
-    except SafetensorError as error:
-        raise IntegrityError(f"{path}: is no safetensors file ({error}); copy it again") from None
 
 
 def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor], **facts: Any) -> None:

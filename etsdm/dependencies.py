@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from etsdm.atomic import sha256_of
 from etsdm.data import Dataset, Files
 from etsdm.recipe import Recipe
-from etsdm.run_folder import digest_of
+from etsdm.storage.files import digest_of, sha256_of
 
 __all__ = ["data_fields", "digests_of", "inputs_of"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from etsdm.registry import RecipeError
+from etsdm.errors import RecipeError
 
 __all__ = ["chosen_device"]
 

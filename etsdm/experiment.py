@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from etsdm.atomic import sha256_of
 from etsdm.checkpoint import DENOISER_FILE, read_checkpoint
 from etsdm.denoiser import Denoiser
+from etsdm.errors import CheckpointError, RecipeError
 from etsdm.metrics import Outcome
 from etsdm.recipe import Arms, Recipe, fingerprint, load_arms
-from etsdm.registry import CheckpointError, RecipeError, suggestion
+from etsdm.registry import suggestion
 from etsdm.report import write_report
-from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord, digest_of, read_record, write_record
+from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord
 from etsdm.samplers import sample
 from etsdm.stages import STAGES, Run
+from etsdm.storage.files import digest_of, read_record, sha256_of, write_record
 
 __all__ = ["Experiment", "build", "checkpoint_folder", "load"]
 

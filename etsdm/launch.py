@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from etsdm.errors import EtsdmError, IntegrityError
 from etsdm.recipe import Recipe
-from etsdm.registry import EtsdmError, IntegrityError
 from etsdm.run_folder import RunFolder
 from etsdm.stages import STAGES, Run, StageProgress
 

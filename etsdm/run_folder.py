@@ -18,30 +18,20 @@ Every write is atomic; `metrics.jsonl` is appended to, and cut back to the last 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from etsdm.storage.files import locked, read_record, write_atomically, write_record
 
-from etsdm.atomic import write_atomically
-from etsdm.registry import IntegrityError
-
-__all__ = ["ExperimentFolder", "RunFolder", "StageRecord", "digest_of", "environment"]
+__all__ = ["ExperimentFolder", "RunFolder", "StageRecord", "environment"]
 
 DIGEST_LENGTH = 12  # hex digits in names of folders
-
-
-def digest_of(value: Any) -> str:
-    """sha256 of the canonical JSON of a value: sorted keys, no spaces."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def environment() -> dict[str, str]:
@@ -173,32 +163,6 @@ class ExperimentFolder:
         seeds = record.get("seeds", [])
         return {arm: {seed: self.run(arm, seed, seeds[0]) for seed in seeds} for arm in record.get("arms", [])}
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Holds the folder, so that two processes never write it at once. Raises: IntegrityError if another one does."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise IntegrityError(
-                f"{self.path}: another etsdm run is writing here; wait for it, or give another folder with --out"
-            ) from None
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A JSON record, empty where there is none. Raises: IntegrityError if it is damaged."""
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise IntegrityError(f"{path}: is no JSON ({error}); remove the file to do its stages again") from None
-    if not isinstance(record, dict):
-        raise IntegrityError(f"{path}: holds a {type(record).__name__}, a mapping was expected; remove the file to do its stages again")
-    return record
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a JSON record atomically."""
-    write_atomically(path, json.dumps(record, indent=2) + "\n")
+        return locked(self.path, ".lock", "another etsdm run is writing here; wait for it, or give another folder with --out")

@@ -16,18 +16,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.atomic import write_atomically
 from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Files, Images, Split
 from etsdm.denoiser import Denoiser
 from etsdm.dependencies import data_fields, digests_of, inputs_of
 from etsdm.devices import chosen_device
+from etsdm.errors import DataError
 from etsdm.metrics import Metric, Outcome, Subject
-from etsdm.pictures import PREVIEW, image_grid, png_bytes
 from etsdm.recipe import Recipe, fingerprint, to_yaml
-from etsdm.registry import DataError
-from etsdm.run_folder import RunFolder, StageRecord, digest_of, environment, read_record, write_record
+from etsdm.run_folder import RunFolder, StageRecord, environment
 from etsdm.sampling_job import Drawing, DrawnImages, TensorStore, carry_out
+from etsdm.storage.files import digest_of, read_record, write_atomically, write_record
+from etsdm.storage.images import PREVIEW, image_grid, png_bytes
 from etsdm.training import Trainer
 
 __all__ = ["STAGES", "Run", "StageProgress"]

@@ -16,7 +16,8 @@ PACKAGE = Path(etsdm.__file__).parent
 
 # A room may import the rooms of earlier lines, and itself; not the others of its line.
 FLOORS = """
-registry atomic randomness
+errors
+registry storage randomness
 devices
 schedules targets time_inputs super_resolution learned_variance
 condition_maps
@@ -28,7 +29,7 @@ theory losses samplers checkpoint
 lipschitz
 metrics
 recipe
-run_folder pictures cost
+run_folder cost
 dependencies
 sampling_job
 training

@@ -4,11 +4,12 @@ import shutil
 import pytest
 import torch
 
-from etsdm.atomic import atomic_folder, sha256_of
-from etsdm.checkpoint import DENOISER_FILE, read_checkpoint, read_tensors, write_denoiser, write_tensors
+from etsdm.checkpoint import DENOISER_FILE, read_checkpoint, write_denoiser
 from etsdm.condition_maps import ETSDM
+from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.randomness import normal
-from etsdm.registry import CheckpointError, IntegrityError
+from etsdm.storage.files import atomic_folder, sha256_of
+from etsdm.storage.tensors import read_tensors, write_tensors
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_a_first_stage_encodes_in_training_and_decodes_in_sampling():
 @pytest.mark.parametrize("first_stage", [None, FIRST_STAGE])
 def test_a_checkpoint_on_disk_has_the_size_that_was_counted(tmp_path, first_stage):
     import etsdm
-    from etsdm.checkpoint import write_tensors
+    from etsdm.storage.tensors import write_tensors
 
     small = recipe(first_stage=first_stage)
     weights = tmp_path / "first-stage.safetensors"

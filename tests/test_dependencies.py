@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import etsdm
-from etsdm.atomic import sha256_of
-from etsdm.checkpoint import write_tensors
 from etsdm.data import Digits, Files
-from etsdm.registry import DataError
+from etsdm.errors import DataError
 from etsdm.stages import STAGES
+from etsdm.storage.files import sha256_of
+from etsdm.storage.tensors import write_tensors
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from etsdm.devices import chosen_device
-from etsdm.registry import RecipeError
+from etsdm.errors import RecipeError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import yaml
 
 import etsdm
 from etsdm.backbones.kernels import Attention
+from etsdm.errors import CheckpointError, IntegrityError, RecipeError
 from etsdm.recipe import Recipe
-from etsdm.registry import CheckpointError, IntegrityError, RecipeError
 
 TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import etsdm
-from etsdm.checkpoint import write_tensors
 from etsdm.data import Digits
+from etsdm.errors import CheckpointError, DataError
 from etsdm.randomness import normal
-from etsdm.registry import CheckpointError, DataError
 from etsdm.stages import STAGES
+from etsdm.storage.tensors import write_tensors
 
 LATENT = Path(__file__).parent / "recipes" / "latent.yaml"
 KEYS = "a safetensors file of its state dict, in the keys of CompVis/latent-diffusion"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import etsdm
+from etsdm.errors import IntegrityError
 from etsdm.launch import jobs_for, run_side_by_side
-from etsdm.registry import IntegrityError
 
 TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
 LAST = "checkpoints/000000000320"

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from etsdm.registry import IntegrityError
-from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord, digest_of
+from etsdm.errors import IntegrityError
+from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord
+from etsdm.storage.files import digest_of
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from PIL import Image
 
 import etsdm
 from etsdm.data import Digits
+from etsdm.errors import DataError, IntegrityError
 from etsdm.randomness import generator
-from etsdm.registry import DataError, IntegrityError
 from etsdm.samplers import Guided
 from etsdm.stages import STAGES
 

@@ -41,7 +41,7 @@ def main() -> None:
         app()
     except Exception as error:
         # Here and not above: the errors' package imports pydantic, which `--help` does not need.
-        from etsdm.registry import EtsdmError
+        from etsdm.errors import EtsdmError
 
         if not isinstance(error, EtsdmError):
             raise

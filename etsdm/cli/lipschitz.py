@@ -54,7 +54,8 @@ def lipschitz(
 
     The arms of a recipe are overlaid, and so is the exact optimum with and without a condition map.
     """
-    from etsdm.registry import RecipeError, suggestion
+    from etsdm.errors import RecipeError
+    from etsdm.registry import suggestion
 
     if unit not in UNITS:
         raise RecipeError(f"--unit: {unit!r} is no unit; {suggestion(unit, UNITS, 'units')}")
@@ -97,7 +98,7 @@ def _trained(
 ) -> Chosen:
     """A checkpoint or the runs of a recipe, and the label of the main one."""
     from etsdm.cli.subjects import of_checkpoint, of_recipe
-    from etsdm.registry import RecipeError
+    from etsdm.errors import RecipeError
 
     if subject is None:
         raise RecipeError("nothing to measure; give a checkpoint, a recipe, or --exact with a mixture")
@@ -110,7 +111,7 @@ def _trained(
 
 
 def _refuse(options: Mapping[str, str | None], reason: str) -> None:
-    from etsdm.registry import RecipeError
+    from etsdm.errors import RecipeError
 
     for name, value in options.items():
         if value:
@@ -119,9 +120,9 @@ def _refuse(options: Mapping[str, str | None], reason: str) -> None:
 
 def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, everything: bool) -> list[float]:
     """The times to measure at, after a look at all that the estimator would refuse."""
+    from etsdm.errors import RecipeError
     from etsdm.lipschitz import timesteps
     from etsdm.lipschitz.curve import points_of
-    from etsdm.registry import RecipeError
 
     schedule = subject.denoiser.schedule
     times = _times(t, schedule) if t is not None else timesteps(schedule)[: None if everything else 200]
@@ -136,7 +137,7 @@ def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, ev
 
 def _times(text: str, schedule: Schedule) -> list[float]:
     """The times of an option: `first:end` or `first:end:step`, without the end, or numbers with commas between them."""
-    from etsdm.registry import RecipeError
+    from etsdm.errors import RecipeError
 
     try:
         if ":" not in text:
@@ -169,11 +170,11 @@ def _batches(subject: Subject, size: int) -> Iterator[tuple[Tensor, dict[str, Te
 
 def _show(subjects: Sequence[Subject], curves: Mapping[str, LipschitzCurve], protocol: dict[str, Any], out: Path) -> None:
     """Writes the CSV file and the figure, and prints a table and their paths."""
-    from etsdm.atomic import write_atomically
     from etsdm.cli.display import console
     from etsdm.lipschitz.records import csv_text
     from etsdm.metrics import Curve
     from etsdm.report.figures import curves_png
+    from etsdm.storage.files import write_atomically
 
     edges = max((one.edges for one in subjects), key=len)
     drawn: dict[str, list[Curve]] = {}

@@ -21,7 +21,8 @@ def parts(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the registered parts and what they are; with a name, the fields of one, and what a backbone costs."""
-    from etsdm.registry import REGISTRIES, RegistryError, suggestion
+    from etsdm.errors import RegistryError
+    from etsdm.registry import REGISTRIES, suggestion
 
     if registry is not None and registry not in REGISTRIES:
         raise RegistryError(f"unknown registry {registry!r}; {suggestion(registry, REGISTRIES, 'known')}")

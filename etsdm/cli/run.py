@@ -31,9 +31,10 @@ def run(
     """
     from etsdm.cli.display import ProgressDisplay, console, summary_table
     from etsdm.cli.waiting import goes_on
+    from etsdm.errors import RecipeError
     from etsdm.experiment import build
     from etsdm.launch import run_side_by_side
-    from etsdm.registry import RecipeError, suggestion
+    from etsdm.registry import suggestion
     from etsdm.stages import STAGES
 
     if stage is not None and stage not in STAGES:
@@ -68,7 +69,7 @@ def _plan(experiment: Experiment, stages: tuple[str, ...], as_json: bool) -> Non
 
     from etsdm.cli.display import console, cost_table, plan_table
     from etsdm.cost import cost_of
-    from etsdm.registry import DataError
+    from etsdm.errors import DataError
 
     costs = {arm: cost_of(recipe) for arm, recipe in experiment.arms.items()}
     missing = None

@@ -60,7 +60,8 @@ def sample(
     same command, and several processes share it.
     """
     from etsdm.cli import sampling
-    from etsdm.registry import RecipeError, suggestion
+    from etsdm.errors import RecipeError
+    from etsdm.registry import suggestion
 
     if animate is not None and animate not in ANIMATIONS:
         raise RecipeError(f"--animate: {animate!r} is no format; {suggestion(animate, ANIMATIONS, 'formats')}")

@@ -18,9 +18,10 @@ from etsdm.data.decoding import read_whole_image
 from etsdm.data.listing import EXTENSIONS, image_files
 from etsdm.denoiser import Denoiser
 from etsdm.devices import chosen_device
+from etsdm.errors import DataError, RecipeError
 from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
-from etsdm.registry import DataError, RecipeError, condition_maps, explain, samplers, schedules, targets
+from etsdm.registry import condition_maps, explain, samplers, schedules, targets
 from etsdm.run_folder import RunFolder
 from etsdm.samplers import DDIM, DDPM, Guided, Parts, Plan, Sampler
 from etsdm.sampling_job import Drawing

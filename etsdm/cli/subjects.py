@@ -14,13 +14,14 @@ from etsdm.condition_maps import ConditionMap, Identity, Intervals
 from etsdm.data import Dataset
 from etsdm.denoiser import Denoiser
 from etsdm.devices import chosen_device
+from etsdm.errors import CheckpointError, RecipeError
 from etsdm.experiment import build, load
 from etsdm.lipschitz.modes import Measurable
 from etsdm.randomness import generator
 from etsdm.recipe import load_arms
 from etsdm.recipe.document import COMMAND_LINE
 from etsdm.recipe.yaml import compose
-from etsdm.registry import CheckpointError, RecipeError, Registry, condition_maps, datasets, explain, schedules, suggestion, targets
+from etsdm.registry import Registry, condition_maps, datasets, explain, schedules, suggestion, targets
 from etsdm.run_folder import RunFolder
 from etsdm.theory import MIXTURES, ExactDenoiser
 

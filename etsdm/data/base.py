@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.registry import DataError, Part, datasets
+from etsdm.errors import DataError
+from etsdm.registry import Part, datasets
 
 __all__ = ["Dataset", "Files", "Images", "LoadedImages", "Split"]
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from etsdm.data.bit_depth import exceeds_8_bits
-from etsdm.registry import DataError
+from etsdm.errors import DataError
 
 __all__ = ["Filter", "read_image", "read_whole_image"]
 

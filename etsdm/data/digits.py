@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 
 from etsdm.data.base import Dataset, LoadedImages, Split
+from etsdm.errors import DataError
 from etsdm.randomness import permutation
-from etsdm.registry import DataError, datasets
+from etsdm.registry import datasets
 
 __all__ = ["Digits"]
 

@@ -15,13 +15,14 @@ import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
-from etsdm.atomic import sha256_of
 from etsdm.data.base import Dataset, Files, Images, LoadedImages, Split
 from etsdm.data.decoding import MODES, Filter, read_image
 from etsdm.data.folder_presets import FOLDER_PRESETS
 from etsdm.data.listing import EXTENSIONS, image_files, listing_digest
+from etsdm.errors import DataError
 from etsdm.randomness import permutation
-from etsdm.registry import DataError, datasets
+from etsdm.registry import datasets
+from etsdm.storage.files import sha256_of
 
 __all__ = ["FolderImages", "ImageFolder"]
 

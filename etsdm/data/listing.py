@@ -7,8 +7,8 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from etsdm.atomic import sha256_of
-from etsdm.registry import DataError
+from etsdm.errors import DataError
+from etsdm.storage.files import sha256_of
 
 __all__ = ["EXTENSIONS", "image_files", "listing_digest"]
 

@@ -9,8 +9,9 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.data import Images, LoadedImages
+from etsdm.errors import DataError
 from etsdm.metrics.base import Metric, Outcome, Subject, mean_value
-from etsdm.registry import DataError, metrics
+from etsdm.registry import metrics
 
 __all__ = ["PixelFrechet", "frechet_distance"]
 

@@ -9,8 +9,9 @@ import torch
 from pydantic import PositiveFloat
 
 from etsdm.data import Images
+from etsdm.errors import DataError
 from etsdm.metrics.base import Histogram, Metric, Outcome, Subject, mean_value
-from etsdm.registry import DataError, metrics
+from etsdm.registry import metrics
 
 __all__ = ["Recognition"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from etsdm.registry import RecipeError
+from etsdm.errors import RecipeError
 
 __all__ = ["COMMAND_LINE", "Document", "Location", "Mark", "Node", "refusal"]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import etsdm
+from etsdm.errors import RecipeError
 from etsdm.recipe.reading import fault
-from etsdm.registry import RecipeError, suggestion
+from etsdm.registry import suggestion
 
 __all__ = ["find", "names"]
 

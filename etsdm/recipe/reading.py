@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.arms import nested_arms
 from etsdm.recipe.document import Document, Location, Mark, Node, refusal
 from etsdm.recipe.merging import merge
 from etsdm.recipe.yaml import compose
-from etsdm.registry import RecipeError
 
 __all__ = ["fault", "read"]
 

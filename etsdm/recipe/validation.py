@@ -6,8 +6,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.document import Document, refusal
-from etsdm.registry import RecipeError, explain
+from etsdm.registry import explain
 
 __all__ = ["validate"]
 

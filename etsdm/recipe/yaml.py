@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 import yaml
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.document import Location, Mark, Node, refusal
-from etsdm.registry import RecipeError
 
 __all__ = ["SCALARS", "compose"]
 

@@ -9,7 +9,6 @@ Nothing here imports torch. A registry imports the package that holds its parts 
 
 from typing import Any
 
-from etsdm.registry.errors import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
 from etsdm.registry.frozen import Frozen, Problem, explain, field_error, suggestion
 from etsdm.registry.part import Part
 from etsdm.registry.registry import Registry
@@ -17,16 +16,10 @@ from etsdm.registry.schema import json_schema
 
 __all__ = [
     "REGISTRIES",
-    "CheckpointError",
-    "DataError",
-    "EtsdmError",
     "Frozen",
-    "IntegrityError",
     "Part",
     "Problem",
-    "RecipeError",
     "Registry",
-    "RegistryError",
     "backbones",
     "condition_maps",
     "datasets",

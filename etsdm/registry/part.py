@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from etsdm.registry.errors import RegistryError
+from etsdm.errors import RegistryError
 from etsdm.registry.frozen import Frozen, field_error
 
 if TYPE_CHECKING:

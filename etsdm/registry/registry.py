@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from etsdm.registry.errors import RegistryError
+from etsdm.errors import RegistryError
 from etsdm.registry.frozen import explain, suggestion
 from etsdm.registry.part import Part
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from scipy.stats import t as student_t
 
+from etsdm.errors import DataError
 from etsdm.metrics import Curve, Histogram, Outcome, Value
 from etsdm.recipe import read
-from etsdm.registry import DataError
-from etsdm.run_folder import ExperimentFolder, RunFolder, read_record
+from etsdm.run_folder import ExperimentFolder, RunFolder
+from etsdm.storage.files import read_record
 
 __all__ = ["Comparison", "Contents", "Interval", "RunRecord", "gather"]
 

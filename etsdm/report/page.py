@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from etsdm.atomic import write_atomically
 from etsdm.report.contents import Contents, gather
 from etsdm.report.figures import curves_figure, histogram_figure, intervals_of, training_figure
-from etsdm.run_folder import ExperimentFolder, read_record
+from etsdm.run_folder import ExperimentFolder
+from etsdm.storage.files import read_record, write_atomically
 
 __all__ = ["write_report"]
 

@@ -17,9 +17,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
+from etsdm.errors import RegistryError
 from etsdm.prediction import Asked, Predictor
 from etsdm.randomness import SampleNoise
-from etsdm.registry import Part, RegistryError, field_error, samplers
+from etsdm.registry import Part, field_error, samplers
 from etsdm.samplers.grids import Grid, Linspace, timesteps_until
 from etsdm.samplers.network import CLEAN, Answer, Network, Point
 from etsdm.samplers.plan import Parts, Plan, plan_of

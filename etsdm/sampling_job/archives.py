@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from etsdm.atomic import open_atomically
-from etsdm.pictures import PREVIEW, animation_bytes, image_grid, png_bytes
 from etsdm.sampling_job.folder import JobFolder
 from etsdm.sampling_job.work import Drawing
+from etsdm.storage.files import open_atomically
+from etsdm.storage.images import PREVIEW, animation_bytes, image_grid, png_bytes
 
 __all__ = ["write_grid", "write_npz", "write_trajectory", "write_zip"]
 

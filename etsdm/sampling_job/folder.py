@@ -12,17 +12,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from torch import Tensor
 
-from etsdm.atomic import write_atomically
-from etsdm.pictures import picture_of, pixels_of, png_bytes
-from etsdm.registry import IntegrityError
-from etsdm.run_folder import digest_of, read_record, write_record
+from etsdm.errors import IntegrityError
+from etsdm.storage.files import digest_of, locked, read_record, write_atomically, write_record
+from etsdm.storage.images import picture_of, pixels_of, png_bytes
 
 __all__ = ["JobFolder"]
 
@@ -77,17 +75,10 @@ class JobFolder:
         if not os.access(self.images, os.W_OK):
             raise IntegrityError(f"{self.images}: cannot be written to; give another folder")
 
-    @contextmanager
-    def locked(self, rank: int = 0) -> Iterator[None]:
+    def locked(self, rank: int = 0) -> AbstractContextManager[None]:
         """Holds the share of a rank, so that two processes never draw the same. Raises: IntegrityError if another one does."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.path / f".lock-{rank}", timeout=0):
-                yield
-        except Timeout:
-            raise IntegrityError(
-                f"{self.path}: another process is drawing here as rank {rank}; wait for it, or give each its own rank"
-            ) from None
+        held = f"another process is drawing here as rank {rank}; wait for it, or give each its own rank"
+        return locked(self.path, f".lock-{rank}", held)
 
     def file(self, k: int) -> Path:
         """Where image k is or will be."""

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from etsdm.atomic import write_atomically
-from etsdm.registry import IntegrityError
+from etsdm.errors import IntegrityError
+from etsdm.storage.files import write_atomically
 
 __all__ = ["TensorStore"]
 

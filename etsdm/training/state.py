@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from etsdm.atomic import atomic_folder
-from etsdm.checkpoint import read_checkpoint, read_json, read_tensors, write_denoiser, write_tensors
+from etsdm.checkpoint import read_checkpoint, read_json, write_denoiser
 from etsdm.denoiser import Denoiser
-from etsdm.registry import CheckpointError
+from etsdm.errors import CheckpointError
+from etsdm.storage.files import atomic_folder
+from etsdm.storage.tensors import read_tensors, write_tensors
 
 __all__ = ["TRAINING_FILE", "read_state", "write_state"]
 

@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from etsdm.data import Images, SampleOrder
 from etsdm.denoiser import DenoiserSpec
+from etsdm.errors import IntegrityError
 from etsdm.randomness import ambient, generator
 from etsdm.recipe import Training
-from etsdm.registry import IntegrityError
 from etsdm.training.optimisation import learning_rate, make_optimizer
 from etsdm.training.state import read_state, write_state
 

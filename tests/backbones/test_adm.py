@@ -5,7 +5,8 @@ from pydantic import ValidationError
 from small_adm import EVERY_OPTION, SMALL
 
 from etsdm.backbones import ADMUNet, ADMUNetwork, Backbone
-from etsdm.registry import RegistryError, backbones, explain
+from etsdm.errors import RegistryError
+from etsdm.registry import backbones, explain
 
 
 def spec(**changes):

@@ -9,9 +9,9 @@ import pytest
 from entry_point import rows, run
 from PIL import Image
 
-from etsdm.checkpoint import write_tensors
 from etsdm.recipe import load_arms
 from etsdm.registry import backbones
+from etsdm.storage.tensors import write_tensors
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY, LATENT = (Path(__file__).parents[1] / "recipes" / f"{name}.yaml" for name in ("tiny", "latent"))

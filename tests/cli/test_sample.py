@@ -16,9 +16,9 @@ from entry_point import run
 from PIL import Image
 
 import etsdm
-from etsdm.atomic import atomic_folder
 from etsdm.checkpoint import write_denoiser
 from etsdm.samplers import DDIM, Guided
+from etsdm.storage.files import atomic_folder
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image, features
 
 from etsdm.data.bit_depth import exceeds_8_bits
 from etsdm.data.decoding import read_image
-from etsdm.registry import DataError
+from etsdm.errors import DataError
 
 SIZE = 8
 # 8 x 8 pixels of 10 bits, written by libavif 1.4.0 through imagecodecs 2026.3.6.

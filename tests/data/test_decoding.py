@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from etsdm.data.decoding import read_image, read_whole_image
-from etsdm.registry import DataError
+from etsdm.errors import DataError
 
 
 def noise(*shape, seed=0):

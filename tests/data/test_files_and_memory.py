@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits
 import etsdm
 from etsdm.checkpoint import read_checkpoint
 from etsdm.data import LoadedImages
+from etsdm.errors import DataError
 from etsdm.metrics import Lipschitz, LossPerTime, PixelFrechet, Recognition, Subject
-from etsdm.registry import DataError
 from etsdm.training import Trainer
 
 N, HELD_OUT = 120, 40

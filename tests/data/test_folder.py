@@ -12,7 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from etsdm.data import FolderImages, ImageFolder, LoadedImages
-from etsdm.registry import DataError, RegistryError, datasets
+from etsdm.errors import DataError, RegistryError
+from etsdm.registry import datasets
 
 DIGITS = (load_digits().images[:40] * 15).astype(np.uint8)  # levels 0 to 240
 TARGETS = load_digits().target[:40]

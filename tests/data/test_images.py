@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from etsdm.data import Digits, LoadedImages
-from etsdm.registry import DataError
+from etsdm.errors import DataError
 
 
 @pytest.fixture

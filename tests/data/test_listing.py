@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.data.listing import image_files, listing_digest
-from etsdm.registry import DataError
+from etsdm.errors import DataError
 
 EXTENSIONS = ("png", "jpg", "jpeg")
 

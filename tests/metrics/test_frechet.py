@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.data import Digits, LoadedImages
+from etsdm.errors import DataError
 from etsdm.metrics import PixelFrechet, Subject, frechet_distance
 from etsdm.randomness import generator
-from etsdm.registry import DataError
 
 POSITIVE = st.floats(0.01, 10)
 

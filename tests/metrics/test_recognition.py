@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from etsdm.data import Digits, LoadedImages
+from etsdm.errors import DataError
 from etsdm.metrics import Recognition, Subject
 from etsdm.randomness import normal
-from etsdm.registry import DataError
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@ from functools import partial
 
 import pytest
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.arms import arm_document, arm_names
 from etsdm.recipe.document import Document, Mark
 from etsdm.recipe.yaml import compose
-from etsdm.registry import RecipeError
 
 ARMS = """\
 model:

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import BaseModel
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.document import COMMAND_LINE, Document, Mark, Node, refusal
-from etsdm.registry import RecipeError
 
 
 def at(line, value):

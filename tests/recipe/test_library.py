@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 import etsdm
+from etsdm.errors import RecipeError
 from etsdm.recipe.library import find, names
-from etsdm.registry import RecipeError
 
 PACKAGE = Path(etsdm.__file__).parent
 

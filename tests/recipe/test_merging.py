@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.document import Mark, Node
 from etsdm.recipe.merging import merge, nested
-from etsdm.registry import RecipeError
 
 
 def merged(*trees):

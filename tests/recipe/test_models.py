@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from etsdm.errors import RecipeError
 from etsdm.recipe import Recipe, load_arms
-from etsdm.registry import RecipeError
 
 DIGITS = Path(__file__).parents[2] / "recipes" / "digits.yaml"
 RECIPES = Path(__file__).parents[1] / "recipes"

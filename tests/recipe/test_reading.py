@@ -2,10 +2,10 @@ import os
 
 import pytest
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.arms import arm_document
 from etsdm.recipe.document import Mark
 from etsdm.recipe.reading import read
-from etsdm.registry import RecipeError
 
 
 def write(folder, **files):

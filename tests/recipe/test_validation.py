@@ -3,12 +3,13 @@ from typing import Any, Literal
 import pytest
 from pydantic import PositiveInt, model_validator
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.arms import arm_document
 from etsdm.recipe.document import Document
 from etsdm.recipe.overrides import override
 from etsdm.recipe.reading import read
 from etsdm.recipe.validation import validate
-from etsdm.registry import Frozen, Part, RecipeError, Registry, field_error
+from etsdm.registry import Frozen, Part, Registry, field_error
 
 schedules: Registry[Any] = Registry("schedules", "etsdm.registry", "schedule")
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etsdm.errors import RecipeError
 from etsdm.recipe.document import Mark
 from etsdm.recipe.yaml import compose
-from etsdm.registry import RecipeError
 
 
 def read(text):

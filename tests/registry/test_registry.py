@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import PositiveInt, ValidationError
 
-from etsdm.registry import REGISTRIES, Part, Registry, RegistryError, schedules
+from etsdm.errors import RegistryError
+from etsdm.registry import REGISTRIES, Part, Registry, schedules
 from etsdm.schedules import Cosine, Linear
 
 shapes: Registry[Any] = Registry("shapes", "etsdm.registry", "shape")

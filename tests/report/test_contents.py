@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import etsdm
-from etsdm.registry import DataError
+from etsdm.errors import DataError
 from etsdm.report.contents import Comparison, Interval, gather
 from etsdm.run_folder import ExperimentFolder
 

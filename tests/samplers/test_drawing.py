@@ -4,8 +4,9 @@ from torch import nn
 
 import etsdm
 from etsdm.denoiser import Denoiser
+from etsdm.errors import RegistryError
 from etsdm.randomness import normal
-from etsdm.registry import RegistryError, samplers
+from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM, resolve_sampler, sample_batches, starting_noise
 from etsdm.schedules import Linear
 from etsdm.theory import ExactDenoiser, GaussianMixture

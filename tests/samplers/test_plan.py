@@ -8,8 +8,9 @@ import torch
 
 from etsdm.condition_maps import ETSDM
 from etsdm.denoiser import DenoiserSpec
+from etsdm.errors import RegistryError
 from etsdm.randomness import normal
-from etsdm.registry import RegistryError, samplers
+from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM, SinglestepDPMSolver
 from etsdm.schedules import Linear, LinearContinuous
 from etsdm.theory import ExactDenoiser, mixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from etsdm.registry import IntegrityError
-from etsdm.run_folder import digest_of
+from etsdm.errors import IntegrityError
 from etsdm.sampling_job import JobFolder, write_grid, write_npz, write_zip
+from etsdm.storage.files import digest_of
 
 PROTOCOL = {"sampler": {"type": "ddim", "steps": 50}, "seed": 0, "weights": "a" * 64}
 

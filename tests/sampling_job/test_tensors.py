@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.data import LoadedImages
-from etsdm.registry import IntegrityError
+from etsdm.errors import IntegrityError
 from etsdm.sampling_job import DrawnImages, TensorStore
 
 IMAGES = torch.randn(9, 1, 2, 2, generator=torch.Generator().manual_seed(0))

@@ -7,9 +7,9 @@ import torch
 
 from etsdm.checkpoint import read_checkpoint
 from etsdm.data import Digits
+from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.randomness import generator
 from etsdm.recipe import Training
-from etsdm.registry import CheckpointError, IntegrityError
 from etsdm.training import Trainer
 
 TRAINING = {"images": 320, "batch_size": 32, "learning_rate": 1e-3, "ema": 0.9, "log_every": 64, "checkpoint_every": 128}

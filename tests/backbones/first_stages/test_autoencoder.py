@@ -8,8 +8,9 @@ from torch import nn
 
 from etsdm.backbones.first_stages import FirstStage, KLNetwork, VQAutoencoder, VQNetwork
 from etsdm.backbones.first_stages.coders import Halving, PixelAttention, ResidualBlock
+from etsdm.errors import RegistryError
 from etsdm.randomness import ambient, normal
-from etsdm.registry import RegistryError, explain, first_stages
+from etsdm.registry import explain, first_stages
 
 SMALL = {
     "resolution": 16,

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from etsdm.atomic import atomic_folder, open_atomically, sha256_of, write_atomically
+from etsdm.storage.files import atomic_folder, open_atomically, sha256_of, write_atomically
 
 
 def fill(path, name, error=None):

@@ -1,23 +1,33 @@
-"""Writes that happen whole or not at all: a temporary name beside the target, fsync, rename."""
+"""Files: atomic writes (a temporary name beside the target, fsync, rename), sha256, JSON records and a lock."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["atomic_folder", "open_atomically", "sha256_of", "write_atomically"]
+from filelock import FileLock, Timeout
+
+from etsdm.errors import IntegrityError
+
+__all__ = ["atomic_folder", "digest_of", "locked", "open_atomically", "read_record", "sha256_of", "write_atomically", "write_record"]
 
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of the canonical JSON of a value: sorted keys, no spaces."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -66,6 +76,44 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(path.parent)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON record, empty where there is none. Raises: IntegrityError if it is damaged."""
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise IntegrityError(f"{path}: is no JSON ({error}); remove the file to do its stages again") from None
+    if not isinstance(record, dict):
+        raise IntegrityError(f"{path}: holds a {type(record).__name__}, a mapping was expected; remove the file to do its stages again")
+    return record
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes a JSON record atomically."""
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
+
+
+@contextmanager
+def locked(folder: Path, name: str, held: str) -> Iterator[None]:
+    """Holds a lock file in a folder, which is made, for the time of a block.
+
+    Args:
+        folder: where.
+        name: of the lock file.
+        held: what to do where another process holds it, for the message.
+
+    Raises:
+        IntegrityError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / name, timeout=0):
+            yield
+    except Timeout:
+        raise IntegrityError(f"{folder}: {held}") from None
 
 
 def _beside(path: Path) -> Path:

@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image, ImageSequence
 
-from etsdm.pictures import animation_bytes, png_bytes
+from etsdm.storage.images import animation_bytes, png_bytes
 
 FRAMES = [Image.new("L", (5, 4), level) for level in (0, 90, 200)]
 

@@ -1,0 +1,1 @@
+"""What etsdm writes and reads: whole files or none, verified tensors, pictures."""

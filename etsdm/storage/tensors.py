@@ -1,0 +1,42 @@
+"""Tensors on disk: safetensors files, verified by the record that was written with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.storage.files import sha256_of
+
+__all__ = ["read_tensors", "write_tensors"]
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Writes tensors as safetensors. Returns: the record `{file, sha256}` with which `read_tensors` verifies them."""
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+    return {"file": path.name, "sha256": sha256_of(path)}
+
+
+def read_tensors(folder: Path, record: dict[str, str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Reads tensors that `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing.
+        IntegrityError: its content is not what was written.
+    """
+    path = folder / record["file"]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: this file of the checkpoint is missing; copy the whole folder again")
+    found = sha256_of(path)
+    if found != record["sha256"]:
+        raise IntegrityError(
+            f"{path}: sha256 is {found[:12]}..., but {record['sha256'][:12]}... was written; the file was damaged, copy it again"
+        )
+    try:
+        return load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise IntegrityError(f"{path}: is no safetensors file ({error}); copy it again") from None
