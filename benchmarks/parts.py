@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.experiment import build
 from etsdm.registry import condition_maps, schedules, targets
 

@@ -22,7 +22,7 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from etsdm.denoiser import Denoiser, DenoiserSpec
+from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.registry import samplers
 
 SHAPE = (16, 3, 32, 32)

@@ -15,13 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from etsdm.denoiser import Denoiser, DenoiserSpec
+    from etsdm.analysis import LipschitzCurve, lipschitz_curve
+    from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
+    from etsdm.denoisers.prediction import Prediction
     from etsdm.errors import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
     from etsdm.experiment import Experiment, build, load
-    from etsdm.lipschitz import LipschitzCurve, lipschitz_curve
-    from etsdm.prediction import Prediction
     from etsdm.recipe import Recipe
-    from etsdm.samplers import sample
+    from etsdm.sampling import sample
 
 __all__ = [
     "CheckpointError",
@@ -43,29 +43,30 @@ __all__ = [
 ]
 
 _HOMES = {
-    "etsdm.denoiser": ("Denoiser", "DenoiserSpec"),
+    "etsdm.denoisers": ("Denoiser", "DenoiserSpec", "Prediction"),
     "etsdm.experiment": ("Experiment", "build", "load"),
-    "etsdm.lipschitz": ("LipschitzCurve", "lipschitz_curve"),
-    "etsdm.prediction": ("Prediction",),
+    "etsdm.analysis": ("LipschitzCurve", "lipschitz_curve"),
     "etsdm.recipe": ("Recipe",),
     "etsdm.errors": ("CheckpointError", "DataError", "EtsdmError", "IntegrityError", "RecipeError", "RegistryError"),
-    "etsdm.samplers": ("sample",),
+    "etsdm.sampling": ("sample",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _PACKAGES = (
+    "analysis",
     "backbones",
     "condition_maps",
     "data",
-    "lipschitz",
+    "denoisers",
+    "grids",
     "losses",
     "metrics",
     "recipe",
     "registry",
     "samplers",
+    "sampling",
     "schedules",
     "targets",
     "theory",
-    "time_inputs",
     "training",
 )
 

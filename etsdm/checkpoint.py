@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from etsdm.denoiser import Denoiser, DenoiserSpec
+from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import CheckpointError
 from etsdm.registry import explain
 from etsdm.storage.tensors import read_tensors, write_tensors

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from etsdm.checkpoint import DENOISER_FILE, read_checkpoint
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError, RecipeError
 from etsdm.metrics import Outcome
 from etsdm.recipe import Arms, Recipe, fingerprint, load_arms
 from etsdm.registry import suggestion
 from etsdm.report import write_report
 from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord
-from etsdm.samplers import sample
+from etsdm.sampling import sample
 from etsdm.stages import STAGES, Run
 from etsdm.storage.files import digest_of, read_record, sha256_of, write_record
 

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Files, Images, Split
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.dependencies import data_fields, digests_of, inputs_of
 from etsdm.devices import chosen_device
 from etsdm.errors import DataError
 from etsdm.metrics import Metric, Outcome, Subject
 from etsdm.recipe import Recipe, fingerprint, to_yaml
 from etsdm.run_folder import RunFolder, StageRecord, environment
-from etsdm.sampling_job import Drawing, DrawnImages, TensorStore, carry_out
+from etsdm.sampling import Drawing, DrawnImages, TensorStore, carry_out
 from etsdm.storage.files import digest_of, read_record, write_atomically, write_record
 from etsdm.storage.images import PREVIEW, image_grid, png_bytes
 from etsdm.training import Trainer

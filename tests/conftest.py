@@ -5,7 +5,7 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from etsdm.denoiser import DenoiserSpec
+from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.randomness import ambient
 
 settings.register_profile("etsdm", deadline=None)

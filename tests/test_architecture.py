@@ -19,19 +19,16 @@ FLOORS = """
 errors
 registry storage randomness
 devices
-schedules targets time_inputs super_resolution learned_variance
+schedules targets data
 condition_maps
-backbones
-data
-prediction
-denoiser
+grids backbones
+denoisers
 theory losses samplers checkpoint
-lipschitz
+sampling analysis
 metrics
 recipe
 run_folder cost
 dependencies
-sampling_job
 training
 report
 stages

@@ -11,9 +11,9 @@ from PIL import Image
 
 import etsdm
 from etsdm.data import Digits
+from etsdm.denoisers.wrappers import Guided
 from etsdm.errors import DataError, IntegrityError
 from etsdm.randomness import generator
-from etsdm.samplers import Guided
 from etsdm.stages import STAGES
 
 RECIPES = Path(__file__).parent / "recipes"

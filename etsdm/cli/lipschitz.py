@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
+    from etsdm.analysis import LipschitzCurve
     from etsdm.cli.subjects import Subject
-    from etsdm.lipschitz import LipschitzCurve
     from etsdm.schedules import Schedule
 
 __all__ = ["lipschitz"]
@@ -71,7 +71,7 @@ def lipschitz(
     facts = {one.label: one.facts for one in subjects}
     protocol = {"mode": mode, "dt": raw[main].dt, "images": raw[main].images, "seed": seed, "measured": facts}
     if as_json:
-        from etsdm.lipschitz.records import json_record
+        from etsdm.analysis.records import json_record
 
         typer.echo(json.dumps(json_record(curves, main, protocol), indent=2, allow_nan=False))
         return
@@ -120,9 +120,9 @@ def _refuse(options: Mapping[str, str | None], reason: str) -> None:
 
 def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, everything: bool) -> list[float]:
     """The times to measure at, after a look at all that the estimator would refuse."""
+    from etsdm.analysis import timesteps
+    from etsdm.analysis.lipschitz import points_of
     from etsdm.errors import RecipeError
-    from etsdm.lipschitz import timesteps
-    from etsdm.lipschitz.curve import points_of
 
     schedule = subject.denoiser.schedule
     times = _times(t, schedule) if t is not None else timesteps(schedule)[: None if everything else 200]
@@ -154,8 +154,8 @@ def _times(text: str, schedule: Schedule) -> list[float]:
 
 
 def _measured(subject: Subject, times: list[float], mode: str, dt: float | None, seed: int, batch_size: int) -> LipschitzCurve:
+    from etsdm.analysis import lipschitz_curve
     from etsdm.cli.waiting import LateBar
-    from etsdm.lipschitz import lipschitz_curve
 
     batches = list(_batches(subject, batch_size))
     with LateBar(subject.label, len(batches)) as bar:
@@ -170,8 +170,8 @@ def _batches(subject: Subject, size: int) -> Iterator[tuple[Tensor, dict[str, Te
 
 def _show(subjects: Sequence[Subject], curves: Mapping[str, LipschitzCurve], protocol: dict[str, Any], out: Path) -> None:
     """Writes the CSV file and the figure, and prints a table and their paths."""
+    from etsdm.analysis.records import csv_text
     from etsdm.cli.display import console
-    from etsdm.lipschitz.records import csv_text
     from etsdm.metrics import Curve
     from etsdm.report.figures import curves_png
     from etsdm.storage.files import write_atomically
@@ -196,7 +196,7 @@ def _table(curves: Mapping[str, LipschitzCurve], edges: Sequence[float]) -> Tabl
     """A row for each of the times that tell the curves, a column for each curve."""
     from rich.table import Table
 
-    from etsdm.lipschitz.records import rows_shown
+    from etsdm.analysis.records import rows_shown
 
     first = next(iter(curves.values()))
     table = Table(

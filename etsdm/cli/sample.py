@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from etsdm.samplers import Plan, Sampler
-    from etsdm.sampling_job import Drawing, JobFolder
+    from etsdm.sampling import Drawing, JobFolder
 
 __all__ = ["sample"]
 
@@ -106,7 +106,7 @@ def sample(
 
 
 def _folder(out: Path, protocol: dict[str, Any], labels: list[int] | None) -> JobFolder:
-    from etsdm.sampling_job import JobFolder
+    from etsdm.sampling import JobFolder
 
     shared = {"seed": str(protocol["seed"]), **({"recipe": protocol["recipe"]} if protocol["recipe"] else {})}
 
@@ -119,7 +119,7 @@ def _folder(out: Path, protocol: dict[str, Any], labels: list[int] | None) -> Jo
 def _drawn(folder: JobFolder, drawing: Drawing, n: int, batch_size: int, rank: int, world: int) -> dict[str, Any]:
     """Draws what is missing of this process's share. Returns: facts of it."""
     from etsdm.cli.waiting import LateBar, goes_on
-    from etsdm.sampling_job import carry_out
+    from etsdm.sampling import carry_out
 
     folder.claim(n)
     with folder.locked(rank):
@@ -139,7 +139,7 @@ def _finish(
     folder: JobFolder, drawing: Drawing, n: int, labels: list[int] | None, animate: str | None, *, npz: bool, zip_: bool
 ) -> list[Path]:
     """Writes what is made of all images. Returns: the paths of all that there is."""
-    from etsdm.sampling_job import write_grid, write_npz, write_trajectory, write_zip
+    from etsdm.sampling import write_grid, write_npz, write_trajectory, write_zip
 
     paths = [folder.images, write_grid(folder, n)]
     if animate:

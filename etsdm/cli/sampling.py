@@ -16,15 +16,16 @@ from etsdm.checkpoint import read_checkpoint
 from etsdm.cli.subjects import part
 from etsdm.data.decoding import read_whole_image
 from etsdm.data.listing import EXTENSIONS, image_files
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
+from etsdm.denoisers.wrappers import Guided
 from etsdm.devices import chosen_device
 from etsdm.errors import DataError, RecipeError
 from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
 from etsdm.registry import condition_maps, explain, samplers, schedules, targets
 from etsdm.run_folder import RunFolder
-from etsdm.samplers import DDIM, DDPM, Guided, Parts, Plan, Sampler
-from etsdm.sampling_job import Drawing
+from etsdm.samplers import DDIM, DDPM, Parts, Plan, Sampler
+from etsdm.sampling import Drawing
 
 __all__ = ["Subject", "classes_in_turn", "drawing_of", "parts_of", "plan_of", "sampler_of", "subject_of"]
 

@@ -10,13 +10,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from etsdm.analysis.modes import Measurable
 from etsdm.condition_maps import ConditionMap, Identity, Intervals
 from etsdm.data import Dataset
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.devices import chosen_device
 from etsdm.errors import CheckpointError, RecipeError
 from etsdm.experiment import build, load
-from etsdm.lipschitz.modes import Measurable
 from etsdm.randomness import generator
 from etsdm.recipe import load_arms
 from etsdm.recipe.document import COMMAND_LINE

@@ -1,4 +1,4 @@
-"""Condition maps: what the network is told instead of the true time."""
+"""Condition maps: what the network receives as t."""
 
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.condition_maps.compose import Compose
@@ -9,6 +9,7 @@ from etsdm.condition_maps.intervals import ETSDM, Intervals, SharedIntervals
 from etsdm.condition_maps.inverse import Inverse, InverseSigmoid
 from etsdm.condition_maps.noise_level import LogSNR, Sigma
 from etsdm.condition_maps.remap import Remap
+from etsdm.condition_maps.time_inputs import LogSigma, Scaled, TimeInput, Timesteps
 
 __all__ = [
     "EDM_PARTITIONS",
@@ -21,7 +22,11 @@ __all__ = [
     "Inverse",
     "InverseSigmoid",
     "LogSNR",
+    "LogSigma",
     "Remap",
+    "Scaled",
     "SharedIntervals",
     "Sigma",
+    "TimeInput",
+    "Timesteps",
 ]

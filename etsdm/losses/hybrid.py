@@ -7,7 +7,7 @@ L_simple is the squared error of F, and T L_t at a uniform time t estimates the 
 the timestep before t. Both distributions are Gaussian, with means that differ by the error of x0 alone,
 
     mean(q) = (alpha_s beta_t / sigma_t^2) x0 + (alpha_t sigma_s^2 / (alpha_s sigma_t^2)) x_t,
-    mean(p) = the same of the predicted x0,   var(q) = beta~_t,   var(p) = the learned one (see `etsdm.learned_variance`).
+    mean(p) = the same of the predicted x0,   var(q) = beta~_t,   var(p) = the learned one (see `etsdm.denoisers.learned_variance`).
 
 L_0 is the probability of a value of 8 bits, that of the interval of width 2/255 around it (Ho et al. 2020, Eq. 13), by the
 approximation of the normal distribution function in the article's code,
@@ -27,9 +27,11 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from etsdm.learned_variance import learned_log_variance
+from etsdm.denoisers.config import Asked
+from etsdm.denoisers.learned_variance import learned_log_variance
+from etsdm.denoisers.prediction import Prediction
+from etsdm.denoisers.protocol import Predictor
 from etsdm.losses.mse import MSE, Loss, Noisy
-from etsdm.prediction import Asked, Prediction, Predictor
 from etsdm.registry import losses
 from etsdm.schedules import Schedule
 from etsdm.targets import X0

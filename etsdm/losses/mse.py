@@ -13,8 +13,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from etsdm.denoisers.config import Asked
+from etsdm.denoisers.protocol import Predictor
 from etsdm.losses.weightings import Constant, Weighting
-from etsdm.prediction import Asked, Predictor
 from etsdm.registry import Part, losses
 from etsdm.targets import Target
 

@@ -14,8 +14,8 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from etsdm.denoisers.protocol import Predictor
 from etsdm.losses.mse import MSE, Loss, Noisy
-from etsdm.prediction import Predictor
 from etsdm.registry import losses
 
 __all__ = ["LipschitzRegularized"]

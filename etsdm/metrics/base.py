@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from etsdm.data import Images
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.registry import Frozen, Part, metrics
 
 __all__ = ["Curve", "Histogram", "Metric", "Outcome", "Subject", "Value", "mean_value"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 
-from etsdm.lipschitz import lipschitz_curve, timesteps
+from etsdm.analysis import lipschitz_curve, timesteps
 from etsdm.metrics.base import Curve, Metric, Outcome, Subject, mean_value
 from etsdm.registry import metrics
 

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from etsdm.backbones import Execution, LDMUNet
 from etsdm.data import Dataset
-from etsdm.denoiser import DenoiserSpec
+from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
 from etsdm.metrics import Metric
 from etsdm.registry import Frozen, field_error

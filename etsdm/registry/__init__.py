@@ -42,7 +42,7 @@ __all__ = [
 schedules: Registry[Any] = Registry("schedules", "etsdm.schedules", "schedule")
 targets: Registry[Any] = Registry("targets", "etsdm.targets", "target")
 condition_maps: Registry[Any] = Registry("condition_maps", "etsdm.condition_maps", "condition map")
-time_inputs: Registry[Any] = Registry("time_inputs", "etsdm.time_inputs", "time input")
+time_inputs: Registry[Any] = Registry("time_inputs", "etsdm.condition_maps", "time input")
 backbones: Registry[Any] = Registry("backbones", "etsdm.backbones", "backbone")
 first_stages: Registry[Any] = Registry("first_stages", "etsdm.backbones.first_stages", "first stage")
 datasets: Registry[Any] = Registry("datasets", "etsdm.data", "data set")
@@ -50,7 +50,7 @@ losses: Registry[Any] = Registry("losses", "etsdm.losses", "loss")
 weightings: Registry[Any] = Registry("weightings", "etsdm.losses", "weighting")
 time_samplers: Registry[Any] = Registry("time_samplers", "etsdm.losses", "time sampler")
 samplers: Registry[Any] = Registry("samplers", "etsdm.samplers", "sampler")
-grids: Registry[Any] = Registry("grids", "etsdm.samplers", "grid")
+grids: Registry[Any] = Registry("grids", "etsdm.grids", "grid")
 metrics: Registry[Any] = Registry("metrics", "etsdm.metrics", "metric")
 
 REGISTRIES: dict[str, Registry[Any]] = {

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import Moved, NoiseSource, Sampler
-from etsdm.samplers.network import Network, Point
+from etsdm.samplers.model import Network, Point
 
 __all__ = ["Analytic"]
 

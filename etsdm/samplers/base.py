@@ -17,12 +17,14 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
+from etsdm.denoisers.config import Asked
+from etsdm.denoisers.protocol import Predictor
 from etsdm.errors import RegistryError
-from etsdm.prediction import Asked, Predictor
+from etsdm.grids import Grid, Linspace
+from etsdm.grids.base import timesteps_until
 from etsdm.randomness import SampleNoise
 from etsdm.registry import Part, field_error, samplers
-from etsdm.samplers.grids import Grid, Linspace, timesteps_until
-from etsdm.samplers.network import CLEAN, Answer, Network, Point
+from etsdm.samplers.model import CLEAN, Answer, Network, Point
 from etsdm.samplers.plan import Parts, Plan, plan_of
 from etsdm.schedules import Schedule
 

@@ -11,8 +11,8 @@ from pydantic import PositiveInt
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.network import Network
-from etsdm.samplers.noise_level import Added, AncestralSampler, Leg, NoiseLevelSampler, level, midway
+from etsdm.samplers.model import Network
+from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler, level, midway
 
 __all__ = ["DPM2", "DPM2Ancestral"]
 

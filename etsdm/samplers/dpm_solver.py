@@ -2,7 +2,7 @@
 
 A solver of order p takes p values of the network's eps (DPM-Solver) or x0 (DPM-Solver++) between lambda_s and lambda_t: a
 singlestep one asks for them at points between, a multistep one remembers those of the steps before. In the terms of
-`etsdm.samplers.exponential`, `taylor` has the moments of the polynomial through them, M_1 = h phi_2(h) and M_2 = 2 h phi_3(h);
+`etsdm.samplers.lambda_space`, `taylor` has the moments of the polynomial through them, M_1 = h phi_2(h) and M_2 = 2 h phi_3(h);
 `dpmsolver`, the authors' default, has
 
     order 2                 M_1 = (e^h - 1)/2
@@ -26,11 +26,13 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from etsdm.grids import Explicit, Grid, Linspace, LogSNRGrid, UniformGrid
+from etsdm.grids.base import RealGrid
+from etsdm.grids.timesteps import TimestepGrid
 from etsdm.registry import field_error, samplers
 from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
-from etsdm.samplers.exponential import Known, Leap, exact_moments, leaps, phi
-from etsdm.samplers.grids import Explicit, Grid, Linspace, LogSNRGrid, RealGrid, TimestepGrid, UniformGrid
-from etsdm.samplers.network import Answer, Network, Point
+from etsdm.samplers.lambda_space import Known, Leap, exact_moments, leaps, phi
+from etsdm.samplers.model import Answer, Network, Point
 from etsdm.schedules import Schedule
 
 __all__ = ["MultistepDPMSolver", "SinglestepDPMSolver"]

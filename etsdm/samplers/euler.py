@@ -1,11 +1,11 @@
-"""Euler's method in the noise level, plain and ancestral: y_s = x0 + down eps + up z (see `etsdm.samplers.noise_level`)."""
+"""Euler's method in the noise level, plain and ancestral: y_s = x0 + down eps + up z (see `etsdm.samplers.sigma_space`)."""
 
 from __future__ import annotations
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.network import Network
-from etsdm.samplers.noise_level import Added, AncestralSampler, Leg, NoiseLevelSampler
+from etsdm.samplers.model import Network
+from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler
 
 __all__ = ["Euler", "EulerAncestral"]
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.network import Network, Point
-from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, at_level, level
+from etsdm.samplers.model import Network, Point
+from etsdm.samplers.sigma_space import Added, Leg, NoiseLevelSampler, at_level, level
 
 __all__ = ["EDMStochastic", "Heun"]
 

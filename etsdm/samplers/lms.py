@@ -17,8 +17,8 @@ from pydantic import Field
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.network import Network
-from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, level
+from etsdm.samplers.model import Network
+from etsdm.samplers.sigma_space import Added, Leg, NoiseLevelSampler, level
 
 __all__ = ["LMS"]
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity
-from etsdm.prediction import Asked, Predictor
-from etsdm.samplers.network import Stated
+from etsdm.denoisers.config import Asked
+from etsdm.denoisers.protocol import Predictor
+from etsdm.samplers.model import Stated
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 
@@ -27,7 +28,7 @@ __all__ = ["Call", "Parts", "Plan", "plan_of"]
 
 
 class Parts(NamedTuple):
-    """What a plan depends on of a denoiser; see `etsdm.prediction.Asked`."""
+    """What a plan depends on of a denoiser; see `etsdm.denoisers.config.Asked`."""
 
     schedule: Schedule
     target: Target = Eps()

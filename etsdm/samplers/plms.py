@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from etsdm.grids import Grid, Leading
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.grids import Grid, Leading
-from etsdm.samplers.network import Network
-from etsdm.samplers.noise_level import Added, Leg, NoiseLevelSampler, level
+from etsdm.samplers.model import Network
+from etsdm.samplers.sigma_space import Added, Leg, NoiseLevelSampler, level
 
 __all__ = ["PLMS"]
 

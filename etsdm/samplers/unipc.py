@@ -3,7 +3,7 @@
 UniP, the predictor of order p, goes from s to t with p values of the network. Its x_t is where the network is asked next; UniC,
 the corrector, then takes the same step once more with that value, at the node r = 1, as well, which raises the order to p + 1. No
 call is made for it. The last step is not corrected: of order p it leaves the whole at p + 1, of order 1, as `lower_order_final`
-has it, at 2. In the terms of `etsdm.samplers.exponential` both have the moments of the polynomial, except where they have one
+has it, at 2. In the terms of `etsdm.samplers.lambda_space` both have the moments of the polynomial, except where they have one
 node: there M_1 = B(h)/2 for the variants
 
     bh1     B(h) = h
@@ -23,11 +23,11 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import Tensor
 
+from etsdm.grids import Grid, UniformGrid
 from etsdm.registry import samplers
 from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
-from etsdm.samplers.exponential import Known, Leap, exact_moments, leaps, weights_at
-from etsdm.samplers.grids import Grid, UniformGrid
-from etsdm.samplers.network import Network, Point
+from etsdm.samplers.lambda_space import Known, Leap, exact_moments, leaps, weights_at
+from etsdm.samplers.model import Network, Point
 
 __all__ = ["UniPC"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity
-from etsdm.prediction import Prediction, predicted
+from etsdm.denoisers.prediction import Prediction, predicted
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.fibres import Fibre, fibres

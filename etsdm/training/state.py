@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from etsdm.checkpoint import read_checkpoint, read_json, write_denoiser
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError
 from etsdm.storage.files import atomic_folder
 from etsdm.storage.tensors import read_tensors, write_tensors

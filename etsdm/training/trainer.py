@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from etsdm.data import Images, SampleOrder
-from etsdm.denoiser import DenoiserSpec
+from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import IntegrityError
 from etsdm.randomness import ambient, generator
 from etsdm.recipe import Training

@@ -15,7 +15,7 @@ from recorded import assert_recorded, digest, normals, shapes_of, weight
 from etsdm.backbones.dhariwal import DhariwalUNet
 from etsdm.backbones.karras import ORIGINAL_PREFIX
 from etsdm.backbones.song import SongUNet
-from etsdm.denoiser import Denoiser, DenoiserSpec
+from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.registry import backbones
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "edm.json").read_text())

@@ -12,9 +12,9 @@ from entry_point import rows, run
 from PIL import Image
 
 import etsdm
+from etsdm.analysis import lipschitz_curve
 from etsdm.cli.waiting import LateBar
 from etsdm.data import Digits
-from etsdm.lipschitz import lipschitz_curve
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 

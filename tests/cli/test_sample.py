@@ -17,7 +17,8 @@ from PIL import Image
 
 import etsdm
 from etsdm.checkpoint import write_denoiser
-from etsdm.samplers import DDIM, Guided
+from etsdm.denoisers.wrappers import Guided
+from etsdm.samplers import DDIM
 from etsdm.storage.files import atomic_folder
 
 

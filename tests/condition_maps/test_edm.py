@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from etsdm.condition_maps import EDM_PARTITIONS, ETSDM, Compose, Sigma
+from etsdm.condition_maps.time_inputs import LogSigma
 from etsdm.registry import condition_maps
 from etsdm.schedules import EDM, VPEDM
-from etsdm.time_inputs import LogSigma
 
 every_partition = pytest.mark.parametrize("name", EDM_PARTITIONS)
 

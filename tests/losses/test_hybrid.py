@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from etsdm.condition_maps import ETSDM
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.losses import MSE, Hybrid
 from etsdm.losses.hybrid import gaussian_kl, log_probability
 from etsdm.randomness import normal

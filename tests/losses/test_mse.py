@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from etsdm.condition_maps import ETSDM
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.losses import MSE
 from etsdm.randomness import normal
 from etsdm.registry import targets

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from etsdm.condition_maps import ETSDM
-from etsdm.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser
 from etsdm.losses import MSE, LipschitzRegularized
 from etsdm.randomness import normal
 from etsdm.registry import losses

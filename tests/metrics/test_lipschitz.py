@@ -1,7 +1,7 @@
 import pytest
 
+from etsdm.analysis import lipschitz_curve
 from etsdm.data import Digits, LoadedImages
-from etsdm.lipschitz import lipschitz_curve
 from etsdm.metrics import Lipschitz, Subject
 
 

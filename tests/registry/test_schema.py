@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, PositiveInt
 
-from etsdm.denoiser import DenoiserSpec
+from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.registry import REGISTRIES, Part, Registry, json_schema
 
 shapes: Registry[Any] = Registry("shapes", "etsdm.registry", "shape")

@@ -8,7 +8,7 @@ from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.randomness import SampleNoise, normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
-from etsdm.samplers.network import CLEAN, Point
+from etsdm.samplers.model import CLEAN, Point
 from etsdm.schedules import Flow, Linear, LinearContinuous, Schedule, ZeroTerminal
 from etsdm.targets import X0, Eps, Target, V
 

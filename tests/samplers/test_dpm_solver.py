@@ -4,8 +4,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from etsdm.grids import Explicit
 from etsdm.registry import samplers, schedules, targets
-from etsdm.samplers import DDIM, Explicit, MultistepDPMSolver, SinglestepDPMSolver
+from etsdm.samplers import DDIM, MultistepDPMSolver, SinglestepDPMSolver
 from etsdm.schedules import Linear, LinearContinuous, ZeroTerminal
 from etsdm.targets import Eps, V
 from etsdm.theory import ExactDenoiser, mixture

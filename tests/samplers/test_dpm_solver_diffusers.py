@@ -13,7 +13,8 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, UniPCMultistepScheduler
 
-from etsdm.samplers import Explicit, MultistepDPMSolver, SinglestepDPMSolver, UniPC
+from etsdm.grids import Explicit
+from etsdm.samplers import MultistepDPMSolver, SinglestepDPMSolver, UniPC
 from etsdm.schedules import Linear
 from etsdm.theory import ExactDenoiser, mixture
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from etsdm.condition_maps import Identity
-from etsdm.denoiser import Prediction
+from etsdm.denoisers.prediction import Prediction
 from etsdm.registry import samplers, schedules, targets
-from etsdm.samplers.network import CLEAN
+from etsdm.samplers.model import CLEAN
 
 STEPS = (1, 2, 3, 5, 10, 17, 50)
 SPREAD = 0.5

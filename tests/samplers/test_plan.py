@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from etsdm.condition_maps import ETSDM
-from etsdm.denoiser import DenoiserSpec
+from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import RegistryError
 from etsdm.randomness import normal
 from etsdm.registry import samplers

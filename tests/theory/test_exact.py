@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from etsdm.condition_maps import ETSDM, Constant, Identity, LogSNR
-from etsdm.denoiser import Predictor
+from etsdm.denoisers.protocol import Predictor
 from etsdm.randomness import generator
 from etsdm.registry import targets
 from etsdm.schedules import EDM, Cosine, Linear, LinearContinuous

@@ -1,0 +1,20 @@
+"""Analysis of a denoiser: how smooth it is in time, how stable, how likely it finds images."""
+
+from etsdm.analysis.likelihood import Likelihood, bits_per_dim, dequantised, log_likelihood
+from etsdm.analysis.lipschitz import LipschitzCurve, lipschitz_curve
+from etsdm.analysis.modes import MODES
+from etsdm.analysis.stability import StabilityCurve, stability_curve
+from etsdm.analysis.time_pairs import timesteps
+
+__all__ = [
+    "MODES",
+    "Likelihood",
+    "LipschitzCurve",
+    "StabilityCurve",
+    "bits_per_dim",
+    "dequantised",
+    "lipschitz_curve",
+    "log_likelihood",
+    "stability_curve",
+    "timesteps",
+]

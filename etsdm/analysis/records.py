@@ -1,0 +1,65 @@
+"""Curves as JSON values, as CSV text, and as the few rows that fit a screen."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from etsdm.analysis.lipschitz import LipschitzCurve
+
+__all__ = ["csv_text", "json_record", "rows_shown"]
+
+FIRST_ROWS = 5
+ROUND_STEPS = (1, 2, 5)  # times a power of ten: the rows of a logarithmic axis
+
+
+def json_record(curves: Mapping[str, LipschitzCurve], main: str, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Curves as JSON values; what has no standard error has null.
+
+    Args:
+        curves: by name.
+        main: the name of the one whose t, mean and se stand at the top.
+        protocol: how they were measured.
+    """
+    curve = curves[main]
+    others = {name: _numbers(other) for name, other in curves.items()}
+    facts = {"unit": curve.unit, "mode": curve.mode, "dt": curve.dt, "images": curve.images}
+    return {**_numbers(curve), **facts, "curve": main, "curves": others, "protocol": dict(protocol)}
+
+
+def csv_text(curves: Mapping[str, LipschitzCurve], protocol: Mapping[str, Any]) -> str:
+    """One row a curve and time; the protocol and the unit in comments (`#`) above the header; no standard error is an empty cell."""
+    unit = next(iter(curves.values())).unit
+    lines = [f"# {key}: {json.dumps(value)}" for key, value in {**protocol, "unit": unit}.items()]
+    lines.append("curve,t,mean,se")
+    for name, curve in curves.items():
+        quoted = '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') else name
+        numbers = _numbers(curve)
+        for t, mean, se in zip(numbers["t"], numbers["mean"], numbers["se"], strict=True):
+            lines.append(f"{quoted},{t!r},{mean!r},{'' if se is None else repr(se)}")
+    return "\n".join(lines) + "\n"
+
+
+def rows_shown(curve: LipschitzCurve, edges: Iterable[float]) -> list[int]:
+    """Which points tell the curve on one screen: the first, those near 1, 2, 5, 10, ... steps, the jumps at edges, and the last."""
+    steps = (curve.t / curve.step).tolist()
+    chosen = {*range(min(FIRST_ROWS, len(steps))), len(steps) - 1}
+    decades = range(math.ceil(math.log10(max(steps[-1], 1))) + 1)
+    wanted = [digit * 10**decade for decade in decades for digit in ROUND_STEPS]
+    # An edge belongs to the point before it, whose neighbour is on the other side.
+    wanted += [edge / curve.step - curve.dt / curve.step for edge in edges if edge > 0]
+    for value in wanted:
+        chosen |= {k for k, step in enumerate(steps) if abs(step - value) < 1e-6 * max(value, 1)}
+    return sorted(chosen)
+
+
+def _numbers(curve: LipschitzCurve) -> dict[str, list[float | None]]:
+    return {"t": _plain(curve.t), "mean": _plain(curve.mean), "se": _plain(curve.se)}
+
+
+def _plain(values: Tensor) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]

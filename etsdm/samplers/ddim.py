@@ -1,0 +1,25 @@
+"""`ddim`: denoising diffusion implicit models (Song et al. 2021; see `etsdm.samplers.ancestral`)."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, PositiveInt
+
+from etsdm.registry import samplers
+from etsdm.samplers.ancestral import Ancestral, Coefficients, lost
+from etsdm.samplers.model import Point
+
+__all__ = ["DDIM"]
+
+
+@samplers.register("ddim")
+class DDIM(Ancestral):
+    """Denoising diffusion implicit models: deterministic at eta = 0, DDPM's posterior at eta = 1 (Song et al. 2021)."""
+
+    steps: PositiveInt = 50
+    eta: float = Field(0.0, ge=0, le=1)
+
+    def _coefficients(self, t: Point, s: Point) -> Coefficients:
+        z = self.eta * s.sigma * math.sqrt(lost(t, s)) if self.eta else 0.0
+        return Coefficients(s.alpha, math.sqrt(max(s.sigma**2 - z**2, 0.0)), z)

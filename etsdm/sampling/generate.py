@@ -1,0 +1,126 @@
+"""`sample`: many images from a denoiser, in batches, each a function of the seed and its own index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from etsdm.denoisers.wrappers.base import Drawable, on_device
+from etsdm.randomness import SampleNoise, normal
+from etsdm.registry import samplers
+from etsdm.samplers.base import Sampler, Step
+from etsdm.samplers.model import Point
+
+__all__ = ["draw", "resolve_sampler", "sample", "sample_batches", "starting_noise"]
+
+
+def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler:
+    """A sampler from its name or itself, with another number of steps if one is given.
+
+    Raises:
+        RegistryError: the name is unknown, or the sampler takes no such number of steps.
+    """
+    if isinstance(sampler, str):
+        created: Sampler = samplers.create(sampler, **({} if steps is None else {"steps": steps}))
+        return created
+    return sampler if steps is None else sampler.with_steps(steps)
+
+
+def starting_noise(denoiser: Drawable, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None) -> Tensor:
+    """x at the first point of a path, for samples of these indices.
+
+    Standard normal where the schedule preserves variance, whatever alpha is left there; else sigma times that, as of EDM.
+
+    Returns:
+        float32, (len(indices), *shape), on the denoiser's device.
+    """
+    noise = normal(seed, "sampling/noise", indices, denoiser.shape).to(denoiser.device)
+    if denoiser.schedule.variance_preserving:
+        return noise
+    first = Point.at(denoiser.schedule, sampler.times(denoiser, start)[0].item())
+    return first.sigma * noise
+
+
+def draw(
+    denoiser: Drawable, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None, **cond: Tensor
+) -> Iterator[Step]:
+    """Yields the steps of one batch.
+
+    Args:
+        denoiser: what is sampled.
+        sampler: how.
+        indices: which samples; each depends on the seed and its index alone.
+        seed: seed of the starting noise and of the steps' noise.
+        start: the time to start from, the schedule's last time by default.
+        **cond: what the network takes besides, a row for each index.
+    """
+    noise, given = on_device(denoiser, starting_noise(denoiser, sampler, indices, seed=seed, start=start), cond)
+    return sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
+
+
+def sample_batches(
+    denoiser: Drawable,
+    sampler: Sampler,
+    *,
+    n: int,
+    seed: int,
+    batch_size: int,
+    first: int = 0,
+    start: float | None = None,
+    **cond: Tensor | None,
+) -> Iterator[tuple[range, Step]]:
+    """Yields every step of every batch, with the indices of its samples; the arguments are those of `sample`."""
+    for begin in range(first, first + n, batch_size):
+        indices = range(begin, min(begin + batch_size, first + n))
+        rows = slice(indices.start - first, indices.stop - first)
+        given = {name: value[rows] for name, value in cond.items() if value is not None}
+        for step in draw(denoiser, sampler, indices, seed=seed, start=start, **given):
+            yield indices, step
+
+
+def sample(
+    denoiser: Drawable,
+    n: int = 16,
+    *,
+    sampler: Sampler | str = "ddim",
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    first: int = 0,
+    start: float | None = None,
+    chunk: int | None = None,
+    **cond: Tensor | None,
+) -> Tensor:
+    """Draws images. Image k depends on the seed and on k alone, not on its batch.
+
+    Args:
+        denoiser: what `etsdm.load` gives, in eval mode.
+        n: how many.
+        sampler: a name or a sampler.
+        steps: number of steps, where not the sampler's own.
+        seed: seed of the starting noise and of the steps' noise.
+        batch_size: images in one pass of the network.
+        first: index of the first image.
+        start: the time to start from, the schedule's last time by default.
+        chunk: images that a first stage decodes at a time; a whole batch by default.
+        **cond: what the network takes besides, a row for each image: class labels `y`, (n,); small images `low_res`,
+            (n, C, H / factor, W / factor) in [-1, 1], for super-resolution.
+
+    Returns:
+        float32 on the CPU, (n, C, H, W), in [-1, 1]; of an exact denoiser (n, D), wherever its data lie.
+
+    Raises:
+        ValueError: n or batch_size is below 1, something in `cond` has not n rows, or the sampler does not suit the schedule.
+        RegistryError: there is no such sampler.
+    """
+    for name, value in (("n", n), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name}: {value} is too few; give 1 or more")
+    for name, rows in cond.items():
+        if rows is not None and len(rows) != n:
+            raise ValueError(f"{name}: {len(rows)} rows for {n} images; give one for each")
+    chosen = resolve_sampler(sampler, steps)
+    batches = sample_batches(denoiser, chosen, n=n, seed=seed, batch_size=batch_size, first=first, start=start, **cond)
+    return torch.cat([denoiser.decode(step.x, chunk).float().cpu() for _, step in batches if step.i == step.n])

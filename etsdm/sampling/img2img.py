@@ -1,0 +1,54 @@
+"""From images to similar images: noised to some time, and denoised from there (SDEdit, Meng et al. 2022)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from etsdm.denoisers.wrappers.base import Drawable, on_device
+from etsdm.randomness import SampleNoise, normal
+from etsdm.samplers.base import Sampler
+from etsdm.samplers.model import Point
+from etsdm.sampling.generate import resolve_sampler
+
+__all__ = ["img2img"]
+
+
+def img2img(
+    denoiser: Drawable,
+    images: Tensor,
+    *,
+    start: float,
+    sampler: Sampler | str = "ddim",
+    steps: int | None = None,
+    seed: int = 0,
+    first: int = 0,
+    **cond: Tensor,
+) -> Tensor:
+    """Noises images to time `start` and samples from there; the later it is, the less of them is left.
+
+    Image k depends on the seed and on k alone; its noise is that of image k of `sample`.
+
+    Args:
+        denoiser: trained, in eval mode, exact, or wrapped.
+        images: what is changed, in the space of what is denoised, (B, *shape): latents where there is a first stage.
+        start: the time from which is sampled, in the schedule's unit.
+        sampler: a name or a sampler.
+        steps: number of steps, where not the sampler's own.
+        seed: seed of the images' noise and of the steps' noise.
+        first: index of the first image.
+        **cond: what the network takes besides, for example labels `y` of shape (B,).
+
+    Returns:
+        The new images, in the shape, dtype and space of the given ones, on the denoiser's device.
+
+    Raises:
+        ValueError: the start is outside the schedule, or leaves too few times for the steps.
+        RegistryError: there is no such sampler.
+    """
+    chosen, indices = resolve_sampler(sampler, steps), range(first, first + len(images))
+    point = Point.at(denoiser.schedule, chosen.times(denoiser, start)[0].item())
+    images, given = on_device(denoiser, images, cond)
+    noise = normal(seed, "sampling/noise", indices, images.shape[1:]).to(images)
+    x = point.alpha * images + point.sigma * noise
+    *_, step = chosen.trajectory(denoiser, x, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
+    return step.x

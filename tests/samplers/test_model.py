@@ -1,0 +1,89 @@
+"""The network as solvers see it: what thresholding and foreign denoisers make of an answer."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from etsdm.randomness import normal
+from etsdm.samplers import DDIM, Parts
+from etsdm.samplers.model import Network, Point
+from etsdm.schedules import Linear
+from etsdm.theory import ExactDenoiser, mixture
+
+X = 3 * normal(0, "test/x", range(4), (1,)).double()
+EXACT = ExactDenoiser(mixture("m1"), Linear())
+POINT = Point.at(Linear(), 500.0)
+
+
+class Foreign(Parts):
+    """A denoiser whose answer is x0 and eps and nothing else."""
+
+    def predict(self, x, t):
+        said = EXACT.predict(x, t)
+        return SimpleNamespace(x0=said.x0, eps=said.eps)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip_x0": True}, {"quantile": 0.5}], ids=["as it is", "clipped", "dynamic"])
+@pytest.mark.parametrize("denoiser", [EXACT, Foreign(Linear(), bounded=False)], ids=["ours", "foreign"])
+def test_an_answer_is_consistent_with_x_and_mixes_its_own_x0_and_eps(denoiser, settings):
+    said = Network(denoiser, {}, **settings)(X, POINT)
+    close(POINT.alpha * said.x0 + POINT.sigma * said.eps, X)
+    for a, b in ((0.3, -1.7), (1, 0), (0, 1), (2, 0)):
+        close(said.mixed(a, b), a * said.x0 + b * said.eps)
+
+
+def test_x0_is_cut_where_it_is_asked_for():
+    x = torch.full((1, 1), 40.0, dtype=torch.float64)
+    assert EXACT.predict(x, 500.0).x0 > 1
+    assert Network(EXACT, {}, clip_x0=True)(x, POINT).x0 == 1
+    assert Network(EXACT, {}, clip_x0=None)(x, POINT).x0 > 1  # a mixture's data lie anywhere
+    assert Network(EXACT, {}, quantile=1.0)(x, POINT).x0 == 1  # divided by itself
+
+
+def test_a_denoiser_that_answers_with_x0_and_eps_alone_is_sampled_like_one_of_ours():
+    steps = zip(DDIM(steps=5).trajectory(Foreign(Linear(), bounded=False), X), DDIM(steps=5).trajectory(EXACT, X), strict=True)
+    for found, expected in steps:
+        close(found.x, expected.x)
+        close(found.x0, expected.x0)
+
+
+class Halved(Parts):
+    """A network's answer in half precision, as autocast gives it."""
+
+    def predict(self, x, t):
+        said = EXACT.predict(x, t)
+        return SimpleNamespace(x0=said.x0.bfloat16(), eps=said.eps.bfloat16())
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_trajectory_keeps_the_dtype_of_its_noise(clip):
+    for step in DDIM(steps=4, clip_x0=clip).trajectory(Halved(Linear(), bounded=False), X.float()):
+        assert step.x.dtype == step.x0.dtype == torch.float32
+
+
+def test_a_dynamic_threshold_is_as_precise_as_the_images():
+    x0 = 5 * normal(0, "test/x0", range(3), (1, 8, 8)).double()
+    largest = torch.tensor(np.quantile(x0.flatten(1).abs().numpy(), 0.9, axis=1)).clamp(min=1).reshape(3, 1, 1, 1)
+    assert largest.min() > 1
+    expected = x0.clamp(-largest, largest) / largest
+    point = Point.at(Linear(), 0.0)
+    told = Foreign(Linear())
+    told_x0 = SimpleNamespace(predict=lambda x, t: SimpleNamespace(x0=x0, eps=x0), schedule=told.schedule, bounded=True)
+    torch.testing.assert_close(Network(told_x0, {}, quantile=0.9)(x0, point).x0, expected, rtol=1e-15, atol=0)
+
+
+def test_what_was_predicted_is_known_later_whatever_becomes_of_the_noise():
+    noise = X.clone().requires_grad_()
+    steps = list(DDIM(steps=3).trajectory(EXACT, noise))
+    expected = [step.x0 for step in DDIM(steps=3).trajectory(EXACT, X)]
+    with torch.no_grad():
+        noise.zero_()
+    for step, x0 in zip(steps, expected, strict=True):
+        assert not step.x0.requires_grad
+        close(step.x0, x0)

@@ -1,0 +1,166 @@
+"""A job's folder: which images are in it, whose they are, and what is made of them."""
+
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from etsdm.errors import IntegrityError
+from etsdm.sampling import JobFolder, write_grid, write_npz, write_zip
+from etsdm.storage.files import digest_of
+
+PROTOCOL = {"sampler": {"type": "ddim", "steps": 50}, "seed": 0, "weights": "a" * 64}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return JobFolder(tmp_path / "job", PROTOCOL, lambda k: {"seed": "0", "label": str(k % 3)})
+
+
+def levels(n, channels=1, size=4):
+    """Images all of whose pixels are one of the 256 levels, other ones in each."""
+    pixels = torch.arange(n * channels * size * size).reshape(n, channels, size, size) % 256
+    return pixels.byte(), pixels / 127.5 - 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_level_comes_back_from_its_file(folder, channels):
+    pixels, images = levels(6, channels)
+    folder.write(range(6), images)
+    for k in range(6):
+        read = np.atleast_3d(np.asarray(Image.open(folder.file(k))))
+        assert np.array_equal(read, pixels[k].permute(1, 2, 0).numpy())
+
+
+def test_a_level_is_the_nearest_one_and_what_lies_outside_is_cut(folder):
+    values = torch.tensor([-3.0, -1.0, -0.9999, 0.0039, 0.004, 0.9999, 1.0, 7.0])
+    folder.write([0], values.reshape(1, 1, 2, 4))
+    # 127.5 (x + 1) rounded by hand: 0.0039 -> 127.997, 0.004 -> 128.01.
+    assert np.asarray(Image.open(folder.file(0))).flatten().tolist() == [0, 0, 0, 128, 128, 255, 255, 255]
+
+
+def test_a_file_says_how_it_was_drawn(folder):
+    folder.write([4], levels(1)[1])
+    text = Image.open(folder.file(4)).text
+    assert json.loads(text["protocol"]) == PROTOCOL
+    assert {**text, "protocol": ""} == {"index": "4", "seed": "0", "label": "1", "protocol": "", "protocol_digest": digest_of(PROTOCOL)}
+
+
+def test_a_file_that_was_cut_short_is_missing(folder):
+    folder.write(range(4), levels(4)[1])
+    whole = folder.file(1).read_bytes()
+    folder.file(1).write_bytes(whole[:-1])
+    folder.file(2).write_bytes(b"")
+    (folder.images / ".000003.tmp").write_bytes(whole)
+    assert folder.missing(range(6)) == [1, 2, 4, 5]
+    assert folder.is_complete(4)
+    assert not folder.is_complete(5)
+
+
+def test_other_files_in_the_folder_are_left_alone(folder):
+    folder.write(range(2), levels(2)[1])
+    for name in ("000001 copy.png", "7.txt", "notes.png"):
+        (folder.images / name).write_bytes(b"mine")
+    assert folder.is_complete(2)
+    assert not folder.is_complete(3)
+
+
+def test_the_same_protocol_may_come_again_and_ask_for_more(folder):
+    for n in (4, 4, 9):
+        JobFolder(folder.path, PROTOCOL).claim(n)
+    assert json.loads((folder.path / "job.json").read_text())["images"] == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, r"holds images that differ in seed \(0 -> 1\); give another folder, or remove this one$"),
+        ({"sampler": {"type": "ddim", "steps": 9}}, r"differ in sampler\.steps \(50 -> 9\); "),
+        ({"sampler": {"type": "ddpm", "steps": 50}}, r"differ in sampler \(ddim -> ddpm\); "),
+        ({"weights": "b" * 64}, r"differ in weights \(aaaaaaaaaaaa\.\.\. -> bbbbbbbbbbbb\.\.\.\); "),
+        ({"guidance": 2.0}, r"differ in guidance \(null -> 2\.0\); "),
+    ],
+)
+def test_another_protocol_is_refused(folder, changes, message):
+    folder.claim(4)
+    before = (folder.path / "job.json").read_bytes()
+    with pytest.raises(IntegrityError, match=message):
+        JobFolder(folder.path, {**PROTOCOL, **changes}).claim(4)
+    assert (folder.path / "job.json").read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(folder):
+    folder.claim(1)
+    folder.images.chmod(0o500)
+    with pytest.raises(IntegrityError, match=r"images: cannot be written to; give another folder$"):
+        folder.claim(1)
+
+
+def test_what_is_no_job_or_a_larger_one_is_refused(folder, tmp_path):
+    (tmp_path / "file.png").write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"file\.png: is a file; give a folder$"):
+        JobFolder(tmp_path / "file.png", PROTOCOL).claim(1)
+    with pytest.raises(IntegrityError, match=r"file\.png/below/images: cannot be made \(Not a directory\); give another folder$"):
+        JobFolder(tmp_path / "file.png" / "below", PROTOCOL).claim(1)
+    folder.claim(9)
+    folder.write(range(4), levels(4)[1])
+    folder.claim(4)
+    with pytest.raises(IntegrityError, match=r"holds image 3, beyond the 3 asked for; give 4 or more, or another folder$"):
+        folder.claim(3)
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    (tmp_path / "other" / "images" / "cat.png").write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"holds images but no job\.json that says whose; give another folder$"):
+        JobFolder(tmp_path / "other", PROTOCOL).claim(1)
+
+
+def test_two_processes_cannot_have_one_rank(folder):
+    message = r"another process is drawing here as rank 1; wait for it, or give each its own rank$"
+    with folder.locked(0), folder.locked(1), pytest.raises(IntegrityError, match=message), JobFolder(folder.path, PROTOCOL).locked(1):
+        pass
+    with folder.locked(1):
+        pass
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("labels", [None, [5, 1, 2, 5, 1, 2, 5]])
+def test_the_archive_has_the_layout_of_guided_diffusion(folder, channels, labels):
+    pixels, images = levels(7, channels)
+    folder.write(range(7), images)
+    with np.load(write_npz(folder, 7, labels, "samples.npz")) as archive:
+        assert archive.files == ["arr_0"] + ["arr_1"] * (labels is not None)
+        assert archive["arr_0"].dtype == np.uint8
+        assert np.array_equal(archive["arr_0"], pixels.permute(0, 2, 3, 1).numpy())
+        assert labels is None or archive["arr_1"].tolist() == labels
+
+
+def test_the_zip_holds_the_files_as_they_are_and_is_the_same_again(folder):
+    folder.write(range(3), levels(3)[1])
+    content = write_zip(folder, 3, "samples.zip").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["000000.png", "000001.png", "000002.png"]
+        assert archive.read("000001.png") == folder.file(1).read_bytes()
+    assert write_zip(folder, 3, "samples.zip").read_bytes() == content
+
+
+def test_an_archive_that_fails_half_way_leaves_nothing(folder):
+    folder.write(range(3), levels(3)[1])
+    with pytest.raises(FileNotFoundError):
+        write_zip(folder, 4, "samples.zip")
+    assert sorted(path.name for path in folder.path.iterdir()) == ["images"]
+
+
+def test_the_grid_shows_the_first_images_and_their_protocol(folder):
+    folder.write(range(70), levels(70)[1])
+    picture = Image.open(write_grid(folder, 70))
+    # 8 columns of 32 pixels with 2 between, and 64 images at most.
+    assert picture.size == (8 * 34 + 2, 8 * 34 + 2)
+    assert json.loads(picture.text["protocol"]) == PROTOCOL
+    first = np.asarray(picture)[2:34, 2:34]
+    assert np.array_equal(first[::8, ::8].reshape(-1) if first.ndim == 2 else first[::8, ::8, 0].reshape(-1), np.arange(16))
+    assert len(list(ImageSequence.Iterator(picture))) == 1
