@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
     from etsdm.denoisers.prediction import Prediction
     from etsdm.errors import CheckpointError, DataError, EtsdmError, IntegrityError, RecipeError, RegistryError
-    from etsdm.experiment import Experiment, build, load
+    from etsdm.experiment import Experiment, build
     from etsdm.recipe import Recipe
     from etsdm.sampling import sample
+    from etsdm.zoo import load
 
 __all__ = [
     "CheckpointError",
@@ -44,7 +45,8 @@ __all__ = [
 
 _HOMES = {
     "etsdm.denoisers": ("Denoiser", "DenoiserSpec", "Prediction"),
-    "etsdm.experiment": ("Experiment", "build", "load"),
+    "etsdm.experiment": ("Experiment", "build"),
+    "etsdm.zoo": ("load",),
     "etsdm.analysis": ("LipschitzCurve", "lipschitz_curve"),
     "etsdm.recipe": ("Recipe",),
     "etsdm.errors": ("CheckpointError", "DataError", "EtsdmError", "IntegrityError", "RecipeError", "RegistryError"),
@@ -68,6 +70,7 @@ _PACKAGES = (
     "targets",
     "theory",
     "training",
+    "zoo",
 )
 
 

@@ -7,22 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from etsdm.checkpoint import DENOISER_FILE, read_checkpoint
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.errors import CheckpointError, RecipeError
+from etsdm.errors import RecipeError
 from etsdm.metrics import Outcome
 from etsdm.recipe import Arms, Recipe, fingerprint, load_arms
 from etsdm.registry import suggestion
 from etsdm.report import write_report
-from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord
+from etsdm.runs.folder import ExperimentFolder, StageRecord
+from etsdm.runs.run import STAGES, Run
 from etsdm.sampling import sample
-from etsdm.stages import STAGES, Run
 from etsdm.storage.files import digest_of, read_record, sha256_of, write_record
 
-__all__ = ["Experiment", "build", "checkpoint_folder", "load"]
+__all__ = ["Experiment", "build"]
 
 REPORT_FORMAT = 1  # raise it when the report shows something else from the same runs
 
@@ -139,35 +137,3 @@ def build(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str, out:
         RecipeError: the recipe cannot be read, or does not fit together.
     """
     return Experiment(load_arms(source, *overrides), out)
-
-
-def load(path: str | Path, device: torch.device | str = "cpu") -> Denoiser:
-    """Loads a denoiser, with its schedule, target and condition map, and verifies its weights.
-
-    Args:
-        path: a checkpoint's folder, or a run's folder, whose latest checkpoint is taken.
-        device: where to put it.
-
-    Returns:
-        The denoiser in eval mode, with gradients of the weights off.
-
-    Raises:
-        CheckpointError: there is no checkpoint.
-        IntegrityError: it is damaged.
-    """
-    return read_checkpoint(checkpoint_folder(path), device).denoiser
-
-
-def checkpoint_folder(path: str | Path) -> Path:
-    """The folder of a checkpoint: the path itself, or the latest checkpoint of a run's folder. Raises: CheckpointError without one."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: is no folder; give a checkpoint's folder or a run's folder")
-    if (folder / DENOISER_FILE).exists():
-        return folder
-    latest = RunFolder(folder).latest_checkpoint()
-    if latest is None:
-        if runs := sorted(str(run) for run in folder.iterdir() if RunFolder(run).latest_checkpoint()):
-            raise CheckpointError(f"{folder}: holds runs and is none; give one of {', '.join(runs)}")
-        raise CheckpointError(f"{folder}: holds neither {DENOISER_FILE} nor checkpoints; give a checkpoint's folder or a run's folder")
-    return latest

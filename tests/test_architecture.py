@@ -23,16 +23,12 @@ schedules targets data
 condition_maps
 grids backbones
 denoisers
-theory losses samplers checkpoint
-sampling analysis
-metrics
+theory losses samplers checkpoints
+sampling analysis zoo
+metrics training
 recipe
-run_folder cost
-dependencies
-training
+runs
 report
-stages
-launch
 experiment
 cli
 __main__

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from etsdm.backbones.karras import KarrasNetwork, KarrasUNet, Level
-from etsdm.backbones.karras_blocks import BlockStyle, norm_groups
-from etsdm.backbones.karras_layers import PositionalEmbedding
+from etsdm.backbones.edm_blocks import BlockStyle, norm_groups
+from etsdm.backbones.edm_layers import PositionalEmbedding
+from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, Level
 from etsdm.backbones.layers import GroupNorm32, conv3x3, zero_init
 from etsdm.registry import backbones
 
@@ -29,7 +29,7 @@ ENDS_OF_BRANCHES = ("conv1", "proj")
 
 
 @backbones.register("dhariwal-unet")
-class DhariwalUNet(KarrasUNet):
+class DhariwalUNet(EDMUNet):
     """UNet of guided-diffusion, in EDM's form.
 
     Attributes:
@@ -77,7 +77,7 @@ class DhariwalUNet(KarrasUNet):
         return DhariwalUNetwork(self)
 
 
-class DhariwalUNetwork(KarrasNetwork):
+class DhariwalUNetwork(EDMUNetwork):
     """The network of a `DhariwalUNet`."""
 
     def __init__(self, spec: DhariwalUNet) -> None:

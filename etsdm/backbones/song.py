@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from etsdm.backbones.karras import KarrasNetwork, KarrasUNet, Level
-from etsdm.backbones.karras_blocks import BlockStyle, norm_groups
-from etsdm.backbones.karras_layers import ConvDownsample, FourierEmbedding, PositionalEmbedding, Resample
+from etsdm.backbones.edm_blocks import BlockStyle, norm_groups
+from etsdm.backbones.edm_layers import ConvDownsample, FourierEmbedding, PositionalEmbedding, Resample
+from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, Level
 from etsdm.backbones.layers import GroupNorm32, conv3x3
 from etsdm.registry import backbones, field_error
 
@@ -32,7 +32,7 @@ GAINS = {"conv1": 1e-5, "proj": 1e-5, "aux_conv": 1e-5, "qkv": math.sqrt(0.2)}
 
 
 @backbones.register("song-unet")
-class SongUNet(KarrasUNet):
+class SongUNet(EDMUNet):
     """UNet of DDPM++ and NCSN++, in EDM's form.
 
     Attributes:
@@ -94,7 +94,7 @@ class SongUNet(KarrasUNet):
         return SongUNetwork(self)
 
 
-class SongUNetwork(KarrasNetwork):
+class SongUNetwork(EDMUNetwork):
     """The network of a `SongUNet`."""
 
     def __init__(self, spec: SongUNet) -> None:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from etsdm.cost import RATE, Cost
 from etsdm.experiment import Experiment
-from etsdm.launch import Event
-from etsdm.stages import STAGES
+from etsdm.runs.cost import RATE, Cost
+from etsdm.runs.launch import Event
+from etsdm.runs.run import STAGES
 
 __all__ = ["ProgressDisplay", "console", "cost_table", "plan_table", "scaled", "summary_table"]
 

@@ -17,7 +17,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     import torch
 
     from etsdm.backbones.kernels import xformers_obstacle
-    from etsdm.run_folder import environment
+    from etsdm.runs.environment import environment
 
     facts: dict[str, object] = {**environment(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
     facts["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none"

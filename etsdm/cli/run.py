@@ -33,9 +33,9 @@ def run(
     from etsdm.cli.waiting import goes_on
     from etsdm.errors import RecipeError
     from etsdm.experiment import build
-    from etsdm.launch import run_side_by_side
     from etsdm.registry import suggestion
-    from etsdm.stages import STAGES
+    from etsdm.runs.launch import run_side_by_side
+    from etsdm.runs.run import STAGES
 
     if stage is not None and stage not in STAGES:
         raise RecipeError(f"--stage: {stage!r} is no stage; {suggestion(stage, STAGES, 'stages')}")
@@ -68,8 +68,8 @@ def _plan(experiment: Experiment, stages: tuple[str, ...], as_json: bool) -> Non
     import json
 
     from etsdm.cli.display import console, cost_table, plan_table
-    from etsdm.cost import cost_of
     from etsdm.errors import DataError
+    from etsdm.runs.cost import cost_of
 
     costs = {arm: cost_of(recipe) for arm, recipe in experiment.arms.items()}
     missing = None

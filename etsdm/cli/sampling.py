@@ -12,7 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from etsdm.checkpoint import read_checkpoint
+from etsdm.checkpoints.format import read_checkpoint
+from etsdm.checkpoints.latest import checkpoint_folder
 from etsdm.cli.subjects import part
 from etsdm.data.decoding import read_whole_image
 from etsdm.data.listing import EXTENSIONS, image_files
@@ -20,10 +21,9 @@ from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.wrappers import Guided
 from etsdm.devices import chosen_device
 from etsdm.errors import DataError, RecipeError
-from etsdm.experiment import checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
 from etsdm.registry import condition_maps, explain, samplers, schedules, targets
-from etsdm.run_folder import RunFolder
+from etsdm.runs.folder import RunFolder
 from etsdm.samplers import DDIM, DDPM, Parts, Plan, Sampler
 from etsdm.sampling import Drawing
 

@@ -16,14 +16,15 @@ from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.devices import chosen_device
 from etsdm.errors import CheckpointError, RecipeError
-from etsdm.experiment import build, load
+from etsdm.experiment import build
 from etsdm.randomness import generator
 from etsdm.recipe import load_arms
-from etsdm.recipe.document import COMMAND_LINE
+from etsdm.recipe.tree import COMMAND_LINE
 from etsdm.recipe.yaml import compose
 from etsdm.registry import Registry, condition_maps, datasets, explain, schedules, suggestion, targets
-from etsdm.run_folder import RunFolder
+from etsdm.runs.folder import RunFolder
 from etsdm.theory import MIXTURES, ExactDenoiser
+from etsdm.zoo.load import load
 
 __all__ = ["Subject", "exact_subjects", "of_checkpoint", "of_recipe", "part"]
 

@@ -2,102 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
-from etsdm.backbones import Execution, LDMUNet
+from etsdm.backbones import LDMUNet
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
-from etsdm.losses import MSE, Loss, TimeSampler, Uniform
-from etsdm.metrics import Metric
+from etsdm.metrics.config import Evaluation
+from etsdm.recipe.compute import Compute
 from etsdm.registry import Frozen, field_error
-from etsdm.samplers import DDIM, DDPM, Sampler
+from etsdm.samplers import DDPM
+from etsdm.sampling.config import Sampling
+from etsdm.training.config import Training
 
-__all__ = ["Compute", "Evaluation", "Recipe", "Sampling", "Training"]
-
-
-class Training(Frozen):
-    """How the weights are found; progress is counted in images seen, and learning rate and data order are functions of it.
-
-    Attributes:
-        images: images seen over the whole training.
-        batch_size: images in a step.
-        loss, time_sampler: what is minimised, and at which times.
-        optimizer, learning_rate, betas, weight_decay: of torch's optimiser of that name.
-        warmup: images over which the learning rate rises linearly from 0.
-        decay: what it does afterwards: `none`, or `cosine` to 0 at the end.
-        gradient_clip: largest norm of the gradient, None for no limit.
-        label_dropout: probability with which an image's label becomes the model's last one, that of no class, for guidance.
-        ema: decay of the moving average of the weights, per step.
-        log_every, checkpoint_every: images between records and between checkpoints.
-        keep_checkpoints: how many of the latest are kept.
-        first_stage_weights: a safetensors file with the state dict of the model's first stage, which training leaves as it is.
-    """
-
-    images: PositiveInt
-    batch_size: PositiveInt = 128
-    loss: Loss = MSE()
-    time_sampler: TimeSampler = Uniform()
-    optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rate: PositiveFloat = 1e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 0.0
-    warmup: NonNegativeInt = 0
-    decay: Literal["none", "cosine"] = "none"
-    gradient_clip: PositiveFloat | None = None
-    label_dropout: float = Field(0.0, ge=0, lt=1)
-    ema: float = Field(0.9999, ge=0, lt=1)
-    log_every: PositiveInt = 10_000
-    checkpoint_every: PositiveInt = 100_000
-    keep_checkpoints: PositiveInt = 2
-    first_stage_weights: str | None = None
-
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> Self:
-        if self.warmup > self.images:
-            message = f"{self.warmup} images of warm-up are more than the {self.images} of the training; give fewer"
-            raise field_error("Training", ("warmup",), message, self.warmup)
-        return self
-
-
-class Sampling(Frozen):
-    """What is drawn from the trained denoiser.
-
-    Fields: sampler; n, number of images; seed, of their noise, the same in every arm; batch_size, images in one pass.
-    """
-
-    sampler: Sampler = DDIM()
-    n: PositiveInt = 64
-    seed: int = 0
-    batch_size: PositiveInt = 64
-
-
-class Evaluation(Frozen):
-    """What is measured. Fields: metrics; seed, of their own randomness, the same in every arm."""
-
-    metrics: tuple[Metric, ...] = ()
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _each_metric_once(self) -> Self:
-        names = [metric.type_name for metric in self.metrics]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                raise field_error("Evaluation", ("metrics", i), f"metric {name!r} stands twice; remove one")
-        return self
-
-
-class Compute(Execution):
-    """Where and how it runs; changes no result beyond rounding and counts in no digest.
-
-    Fields: those of `Execution`, for the networks; device; threads of one arm's process, None to share the cores among the arms
-    that run side by side; jobs, how many runs go side by side, None for as many as the cores and threads allow (one on a GPU).
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt | None = None
-    jobs: PositiveInt | None = None
+__all__ = ["Recipe"]
 
 
 class Recipe(Frozen):

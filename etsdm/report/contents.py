@@ -10,7 +10,7 @@ from scipy.stats import t as student_t
 from etsdm.errors import DataError
 from etsdm.metrics import Curve, Histogram, Outcome, Value
 from etsdm.recipe import read
-from etsdm.run_folder import ExperimentFolder, RunFolder
+from etsdm.runs.folder import ExperimentFolder, RunFolder
 from etsdm.storage.files import read_record
 
 __all__ = ["Comparison", "Contents", "Interval", "RunRecord", "gather"]

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from etsdm.report.contents import Contents, gather
 from etsdm.report.figures import curves_figure, histogram_figure, intervals_of, training_figure
-from etsdm.run_folder import ExperimentFolder
+from etsdm.runs.folder import ExperimentFolder
 from etsdm.storage.files import read_record, write_atomically
 
 __all__ = ["write_report"]

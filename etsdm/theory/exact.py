@@ -16,8 +16,8 @@ from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.denoisers.prediction import Prediction, predicted
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
-from etsdm.theory.fibres import Fibre, fibres
 from etsdm.theory.mixtures import GaussianMixture
+from etsdm.theory.shared_times import Fibre, fibres
 from etsdm.theory.sharing import Weights, average_output, best_output
 
 __all__ = ["ExactDenoiser"]
@@ -28,7 +28,7 @@ class ExactDenoiser:
 
     Computes in float64 and answers in the dtype of x. Differentiable in x, and in t where the map is
     injective. Averages over the shared times of a discrete schedule are sums over its timesteps; those of a continuous one are
-    accurate to 1e-12 (64 nodes; see `etsdm.theory.fibres`).
+    accurate to 1e-12 (64 nodes; see `etsdm.theory.shared_times`).
 
     Args:
         mixture: the clean data.

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.schedules import Discrete
-from etsdm.theory.fibres import fibres
+from etsdm.theory.shared_times import fibres
 
 __all__ = ["ddim_response", "ddim_spread", "ddpm_spread", "gaussian_lipschitz", "mean_norm"]
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
-from etsdm.theory.fibres import Fibre, quadrature
 from etsdm.theory.mixtures import GaussianMixture
+from etsdm.theory.shared_times import Fibre, quadrature
 
 __all__ = ["Weights", "average_output", "best_output", "shared_optimum"]
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from etsdm.recipe import Training
+from etsdm.training.config import Training
 
 __all__ = ["learning_rate", "make_optimizer"]
 

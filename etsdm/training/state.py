@@ -1,6 +1,6 @@
 """A training's checkpoint: a denoiser that can be loaded on its own, and beside it all that is needed to go on exactly.
 
-denoiser.json, weights.safetensors     the averaged weights (`etsdm.checkpoint`)
+denoiser.json, weights.safetensors     the averaged weights (`etsdm.checkpoints.format`)
 training.json, training.safetensors    the current weights and the optimiser's state
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from etsdm.checkpoint import read_checkpoint, read_json, write_denoiser
+from etsdm.checkpoints.format import read_checkpoint, read_json, write_denoiser
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError
 from etsdm.storage.files import atomic_folder

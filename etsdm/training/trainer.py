@@ -20,7 +20,7 @@ from etsdm.data import Images, SampleOrder
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import IntegrityError
 from etsdm.randomness import ambient, generator
-from etsdm.recipe import Training
+from etsdm.training.config import Training
 from etsdm.training.optimisation import learning_rate, make_optimizer
 from etsdm.training.state import read_state, write_state
 

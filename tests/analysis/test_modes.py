@@ -11,10 +11,10 @@ import etsdm
 from etsdm.analysis import MODES, lipschitz_curve
 from etsdm.data import Digits
 from etsdm.randomness import ambient, generator, normal
-from etsdm.recipe import Training
 from etsdm.registry import condition_maps, schedules
 from etsdm.theory import ExactDenoiser, mixture
 from etsdm.training import Trainer
+from etsdm.training.config import Training
 
 IMAGES = normal(0, "test/images", range(6), (1, 8, 8))
 JUMPS = [19, 39, 59, 79, 99]

@@ -16,7 +16,7 @@ from entry_point import run
 from PIL import Image
 
 import etsdm
-from etsdm.checkpoint import write_denoiser
+from etsdm.checkpoints.format import write_denoiser
 from etsdm.denoisers.wrappers import Guided
 from etsdm.samplers import DDIM
 from etsdm.storage.files import atomic_folder

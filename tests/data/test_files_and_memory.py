@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import etsdm
-from etsdm.checkpoint import read_checkpoint
+from etsdm.checkpoints.format import read_checkpoint
 from etsdm.data import LoadedImages
 from etsdm.errors import DataError
 from etsdm.metrics import Lipschitz, LossPerTime, PixelFrechet, Recognition, Subject

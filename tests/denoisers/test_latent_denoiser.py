@@ -6,15 +6,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, write_denoiser
+from etsdm.checkpoints.format import DENOISER_FILE, load_first_stage, read_checkpoint, write_denoiser
 from etsdm.data import Digits
 from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.randomness import ambient, generator, normal
-from etsdm.recipe import Training
 from etsdm.registry import explain
 from etsdm.storage.files import atomic_folder, sha256_of
 from etsdm.storage.tensors import read_tensors, write_tensors
 from etsdm.training import Trainer
+from etsdm.training.config import Training
 
 AUTOENCODER = {
     "resolution": 8,

@@ -3,8 +3,8 @@ from functools import partial
 import pytest
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.arms import arm_document, arm_names
-from etsdm.recipe.document import Document, Mark
+from etsdm.recipe.load import arm_document, arm_names
+from etsdm.recipe.tree import Document, Mark
 from etsdm.recipe.yaml import compose
 
 ARMS = """\

@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.document import Mark, Node
-from etsdm.recipe.merging import merge, nested
+from etsdm.recipe.tree import Mark, Node, merge, nested
 
 
 def merged(*trees):

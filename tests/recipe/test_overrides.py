@@ -1,8 +1,8 @@
 import pytest
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.document import COMMAND_LINE, Document, Mark, Node
-from etsdm.recipe.overrides import override
+from etsdm.recipe.load import override
+from etsdm.recipe.tree import COMMAND_LINE, Document, Mark, Node
 
 RECIPE = {"model": {"schedule": "linear"}, "training": {"images": 10}, "metrics": ["fid", {"type": "is"}]}
 

@@ -3,9 +3,8 @@ import os
 import pytest
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.arms import arm_document
-from etsdm.recipe.document import Mark
-from etsdm.recipe.reading import read
+from etsdm.recipe.load import arm_document, read
+from etsdm.recipe.tree import Mark
 
 
 def write(folder, **files):

@@ -4,11 +4,8 @@ import pytest
 from pydantic import PositiveInt, model_validator
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.arms import arm_document
-from etsdm.recipe.document import Document
-from etsdm.recipe.overrides import override
-from etsdm.recipe.reading import read
-from etsdm.recipe.validation import validate
+from etsdm.recipe.load import arm_document, override, read, validate
+from etsdm.recipe.tree import Document
 from etsdm.registry import Frozen, Part, Registry, field_error
 
 schedules: Registry[Any] = Registry("schedules", "etsdm.registry", "schedule")

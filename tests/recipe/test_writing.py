@@ -5,11 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, PositiveInt
 
-from etsdm.recipe.document import Document, Mark
-from etsdm.recipe.reading import read
-from etsdm.recipe.validation import validate
-from etsdm.recipe.writing import to_yaml
-from etsdm.recipe.yaml import compose
+from etsdm.recipe.load import read, validate
+from etsdm.recipe.tree import Document, Mark
+from etsdm.recipe.yaml import compose, to_yaml
 from etsdm.registry import Frozen, Part, Registry
 
 schedules: Registry[Any] = Registry("schedules", "etsdm.registry", "schedule")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.document import Mark
+from etsdm.recipe.tree import Mark
 from etsdm.recipe.yaml import compose
 
 

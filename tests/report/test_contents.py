@@ -8,7 +8,7 @@ import pytest
 import etsdm
 from etsdm.errors import DataError
 from etsdm.report.contents import Comparison, Interval, gather
-from etsdm.run_folder import ExperimentFolder
+from etsdm.runs.folder import ExperimentFolder
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 

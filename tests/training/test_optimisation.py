@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from etsdm.recipe import Training
 from etsdm.training import learning_rate, make_optimizer
+from etsdm.training.config import Training
 
 
 def training(**fields):

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from etsdm.checkpoint import read_checkpoint
+from etsdm.checkpoints.format import read_checkpoint
 from etsdm.data import Digits
 from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.randomness import generator
-from etsdm.recipe import Training
 from etsdm.training import Trainer
+from etsdm.training.config import Training
 
 TRAINING = {"images": 320, "batch_size": 32, "learning_rate": 1e-3, "ema": 0.9, "log_every": 64, "checkpoint_every": 128}
 

@@ -13,7 +13,7 @@ import torch
 from recorded import assert_recorded, digest, normals, shapes_of, weight
 
 from etsdm.backbones.dhariwal import DhariwalUNet
-from etsdm.backbones.karras import ORIGINAL_PREFIX
+from etsdm.backbones.edm_network import ORIGINAL_PREFIX
 from etsdm.backbones.song import SongUNet
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.registry import backbones

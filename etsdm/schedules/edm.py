@@ -1,4 +1,4 @@
-"""Schedules that add noise to an unscaled image, alpha = 1: EDM's, VE, and the VP process as EDM sees it.
+"""EDM's schedule, and the VP process as EDM sees it: noise is added to an unscaled image, alpha = 1.
 
 Dividing x by alpha turns any schedule into one of these, with sigma/alpha in place of sigma and the same log-SNR (Karras et al.
 2022, table 1).
@@ -6,18 +6,17 @@ Dividing x by alpha turns any schedule into one of these, with sigma/alpha in pl
 
 from __future__ import annotations
 
-import math
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
-from pydantic import PositiveFloat, model_validator
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from etsdm.registry import field_error, schedules
+from etsdm.registry import schedules
 from etsdm.schedules.base import Continuous, Slope
 from etsdm.schedules.linear import LinearContinuous
 
-__all__ = ["EDM", "VE", "VPEDM"]
+__all__ = ["EDM", "VPEDM"]
 
 
 @schedules.register("edm")
@@ -50,41 +49,6 @@ class EDM(Continuous):
     def slope_at_zero(self) -> Slope:
         """1."""
         return Slope(1.0, False)
-
-
-@schedules.register("ve")
-class VE(Continuous):
-    """sigma geometric from `sigma_min` to `sigma_max`; it never reaches the clean image (Song et al. 2021)."""
-
-    variance_preserving: ClassVar[bool] = False
-
-    sigma_min: PositiveFloat = 0.02
-    sigma_max: PositiveFloat = 100.0
-
-    @model_validator(mode="after")
-    def _sigma_grows(self) -> Self:
-        if self.sigma_min >= self.sigma_max:
-            message = f"{self.sigma_min:g} is not below sigma_max, {self.sigma_max:g}; give a smaller one"
-            raise field_error("VE", ("sigma_min",), message, self.sigma_min)
-        return self
-
-    @property
-    def _growth(self) -> float:
-        """d log(sigma)/dt."""
-        return math.log(self.sigma_max / self.sigma_min)
-
-    def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.ones_like(t), self.sigma_min * torch.exp(self._growth * t)
-
-    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(t), 2 * self._growth * self._alpha_sigma(t)[1].square()
-
-    def _t_of_log_snr(self, log_snr: Tensor) -> Tensor:
-        return (-log_snr / 2 - math.log(self.sigma_min)) / self._growth
-
-    def slope_at_zero(self) -> Slope:
-        """sigma_min log(sigma_max/sigma_min)."""
-        return Slope(self.sigma_min * self._growth, False)
 
 
 @schedules.register("vp-edm")

@@ -11,7 +11,7 @@ from PIL import Image
 import etsdm
 from etsdm.data import Digits, Files
 from etsdm.errors import DataError
-from etsdm.stages import STAGES
+from etsdm.runs.run import STAGES
 from etsdm.storage.files import sha256_of
 from etsdm.storage.tensors import write_tensors
 

@@ -1,6 +1,6 @@
 """One run, an arm with one seed: its stages, and how each is carried out.
 
-A stage is done when its record carries the digest of all that it depends on (`etsdm.dependencies`); a changed field, or other files,
+A stage is done when its record carries the digest of all that it depends on (`etsdm.runs.digests`); a changed field, or other files,
 change the digests from a stage on, and only those stages are done again.
 """
 
@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.checkpoint import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
+from etsdm.checkpoints.format import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Files, Images, Split
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.dependencies import data_fields, digests_of, inputs_of
+from etsdm.runs.digests import data_fields, digests_of, inputs_of
 from etsdm.devices import chosen_device
 from etsdm.errors import DataError
 from etsdm.metrics import Metric, Outcome, Subject
 from etsdm.recipe import Recipe, fingerprint, to_yaml
-from etsdm.run_folder import RunFolder, StageRecord, environment
+from etsdm.runs.folder import RunFolder, StageRecord
+from etsdm.runs.environment import environment
 from etsdm.sampling import Drawing, DrawnImages, TensorStore, carry_out
 from etsdm.storage.files import digest_of, read_record, write_atomically, write_record
 from etsdm.storage.images import PREVIEW, image_grid, png_bytes

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from etsdm.errors import IntegrityError
-from etsdm.run_folder import ExperimentFolder, RunFolder, StageRecord
+from etsdm.runs.folder import ExperimentFolder, RunFolder, StageRecord
 from etsdm.storage.files import digest_of
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, PositiveInt
 
-from etsdm.recipe.comparison import MISSING, canonical, diff, fingerprint
+from etsdm.recipe.compare import MISSING, canonical, diff, fingerprint
 from etsdm.registry import Frozen, Part, Registry
 
 schedules: Registry[Any] = Registry("schedules", "etsdm.registry", "schedule")

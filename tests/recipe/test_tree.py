@@ -2,7 +2,7 @@ import pytest
 from pydantic import BaseModel
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.document import COMMAND_LINE, Document, Mark, Node, refusal
+from etsdm.recipe.tree import COMMAND_LINE, Document, Mark, Node, refusal
 
 
 def at(line, value):

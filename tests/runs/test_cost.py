@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from etsdm.cost import RATE, cost_of
+from etsdm.runs.cost import RATE, cost_of
 from etsdm.recipe import Recipe, load_arms
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from etsdm.backbones.karras_blocks import AttentionBlock, Block, BlockPlan, BlockStyle, make_block, norm_groups
+from etsdm.backbones.edm_blocks import AttentionBlock, Block, BlockPlan, BlockStyle, make_block, norm_groups
 
 ADM = BlockStyle(embed_channels=8, dropout=0.0, eps=1e-5, adaptive_scale=True)
 SONG = BlockStyle(

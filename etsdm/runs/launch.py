@@ -22,8 +22,8 @@ import torch
 
 from etsdm.errors import EtsdmError, IntegrityError
 from etsdm.recipe import Recipe
-from etsdm.run_folder import RunFolder
-from etsdm.stages import STAGES, Run, StageProgress
+from etsdm.runs.folder import RunFolder
+from etsdm.runs.run import STAGES, Run, StageProgress
 
 __all__ = ["Event", "jobs_for", "run_side_by_side"]
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from etsdm.backbones import Backbone
 from etsdm.backbones.dhariwal import DhariwalUNet
-from etsdm.backbones.karras import KarrasUNet
+from etsdm.backbones.edm_network import EDMUNet
 from etsdm.backbones.song import SongUNet
 from etsdm.registry import backbones, explain
 
@@ -101,7 +101,7 @@ def test_attention_at_a_resolution_of_no_level_draws_a_warning(kind):
 def test_every_activation_of_the_way_in_is_taken_on_the_way_out(kind, channel_mult, num_blocks, attn_resolutions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        part: KarrasUNet = KINDS[kind](
+        part: EDMUNet = KINDS[kind](
             image_size=64,
             in_channels=3,
             out_channels=3,

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from scipy.signal import convolve2d, correlate2d
 
-from etsdm.backbones.karras_layers import ConvDownsample, FourierEmbedding, PositionalEmbedding, Resample, ResampledConv
+from etsdm.backbones.edm_layers import ConvDownsample, FourierEmbedding, PositionalEmbedding, Resample, ResampledConv
 
 TAPS = [(1, 1), (1, 3, 3, 1), (1, 2, 3, 4), (1, 5, 10, 10, 5, 1)]
 

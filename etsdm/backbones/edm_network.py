@@ -22,12 +22,12 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 from torch import Tensor, nn
 
 from etsdm.backbones.base import Backbone
-from etsdm.backbones.karras_blocks import BlockPlan, BlockStyle, make_block, norm_groups
+from etsdm.backbones.edm_blocks import BlockPlan, BlockStyle, make_block, norm_groups
 from etsdm.backbones.layers import conv3x3
 from etsdm.backbones.network import Network
 from etsdm.registry import field_error
 
-__all__ = ["ORIGINAL_PREFIX", "KarrasNetwork", "KarrasUNet", "Level"]
+__all__ = ["ORIGINAL_PREFIX", "EDMUNet", "EDMUNetwork", "Level"]
 
 # The original's checkpoints hold the network inside its preconditioning: this, before our key, is theirs.
 ORIGINAL_PREFIX = "model."
@@ -40,7 +40,7 @@ class Level(NamedTuple):
     blocks: tuple[BlockPlan, ...]
 
 
-class KarrasUNet(Backbone):
+class EDMUNet(Backbone):
     """Layout of the UNets of EDM, and the fields that they share; each kind describes them."""
 
     image_size: PositiveInt
@@ -158,15 +158,15 @@ class KarrasUNet(Backbone):
         return field_error(type(self).__name__, ("model_channels",), message, self.model_channels)
 
 
-class KarrasNetwork(Network):
-    """Base of the networks of a `KarrasUNet`: blocks in `enc` and `dec`, by the names in the specification."""
+class EDMUNetwork(Network):
+    """Base of the networks of a `EDMUNet`: blocks in `enc` and `dec`, by the names in the specification."""
 
     enc: nn.ModuleDict
     dec: nn.ModuleDict
 
-    def __init__(self, spec: KarrasUNet) -> None:
+    def __init__(self, spec: EDMUNet) -> None:
         super().__init__(spec)
-        self.spec: KarrasUNet = spec
+        self.spec: EDMUNet = spec
         self.encoder = spec.encoder
         self.decoder = spec.decoder
 

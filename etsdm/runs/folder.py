@@ -19,26 +19,19 @@ Every write is atomic; `metrics.jsonl` is appended to, and cut back to the last 
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import sys
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from etsdm.checkpoints.latest import CHECKPOINTS, all_checkpoints, latest_checkpoint
 from etsdm.storage.files import locked, read_record, write_atomically, write_record
 
-__all__ = ["ExperimentFolder", "RunFolder", "StageRecord", "environment"]
+__all__ = ["ExperimentFolder", "RunFolder", "StageRecord"]
 
 DIGEST_LENGTH = 12  # hex digits in names of folders
 
 
-def environment() -> dict[str, str]:
-    """Versions of what the numbers depend on, and the machine."""
-    packages = ("etsdm", "torch", "numpy", "scikit-learn")
-    found = {name: version(name) for name in packages}
-    return {"python": platform.python_version(), **found, "platform": f"{sys.platform} {platform.machine()}"}
 
 
 class StageRecord(NamedTuple):
@@ -56,7 +49,7 @@ class RunFolder:
         self.path = path
         self.recipe_file = path / "recipe.yaml"
         self.environment_file = path / "environment.json"
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / CHECKPOINTS
         self.samples = path / "samples"
         self.grid_file = self.samples / "grid.png"
         self.evaluation_file = path / "evaluation.json"
@@ -69,12 +62,11 @@ class RunFolder:
 
     def all_checkpoints(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted(path for path in self.checkpoints.glob("[0-9]*") if path.is_dir())
+        return all_checkpoints(self.path)
 
     def latest_checkpoint(self) -> Path | None:
         """The checkpoint after the most images."""
-        found = self.all_checkpoints()
-        return found[-1] if found else None
+        return latest_checkpoint(self.path)
 
     def keep_checkpoints(self, count: int) -> None:
         """Removes all but the latest `count`, and what a killed process left of one that it was writing."""

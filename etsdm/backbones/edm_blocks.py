@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from etsdm.backbones.karras_layers import Direction, Resample, ResampledConv
+from etsdm.backbones.edm_layers import Direction, Resample, ResampledConv
 from etsdm.backbones.kernels import Attention
 from etsdm.backbones.layers import GroupNorm32, conv3x3
 

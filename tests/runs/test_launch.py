@@ -11,7 +11,7 @@ import pytest
 
 import etsdm
 from etsdm.errors import IntegrityError
-from etsdm.launch import jobs_for, run_side_by_side
+from etsdm.runs.launch import jobs_for, run_side_by_side
 
 TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
 LAST = "checkpoints/000000000320"

@@ -14,7 +14,7 @@ from etsdm.data import Digits
 from etsdm.denoisers.wrappers import Guided
 from etsdm.errors import DataError, IntegrityError
 from etsdm.randomness import generator
-from etsdm.stages import STAGES
+from etsdm.runs.run import STAGES
 
 RECIPES = Path(__file__).parent / "recipes"
 TINY, SUPER_RESOLUTION = RECIPES / "tiny.yaml", RECIPES / "super_resolution.yaml"

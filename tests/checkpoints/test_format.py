@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from etsdm.checkpoint import DENOISER_FILE, read_checkpoint, write_denoiser
+from etsdm.checkpoints.format import DENOISER_FILE, read_checkpoint, write_denoiser
 from etsdm.condition_maps import ETSDM
 from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.randomness import normal

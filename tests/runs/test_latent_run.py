@@ -10,7 +10,7 @@ import etsdm
 from etsdm.data import Digits
 from etsdm.errors import CheckpointError, DataError
 from etsdm.randomness import normal
-from etsdm.stages import STAGES
+from etsdm.runs.run import STAGES
 from etsdm.storage.tensors import write_tensors
 
 LATENT = Path(__file__).parent / "recipes" / "latent.yaml"

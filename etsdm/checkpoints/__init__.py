@@ -1,0 +1,15 @@
+"""Checkpoints: a denoiser on disk, verified and atomic."""
+
+from etsdm.checkpoints.format import DENOISER_FILE, Checkpoint, load_first_stage, read_checkpoint, read_json, write_denoiser
+from etsdm.checkpoints.latest import checkpoint_folder, latest_checkpoint
+
+__all__ = [
+    "DENOISER_FILE",
+    "Checkpoint",
+    "checkpoint_folder",
+    "latest_checkpoint",
+    "load_first_stage",
+    "read_checkpoint",
+    "read_json",
+    "write_denoiser",
+]

@@ -1,0 +1,39 @@
+"""The newest checkpoint below a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from etsdm.checkpoints.format import DENOISER_FILE
+from etsdm.errors import CheckpointError
+
+__all__ = ["CHECKPOINTS", "all_checkpoints", "checkpoint_folder", "latest_checkpoint"]
+
+
+CHECKPOINTS = "checkpoints"  # folder of a run that holds them, each in a folder named by images seen
+
+
+def all_checkpoints(run: Path) -> list[Path]:
+    """Whole checkpoints of a run's folder, oldest first."""
+    return sorted(path for path in (run / CHECKPOINTS).glob("[0-9]*") if path.is_dir())
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The checkpoint of a run's folder after the most images."""
+    found = all_checkpoints(run)
+    return found[-1] if found else None
+
+
+def checkpoint_folder(path: str | Path) -> Path:
+    """The folder of a checkpoint: the path itself, or the latest checkpoint of a run's folder. Raises: CheckpointError without one."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: is no folder; give a checkpoint's folder or a run's folder")
+    if (folder / DENOISER_FILE).exists():
+        return folder
+    latest = latest_checkpoint(folder)
+    if latest is None:
+        if runs := sorted(str(run) for run in folder.iterdir() if latest_checkpoint(run)):
+            raise CheckpointError(f"{folder}: holds runs and is none; give one of {', '.join(runs)}")
+        raise CheckpointError(f"{folder}: holds neither {DENOISER_FILE} nor checkpoints; give a checkpoint's folder or a run's folder")
+    return latest
