@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 from turns import in_turns
 
-from etsdm.backbones.kernels import Kernel, attend, xformers_obstacle
+from etsdm.backbones.kernels import Kernel, attention, xformers_unavailable_reason
 
 HEADS, HEAD_CHANNELS, TOKENS = 8, 64, (64, 256, 1024)
 
@@ -26,7 +26,7 @@ def measure_kernels(options: Namespace) -> dict[str, Any]:
     for kernel in options.attention.split(","):
         if kernel not in get_args(Kernel):
             raise SystemExit(f"--attention: {kernel!r} is no kernel; give some of {', '.join(get_args(Kernel))}")
-        obstacle = xformers_obstacle() if kernel == "xformers" else None
+        obstacle = xformers_unavailable_reason() if kernel == "xformers" else None
         if obstacle:
             skipped[kernel] = obstacle
         else:
@@ -54,11 +54,11 @@ def rows_at(kernels: list[Kernel], tokens: int, options: Namespace) -> list[dict
 
 @torch.no_grad()
 def there_alone(kernel: Kernel, inputs: list[Tensor]) -> Tensor:
-    return attend(*inputs, kernel)
+    return attention(*inputs, kernel)
 
 
 def there_and_back(kernel: Kernel, inputs: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
-    out = attend(*inputs, kernel)
+    out = attention(*inputs, kernel)
     return (out.detach(), *torch.autograd.grad(out, inputs, weights))
 
 

@@ -9,10 +9,10 @@ import torch
 
 from etsdm.errors import RecipeError
 
-__all__ = ["chosen_device"]
+__all__ = ["resolve_device"]
 
 
-def chosen_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
+def resolve_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
     """The device that is asked for.
 
     Args:

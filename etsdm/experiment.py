@@ -11,7 +11,7 @@ from torch import Tensor
 
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import RecipeError
-from etsdm.metrics import Outcome
+from etsdm.metrics import MetricResult
 from etsdm.recipe import Arms, Recipe, fingerprint, load_arms
 from etsdm.registry import suggestion
 from etsdm.report import write_report
@@ -72,7 +72,7 @@ class Experiment:
         """Draws images from `denoiser` with the recipe's sampler; the options are those of `etsdm.sample`."""
         return sample(self.denoiser, n, seed=seed, **{"sampler": self.recipe.sampling.sampler, **options})
 
-    def evaluate(self) -> dict[str, dict[str, Outcome]]:
+    def evaluate(self) -> dict[str, dict[str, MetricResult]]:
         """Measures every run, after whatever has to come before. Returns: outcomes by run label and metric."""
         self._carry_out(("train", "sample", "evaluate"))
         return {run.label: run.outcomes for run in self.runs}

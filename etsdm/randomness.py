@@ -3,7 +3,7 @@
 A stream is a function of (seed, name, index): `generator(0, "training/noise", 51200)` gives the same numbers on any machine
 with the same device type, whatever was drawn before. So sample k does not depend on its batch, and a resumed training
 draws what the uninterrupted one would have drawn. Nothing else makes a generator, and the global generators are used only
-inside `ambient`, for code that cannot be handed one (initialisers, dropout).
+inside `seeded_global_rng`, for code that cannot be handed one (initialisers, dropout).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["SampleNoise", "ambient", "generator", "normal", "permutation", "stream_seed"]
+__all__ = ["SampleNoise", "generator", "per_sample_normal", "permutation", "seeded_global_rng", "stream_seed"]
 
 
 def stream_seed(seed: int, name: str, index: int = 0) -> int:
@@ -30,7 +30,7 @@ def generator(seed: int, name: str, index: int = 0, device: torch.device | str =
     return torch.Generator(device).manual_seed(stream_seed(seed, name, index))
 
 
-def normal(seed: int, name: str, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+def per_sample_normal(seed: int, name: str, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Standard normal noise, one stream an index, so that each row is the same in any company.
 
     Args:
@@ -71,7 +71,7 @@ class SampleNoise:
 
 
 @contextmanager
-def ambient(seed: int, name: str, index: int = 0) -> Iterator[None]:
+def seeded_global_rng(seed: int, name: str, index: int = 0) -> Iterator[None]:
     """Runs a block with torch's global generators at the start of a stream, and puts them back afterwards.
 
     For code that draws from the global generator and cannot be handed one: weight initialisers and dropout.

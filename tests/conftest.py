@@ -6,7 +6,7 @@ from hypothesis import settings
 from torch import nn
 
 from etsdm.denoisers.denoiser import DenoiserSpec
-from etsdm.randomness import ambient
+from etsdm.randomness import seeded_global_rng
 
 settings.register_profile("etsdm", deadline=None)
 settings.load_profile("etsdm")
@@ -41,7 +41,7 @@ def tiny_denoiser(tiny_spec):
 
     def make(**changes):
         denoiser = tiny_spec(**changes).build().eval()
-        with ambient(0, "test/weights"), torch.no_grad():
+        with seeded_global_rng(0, "test/weights"), torch.no_grad():
             for parameter in denoiser.parameters():
                 if not parameter.count_nonzero():
                     nn.init.normal_(parameter, std=0.1)

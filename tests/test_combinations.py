@@ -36,12 +36,12 @@ def at(schedule, place):
 @settings(max_examples=300)
 def test_a_condition_is_finite_and_within_the_maps_own_range(name, place, k):
     schedule, map_ = SCHEDULES[name], MAPS[name][k]
-    assert map_.problems(schedule) == []
+    assert map_.check(schedule) == []
     condition = map_(at(schedule, place), schedule)
     assert condition.isfinite()
     if getattr(map_, "scale", "none") == "horizon":
         assert -1e-9 * schedule.horizon <= condition <= schedule.horizon * (1 + 1e-9)
-    low, high = map_.fibre(at(schedule, place), schedule)
+    low, high = map_.shared_interval(at(schedule, place), schedule)
     assert low <= high
 
 

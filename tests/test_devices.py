@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from etsdm.devices import chosen_device
+from etsdm.devices import resolve_device
 from etsdm.errors import RecipeError
 
 
@@ -36,10 +36,10 @@ def gpus(monkeypatch):
 )
 def test_a_process_takes_its_gpu_where_there_is_one(gpus, count, local_rank, wanted, expected):
     gpus(count, local_rank)
-    assert chosen_device(wanted) == torch.device(expected)
+    assert resolve_device(wanted) == torch.device(expected)
 
 
 def test_a_gpu_that_is_not_there_is_refused(gpus):
     gpus(0)
     with pytest.raises(RecipeError, match=r"^compute.device: torch finds no GPU for cuda here .*; give auto or cpu$"):
-        chosen_device("cuda")
+        resolve_device("cuda")

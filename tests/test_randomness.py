@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etsdm.randomness import SampleNoise, ambient, generator, normal, permutation, stream_seed
+from etsdm.randomness import SampleNoise, generator, per_sample_normal, permutation, seeded_global_rng, stream_seed
 
 SEEDS = st.integers(0, 2**40)
 NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
@@ -45,11 +45,11 @@ def test_a_stream_starts_anew_whatever_was_drawn_before():
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6), st.sampled_from([(), (3,), (1, 8, 8)]))
 def test_a_sample_alone_equals_itself_in_a_batch(indices, shape):
-    batch = normal(0, "a", indices, shape)
+    batch = per_sample_normal(0, "a", indices, shape)
     assert batch.shape == (len(indices), *shape)
     assert batch.dtype == torch.float32
     for row, index in zip(batch, indices, strict=True):
-        assert torch.equal(row, normal(0, "a", [index], shape)[0])
+        assert torch.equal(row, per_sample_normal(0, "a", [index], shape)[0])
 
 
 def test_successive_draws_go_on_for_each_sample_alone():
@@ -60,7 +60,7 @@ def test_successive_draws_go_on_for_each_sample_alone():
 
 
 def test_noise_is_standard_normal():
-    noise = normal(0, "a", range(64), (1, 32, 32)).double()
+    noise = per_sample_normal(0, "a", range(64), (1, 32, 32)).double()
     # Four standard errors of the mean and of the variance of N = 65,536 normal numbers: 4 / sqrt(N) and 4 sqrt(2 / N).
     assert abs(noise.mean()) < 4 / 256
     assert abs(noise.var() - 1) < 4 * 2**0.5 / 256
@@ -79,28 +79,28 @@ def test_permutations_of_two_epochs_differ():
 
 
 def test_ambient_draws_from_the_stream_of_its_name():
-    with ambient(0, "a", 2):
+    with seeded_global_rng(0, "a", 2):
         inside = torch.randn(8)
     assert torch.equal(inside, draw(0, "a", 2))
 
 
 def test_ambient_puts_the_global_generator_back():
     state = torch.get_rng_state()
-    with ambient(0, "a"):
+    with seeded_global_rng(0, "a"):
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_ambient_puts_the_global_generator_back_after_an_error():
     state = torch.get_rng_state()
-    with pytest.raises(KeyError), ambient(0, "a"):
+    with pytest.raises(KeyError), seeded_global_rng(0, "a"):
         raise KeyError(torch.rand(3))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_nothing_here_touches_the_global_generator():
     state = torch.get_rng_state()
-    normal(0, "a", [1, 2], (3,))
+    per_sample_normal(0, "a", [1, 2], (3,))
     permutation(0, "a", 0, 9)
     generator(0, "a")
     assert torch.equal(torch.get_rng_state(), state)

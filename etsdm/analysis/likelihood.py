@@ -236,7 +236,7 @@ def _times(denoiser: Predictor, t_eps: float | None) -> list[float]:
         start = t_eps
     if not low <= start < high or schedule.sigma(start) == 0:
         raise ValueError(f"t_eps: the flow cannot start from {start:g}; give a noisy time in [{low:g}, {high:g})")
-    ends = denoiser.condition_map.fibre(torch.linspace(start, high, LOOKS, dtype=torch.float64), schedule)
+    ends = denoiser.condition_map.shared_interval(torch.linspace(start, high, LOOKS, dtype=torch.float64), schedule)
     shared = ends[1] > ends[0]
     jumps = torch.cat([end[shared] for end in ends]).unique()
     return [start, *jumps[(jumps > start) & (jumps < high)].tolist(), high]

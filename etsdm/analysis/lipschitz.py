@@ -16,8 +16,8 @@ from torch import Tensor
 
 from etsdm.analysis.modes import MODES, Measurable, Noised
 from etsdm.analysis.running_moments import Moments
-from etsdm.analysis.time_pairs import Points
-from etsdm.randomness import normal
+from etsdm.analysis.time_pairs import TimePairs
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import suggestion
 from etsdm.schedules import Schedule
 
@@ -106,7 +106,7 @@ def lipschitz_curve(
     change, over_images = MODES[mode].change(denoiser, points), MODES[mode].over_images
     moments, kept = Moments(len(points.t)), []
     for x0, cond in batches_of(images, y, batch_size):
-        eps = normal(seed, "lipschitz/noise", range(moments.n, moments.n + len(x0)), x0.shape[1:])
+        eps = per_sample_normal(seed, "lipschitz/noise", range(moments.n, moments.n + len(x0)), x0.shape[1:])
         values = change.values(Noised.of(x0, eps, cond, denoiser.device)).cpu()
         moments.add(values)
         if keep_values:
@@ -118,17 +118,17 @@ def lipschitz_curve(
     return LipschitzCurve(points.t, mean, se, together, points.dt, mode, moments.n, 1.0, schedule.step, schedule.horizon)
 
 
-def points_of(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: float | None) -> Points:
+def points_of(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: float | None) -> TimePairs:
     """Where a curve is measured, after all that `lipschitz_curve` refuses but a lack of images; arguments and errors are its."""
     if mode not in MODES:
         raise ValueError(f"mode: {mode!r} is no mode; {suggestion(mode, MODES, 'modes')}")
-    if not MODES[mode].change.at_distance:
+    if not MODES[mode].change.is_finite_difference:
         if dt is not None:
             raise ValueError(f"dt: mode {mode!r} is a limit and has no distance in time; leave it out")
-        return Points.of(schedule, t, 0.0)
+        return TimePairs.of(schedule, t, 0.0)
     if dt == 0:
         raise ValueError("dt: 0 is no distance in time; give a value above 0, or mode 'derivative' for the limit")
-    return Points.of(schedule, t, dt)
+    return TimePairs.of(schedule, t, dt)
 
 
 def batches_of(images: Batches, y: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:

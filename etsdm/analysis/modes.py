@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from etsdm.analysis.running_moments import Moments
-from etsdm.analysis.time_pairs import Points
+from etsdm.analysis.time_pairs import TimePairs
 from etsdm.denoisers.protocol import Predictor
 
 __all__ = ["MODES", "Measurable", "Mode", "Noised"]
@@ -58,7 +58,7 @@ class Noised(NamedTuple):
         return {key: torch.cat([value, value]) for key, value in self.cond.items()}
 
 
-class Change(ABC):
+class Estimator(ABC):
     """One way to measure change, at all points.
 
     Args:
@@ -66,9 +66,9 @@ class Change(ABC):
         points: where.
     """
 
-    at_distance: ClassVar[bool] = True  # whether it compares t with a neighbour
+    is_finite_difference: ClassVar[bool] = True  # whether it compares t with a neighbour
 
-    def __init__(self, denoiser: Measurable, points: Points) -> None:
+    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
         self.denoiser = denoiser
         self.points = points
         self.times = points.t.tolist()
@@ -86,10 +86,10 @@ class Change(ABC):
         return torch.zeros(len(self.times), len(noised.x0), dtype=torch.float64, device=noised.x0.device)
 
 
-class SharedX(Change):
+class SharedX(Estimator):
     """Told t and told t' at the same x_t; both in one forward pass."""
 
-    def __init__(self, denoiser: Measurable, points: Points) -> None:
+    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
         super().__init__(denoiser, points)
         differs = denoiser.condition(points.t) != denoiser.condition(points.neighbour)
         self.needed = torch.nonzero(differs).flatten().tolist()
@@ -105,10 +105,10 @@ class SharedX(Change):
         return values
 
 
-class Coupled(Change):
+class Coupled(Estimator):
     """The output at t against the output at t', each with its own noisy image; one pass serves two neighbouring points."""
 
-    def __init__(self, denoiser: Measurable, points: Points) -> None:
+    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
         super().__init__(denoiser, points)
         self.neighbour_levels = self._levels(points.neighbour)
 
@@ -136,12 +136,12 @@ class Norms(Coupled):
         return _norm(later) - _norm(first)
 
 
-class Derivative(Change):
+class Derivative(Estimator):
     """The exact derivative in what the network is told, by forward-mode differentiation; one pass where it is not 0."""
 
-    at_distance = False
+    is_finite_difference = False
 
-    def __init__(self, denoiser: Measurable, points: Points) -> None:
+    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
         super().__init__(denoiser, points)
         slope: Tensor = torch.func.jvp(denoiser.condition, (points.t,), (torch.ones_like(points.t),))[1]
         self.needed = torch.nonzero(slope).flatten().tolist()
@@ -182,7 +182,7 @@ def _largest(moments: Moments) -> tuple[Tensor, Tensor]:
 class Mode(NamedTuple):
     """A way to measure. Fields: change, of one image; over_images, from their moments to value and standard error (NaN: none)."""
 
-    change: type[Change]
+    change: type[Estimator]
     over_images: Callable[[Moments], tuple[Tensor, Tensor]]
 
 

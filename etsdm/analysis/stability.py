@@ -21,7 +21,7 @@ from etsdm.analysis.lipschitz import Batches, batches_of
 from etsdm.analysis.modes import Measurable, Noised
 from etsdm.analysis.running_moments import Moments
 from etsdm.grids import Explicit
-from etsdm.randomness import SampleNoise, normal
+from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import suggestion
 from etsdm.samplers import DDPM, Sampler
 from etsdm.schedules import Schedule
@@ -93,7 +93,7 @@ def stability_curve(
     moments = Moments(len(scales))
     for x0, cond in batches_of(images, y, batch_size):
         indices = range(moments.n, moments.n + len(x0))
-        eps, disturbance = (normal(seed, f"stability/{name}", indices, x0.shape[1:]) for name in ("noise", "disturbance"))
+        eps, disturbance = (per_sample_normal(seed, f"stability/{name}", indices, x0.shape[1:]) for name in ("noise", "disturbance"))
         noised = Noised.of(x0, eps, cond, denoiser.device)
         z = disturbance.to(noised.eps)
         x = noised.at(alpha, sigma)

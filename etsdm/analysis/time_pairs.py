@@ -14,7 +14,7 @@ from torch import Tensor
 
 from etsdm.schedules import Schedule
 
-__all__ = ["Points", "timesteps"]
+__all__ = ["TimePairs", "timesteps"]
 
 FIRST = 200  # steps that are measured where nothing else is said
 ROUNDING = 1e-12  # of the horizon; times that are so near to each other are meant to be one
@@ -32,7 +32,7 @@ def timesteps(schedule: Schedule, indices: Iterable[int] | None = None) -> list[
     return [(i + 1) / 1000 * schedule.horizon for i in (range(999) if indices is None else indices)]
 
 
-class Points(NamedTuple):
+class TimePairs(NamedTuple):
     """Pairs of times. Fields: t and neighbour, in the schedule's unit, float64, (M,); dt, their distance, 0 for derivatives."""
 
     t: Tensor

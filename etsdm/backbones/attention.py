@@ -63,6 +63,6 @@ class AttentionBlock(Attention):
         pixels = self.norm(x).flatten(2).transpose(1, 2)
         split, qkv_dim = ((3, self.num_heads), 2) if self.use_new_attention_order else ((self.num_heads, 3), 3)
         q, k, v = (part.transpose(1, 2) for part in self.qkv(pixels).unflatten(2, (*split, -1)).unbind(qkv_dim))
-        heads = self.attend(q, k, v)  # (B, heads, T, d)
+        heads = self.attention(q, k, v)  # (B, heads, T, d)
         h: Tensor = self.proj_out(heads.transpose(1, 2).flatten(2))
         return x + h.transpose(1, 2).reshape(x.shape)

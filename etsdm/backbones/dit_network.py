@@ -109,7 +109,7 @@ class SelfAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, T, D). Returns: the same shape."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        out: Tensor = self.proj_drop(self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2)))
+        out: Tensor = self.proj_drop(self.proj(self.attention(q, k, v).transpose(1, 2).flatten(2)))
         return out
 
 

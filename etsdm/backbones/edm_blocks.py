@@ -152,7 +152,7 @@ class AttentionBlock(Block, Attention):
         """Args: x: (B, in_channels, H, W). emb: (B, E). Returns: (B, out_channels, H', W')."""
         x = super().forward(x, emb)
         q, k, v = (part.transpose(1, 2) for part in self.qkv(self.norm2(x).flatten(2).transpose(1, 2)).unbind(2))
-        h: Tensor = self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        h: Tensor = self.proj(self.attention(q, k, v).transpose(1, 2).flatten(2))
         return self._sum(x, h.transpose(1, 2).reshape(x.shape))
 
 

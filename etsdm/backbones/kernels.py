@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-__all__ = ["Attention", "Kernel", "attend", "xformers_obstacle"]
+__all__ = ["Attention", "Kernel", "attention", "xformers_unavailable_reason"]
 
 Kernel = Literal["auto", "sdpa", "xformers", "math"]
 
@@ -34,12 +34,12 @@ class Attention(nn.Module):
 
     kernel: Kernel = "auto"
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """`attend` with this layer's kernel."""
-        return attend(q, k, v, self.kernel)
+    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`attention` with this layer's kernel."""
+        return attention(q, k, v, self.kernel)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, kernel: Kernel = "auto") -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, kernel: Kernel = "auto") -> Tensor:
     """softmax(q k^T / sqrt(d)) v in each head.
 
     Args:
@@ -78,7 +78,7 @@ def _math(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if obstacle := xformers_obstacle():
+    if obstacle := xformers_unavailable_reason():
         raise RuntimeError(f"attention: xformers cannot run here: {obstacle}; use sdpa or auto")
     # Its layout is (B, T, heads, d).
     out: Tensor = _xformers_ops().memory_efficient_attention(*(part.transpose(1, 2) for part in (q, k, v)))
@@ -93,7 +93,7 @@ def _in_forward_mode() -> bool:
 
 
 def _fastest(q: Tensor, k: Tensor) -> Kernel:
-    if q.device.type != "cuda" or torch.compiler.is_compiling() or xformers_obstacle():
+    if q.device.type != "cuda" or torch.compiler.is_compiling() or xformers_unavailable_reason():
         return "sdpa"
     return _measured(q.device, q.dtype, tuple(q.shape), tuple(k.shape), q.requires_grad and torch.is_grad_enabled())
 
@@ -120,7 +120,7 @@ def _measured(device: torch.device, dtype: torch.dtype, queries: tuple[int, ...]
 
 
 @cache
-def xformers_obstacle() -> str | None:
+def xformers_unavailable_reason() -> str | None:
     """Why xformers' attention cannot run here, None if it can. It imports xformers the first time, quietly."""
     if not torch.cuda.is_available():
         return "there is no CUDA device"

@@ -43,7 +43,7 @@ class CrossAttention(Attention):
         """Args: x: (B, T, channels). context: (B, S, context_dim). Returns: (B, T, channels)."""
         projections = (self.to_q(x), self.to_k(context), self.to_v(context))
         q, k, v = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in projections)
-        out: Tensor = self.to_out(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.to_out(self.attention(q, k, v).transpose(1, 2).flatten(2))
         return out
 
 

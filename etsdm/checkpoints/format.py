@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import CheckpointError
-from etsdm.registry import explain
+from etsdm.registry import format_errors
 from etsdm.storage.tensors import read_tensors, write_tensors
 
 __all__ = [
@@ -95,7 +95,7 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
     try:
         spec = DenoiserSpec.model_validate(record["denoiser"])
     except ValidationError as error:
-        problem = explain(error)[0]
+        problem = format_errors(error)[0]
         raise CheckpointError(f"{folder / DENOISER_FILE}: denoiser.{problem.field}: {problem.message}") from None
     denoiser = spec.build()
     _load(denoiser.backbone, read_tensors(folder, record["weights"]), folder, f"backbone {spec.backbone.type_name!r}")

@@ -16,12 +16,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
     import torch
 
-    from etsdm.backbones.kernels import xformers_obstacle
+    from etsdm.backbones.kernels import xformers_unavailable_reason
     from etsdm.runs.environment import environment
 
     facts: dict[str, object] = {**environment(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
     facts["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none"
-    facts["xformers"] = f"not used: {obstacle}" if (obstacle := xformers_obstacle()) else "used for attention where it is faster"
+    facts["xformers"] = f"not used: {obstacle}" if (obstacle := xformers_unavailable_reason()) else "used for attention where it is faster"
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

@@ -34,7 +34,7 @@ def run(
     from etsdm.errors import RecipeError
     from etsdm.experiment import build
     from etsdm.registry import suggestion
-    from etsdm.runs.launch import run_side_by_side
+    from etsdm.runs.launch import run_in_processes
     from etsdm.runs.run import STAGES
 
     if stage is not None and stage not in STAGES:
@@ -55,7 +55,7 @@ def run(
         todo = [one for one in experiment.runs if not all(one.is_done(name) for name in stages)]
         if todo:
             with goes_on(), ProgressDisplay() as display:
-                for event in run_side_by_side(todo, stages):
+                for event in run_in_processes(todo, stages):
                     display.show(event)
         if stage is None:
             _finish(experiment, fresh=bool(todo))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from etsdm.samplers import Plan, Sampler
-    from etsdm.sampling import Drawing, JobFolder
+    from etsdm.sampling import PngStore, SamplingTask
 
 __all__ = ["sample"]
 
@@ -105,25 +105,25 @@ def sample(
         typer.echo(path)
 
 
-def _folder(out: Path, protocol: dict[str, Any], labels: list[int] | None) -> JobFolder:
-    from etsdm.sampling import JobFolder
+def _folder(out: Path, protocol: dict[str, Any], labels: list[int] | None) -> PngStore:
+    from etsdm.sampling import PngStore
 
     shared = {"seed": str(protocol["seed"]), **({"recipe": protocol["recipe"]} if protocol["recipe"] else {})}
 
     def facts(k: int) -> dict[str, str]:
         return shared if labels is None else {**shared, "label": str(labels[k % len(labels)])}
 
-    return JobFolder(out, protocol, facts)
+    return PngStore(out, protocol, facts)
 
 
-def _drawn(folder: JobFolder, drawing: Drawing, n: int, batch_size: int, rank: int, world: int) -> dict[str, Any]:
+def _drawn(folder: PngStore, drawing: SamplingTask, n: int, batch_size: int, rank: int, world: int) -> dict[str, Any]:
     """Draws what is missing of this process's share. Returns: facts of it."""
     from etsdm.cli.waiting import LateBar, goes_on
-    from etsdm.sampling import carry_out
+    from etsdm.sampling import generate_missing
 
-    folder.claim(n)
+    folder.open_for(n)
     with folder.locked(rank):
-        work = carry_out(drawing, folder, n=n, batch_size=batch_size, rank=rank, world=world)
+        work = generate_missing(drawing, folder, n=n, batch_size=batch_size, rank=rank, world=world)
         found = progress = next(work)
         clock = time.perf_counter()
         with goes_on(), LateBar("sampling", found.total, "images") as bar:
@@ -136,7 +136,7 @@ def _drawn(folder: JobFolder, drawing: Drawing, n: int, batch_size: int, rank: i
 
 
 def _finish(
-    folder: JobFolder, drawing: Drawing, n: int, labels: list[int] | None, animate: str | None, *, npz: bool, zip_: bool
+    folder: PngStore, drawing: SamplingTask, n: int, labels: list[int] | None, animate: str | None, *, npz: bool, zip_: bool
 ) -> list[Path]:
     """Writes what is made of all images. Returns: the paths of all that there is."""
     from etsdm.sampling import write_grid, write_npz, write_trajectory, write_zip

@@ -18,14 +18,14 @@ from etsdm.cli.subjects import part
 from etsdm.data.decoding import read_whole_image
 from etsdm.data.listing import EXTENSIONS, image_files
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.denoisers.wrappers import Guided
-from etsdm.devices import chosen_device
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance
+from etsdm.devices import resolve_device
 from etsdm.errors import DataError, RecipeError
 from etsdm.recipe import Recipe, load_arms
-from etsdm.registry import condition_maps, explain, samplers, schedules, targets
+from etsdm.registry import condition_maps, format_errors, samplers, schedules, targets
 from etsdm.runs.folder import RunFolder
 from etsdm.samplers import DDIM, DDPM, Parts, Plan, Sampler
-from etsdm.sampling import Drawing
+from etsdm.sampling import SamplingTask
 
 __all__ = ["Subject", "classes_in_turn", "drawing_of", "parts_of", "plan_of", "sampler_of", "subject_of"]
 
@@ -40,7 +40,7 @@ class Subject(NamedTuple):
     """
 
     denoiser: Denoiser
-    guided: Denoiser | Guided
+    guided: Denoiser | ClassifierFreeGuidance
     protocol: dict[str, Any]
     recipe: Recipe | None
 
@@ -50,7 +50,7 @@ def parts_of(schedule: str, target: str, condition_map: str) -> Parts:
     parts = Parts(
         part(schedules, "--schedule", schedule), part(targets, "--target", target), part(condition_maps, "--condition-map", condition_map)
     )
-    for problem in parts.condition_map.problems(parts.schedule):
+    for problem in parts.condition_map.check(parts.schedule):
         raise RecipeError(f"{'.'.join(['--condition-map', *map(str, problem.location)])}: {problem.message}")
     return parts
 
@@ -58,14 +58,14 @@ def parts_of(schedule: str, target: str, condition_map: str) -> Parts:
 def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | None, interval: str | None) -> Subject:
     """A checkpoint's denoiser, or that of the latest of a run's folder, with another condition map or guidance if asked for."""
     folder = checkpoint_folder(checkpoint)
-    denoiser, facts, weights = read_checkpoint(folder, chosen_device())
+    denoiser, facts, weights = read_checkpoint(folder, resolve_device())
     spec, protocol = denoiser.spec, {"format": PROTOCOL_FORMAT, "weights": weights, "recipe": facts.get("recipe")}
     if condition_map is not None:
         chosen = part(condition_maps, "--condition-map", condition_map)
         try:
             other = spec.model_copy(update={"condition_map": chosen})
         except ValidationError as error:
-            problem = explain(error)[0]
+            problem = format_errors(error)[0]
             raise RecipeError(f"--{problem.field.replace('condition_map', 'condition-map')}: {problem.message}") from None
         protocol["trained_with_condition_map"] = spec.condition_map.model_dump(mode="json")
         denoiser = Denoiser(other, denoiser.backbone, denoiser.first_stage).eval()
@@ -86,7 +86,7 @@ def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | No
     levels = None if interval is None else _levels(interval)
     protocol["guidance"] = {"scale": guidance, "interval": levels}
     try:
-        return Subject(denoiser, Guided(denoiser, guidance, levels), protocol, recipe)
+        return Subject(denoiser, ClassifierFreeGuidance(denoiser, guidance, levels), protocol, recipe)
     except ValueError as error:
         option = "--guidance-" if str(error).startswith("interval") else "--guidance: "
         raise RecipeError(f"{option}{error}") from None
@@ -114,7 +114,7 @@ def sampler_of(text: str | None, steps: int | None, recipe: Recipe | None) -> Sa
         raise RecipeError(f"--{error}") from None
 
 
-def plan_of(sampler: Sampler, asked: Denoiser | Guided | Parts) -> Plan:
+def plan_of(sampler: Sampler, asked: Denoiser | ClassifierFreeGuidance | Parts) -> Plan:
     """The sampler's plan. Raises: RecipeError, naming the option, if the sampler does not suit the denoiser."""
     try:
         return sampler.plan(asked)
@@ -148,7 +148,7 @@ def classes_in_turn(subject: Subject, text: str | None) -> list[int] | None:
 
 def drawing_of(
     subject: Subject, sampler: Sampler, seed: int, labels: Sequence[int] | None, low_res: Path | None, chunk: int | None
-) -> tuple[Drawing, dict[str, Any]]:
+) -> tuple[SamplingTask, dict[str, Any]]:
     """What is drawn, and its protocol."""
     denoiser = subject.denoiser
     if isinstance(sampler, DDPM) and sampler.variance == "learned" and not denoiser.spec.learns_variance:
@@ -161,7 +161,7 @@ def drawing_of(
     small = _small_images(denoiser, low_res)
     digest = None if small is None else hashlib.sha256(small.numpy().tobytes()).hexdigest()
     drawn = {"sampler": sampler.model_dump(mode="json"), "seed": seed, "labels": labels, "low_res": digest}
-    return Drawing(subject.guided, sampler, seed, _cond(labels, small), chunk), {**subject.protocol, **drawn}
+    return SamplingTask(subject.guided, sampler, seed, _cond(labels, small), chunk), {**subject.protocol, **drawn}
 
 
 def _cond(labels: Sequence[int] | None, small: Tensor | None) -> Callable[[Sequence[int]], dict[str, Tensor]]:

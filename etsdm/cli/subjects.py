@@ -14,14 +14,14 @@ from etsdm.analysis.modes import Measurable
 from etsdm.condition_maps import ConditionMap, Identity, Intervals
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.devices import chosen_device
+from etsdm.devices import resolve_device
 from etsdm.errors import CheckpointError, RecipeError
 from etsdm.experiment import build
 from etsdm.randomness import generator
 from etsdm.recipe import load_arms
 from etsdm.recipe.tree import COMMAND_LINE
 from etsdm.recipe.yaml import compose
-from etsdm.registry import Registry, condition_maps, datasets, explain, schedules, suggestion, targets
+from etsdm.registry import Registry, condition_maps, datasets, format_errors, schedules, suggestion, targets
 from etsdm.runs.folder import RunFolder
 from etsdm.theory import MIXTURES, ExactDenoiser
 from etsdm.zoo.load import load
@@ -53,7 +53,7 @@ def part(registry: Registry[Any], option: str, text: str) -> Any:
     try:
         return registry.parse(None if node is None else node.plain)
     except ValidationError as error:
-        problems = [f"{'.'.join([option, problem.field])}: {problem.message}" for problem in explain(error)]
+        problems = [f"{'.'.join([option, problem.field])}: {problem.message}" for problem in format_errors(error)]
         raise RecipeError("\n".join(problems)) from None
     except ValueError as error:
         raise RecipeError(f"{option}: {error}") from None
@@ -65,7 +65,7 @@ def exact_subjects(name: str, schedule: str, target: str, condition_map: str, *,
         raise RecipeError(f"--exact: {name!r} is no mixture; {suggestion(name, MIXTURES, 'mixtures')}")
     mixture, noise = MIXTURES[name], part(schedules, "--schedule", schedule)
     predicted, asked = part(targets, "--target", target), part(condition_maps, "--condition-map", condition_map)
-    for problem in asked.problems(noise):
+    for problem in asked.check(noise):
         raise RecipeError(f"{'.'.join(['--condition-map', *map(str, problem.location)])}: {problem.message}")
     samples = mixture.sample(n, generator(seed, "lipschitz/samples"))
     maps = [asked] if asked == Identity() else [Identity(), asked]
@@ -85,7 +85,7 @@ def exact_subjects(name: str, schedule: str, target: str, condition_map: str, *,
 
 def of_checkpoint(folder: Path, data: str | None, n: int) -> Subject:
     """A checkpoint, or the latest of a run's folder, on the training images of its run or of a data set that is named."""
-    denoiser = load(folder, chosen_device())
+    denoiser = load(folder, resolve_device())
     source = _data_of(folder) if data is None else part(datasets, "--data", data)
     if source.shape != denoiser.spec.image_shape:
         sizes = ("x".join(map(str, shape)) for shape in (source.shape, denoiser.spec.image_shape))
@@ -110,7 +110,7 @@ def _trained(label: str, arm: str, denoiser: Denoiser, data: Dataset, n: int) ->
     images, spec = data.open("train"), denoiser.spec
     chosen = images.batch(range(min(n, len(images))))
     facts = {**_parts(spec.schedule, spec.target, spec.condition_map), "data": data.model_dump(mode="json"), "images": chosen.digest()}
-    shown = [denoiser.shown(images.pixels, images.labels) for _, images in chosen.batches(SHOWN_AT_A_TIME)]
+    shown = [denoiser.prepare_batch(images.pixels, images.labels) for _, images in chosen.batches(SHOWN_AT_A_TIME)]
     x0 = torch.cat([x for x, _ in shown])
     cond = {key: torch.cat([given[key] for _, given in shown]) for key in shown[0][1]}
     return Subject(label, arm, denoiser, x0, cond, facts, _edges(spec.condition_map))

@@ -14,7 +14,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from etsdm.registry import Part, Problem, condition_maps
+from etsdm.registry import FieldProblem, Part, condition_maps
 from etsdm.schedules import Schedule
 
 __all__ = ["ConditionMap"]
@@ -68,7 +68,7 @@ class ConditionMap(Part, family=condition_maps):
         first, last = self(torch.tensor(schedule.domain, dtype=torch.float64), schedule).tolist()
         return first, last
 
-    def fibre(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """The ends of the interval of times that share the condition of t; both are t where f is injective.
 
         Args:
@@ -81,10 +81,10 @@ class ConditionMap(Part, family=condition_maps):
         t = t.to(torch.float64)
         return t, t
 
-    def level_time(self, t: Tensor, schedule: Schedule) -> Tensor:
+    def noising_time(self, t: Tensor, schedule: Schedule) -> Tensor:
         """The time whose alpha and sigma noise a training image that was given t: t itself, unless the map shares levels too."""
         return t
 
-    def problems(self, schedule: Schedule) -> list[Problem]:
+    def check(self, schedule: Schedule) -> list[FieldProblem]:
         """What in this map does not fit a schedule; locations are relative to the map."""
         return []

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.condition_maps.intervals import Intervals
-from etsdm.registry import Problem, condition_maps, field_error
+from etsdm.registry import FieldProblem, condition_maps, field_error
 from etsdm.schedules import Schedule
 
 __all__ = ["Compose"]
@@ -59,8 +59,8 @@ class Compose(ConditionMap):
             condition = map_.inverse(condition, schedule)
         return condition
 
-    def fibre(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """The ends of the interval of times that share the condition of t; see `ConditionMap.fibre`.
+    def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """The ends of the interval of times that share the condition of t; see `ConditionMap.shared_interval`.
 
         After a remap that decreases, an interval is open on the left and closed on the right.
 
@@ -75,7 +75,7 @@ class Compose(ConditionMap):
         before = [t]
         for map_ in self.maps[:j]:
             before.append(map_(before[-1], schedule))
-        low, high = self.maps[j].fibre(before[-1], schedule)
+        low, high = self.maps[j].shared_interval(before[-1], schedule)
         for map_ in reversed(self.maps[:j]):
             one, other = map_.inverse(low, schedule), map_.inverse(high, schedule)
             low, high = torch.minimum(one, other), torch.maximum(one, other)
@@ -84,11 +84,11 @@ class Compose(ConditionMap):
         low = torch.where(self(first, schedule) == told, first, low)
         return low, torch.where(self(last, schedule) == told, last, high)
 
-    def level_time(self, t: Tensor, schedule: Schedule) -> Tensor:
-        """The time of the level of the last map that shares levels, or t; see `ConditionMap.level_time`."""
+    def noising_time(self, t: Tensor, schedule: Schedule) -> Tensor:
+        """The time of the level of the last map that shares levels, or t; see `ConditionMap.noising_time`."""
         level, told, remap = t, t, None
         for map_ in self.maps:
-            shared = map_.level_time(told, schedule)
+            shared = map_.noising_time(told, schedule)
             if shared is not told:
                 time = remap.inverse(shared, schedule).to(t.dtype) if remap else shared
                 level = torch.where(shared == told, level, time)
@@ -96,18 +96,18 @@ class Compose(ConditionMap):
             told = map_(told, schedule)
         return level
 
-    def problems(self, schedule: Schedule) -> list[Problem]:
+    def check(self, schedule: Schedule) -> list[FieldProblem]:
         """What in one of the maps does not fit the schedule, or the unit of the remap before it."""
-        found: list[Problem] = []
+        found: list[FieldProblem] = []
         remap: ConditionMap | None = None
         for i, map_ in enumerate(self.maps):
-            problems: list[Problem] = []
+            problems: list[FieldProblem] = []
             if remap is None:
-                problems = map_.problems(schedule)
+                problems = map_.check(schedule)
             elif isinstance(map_, Intervals):
                 least, greatest = sorted(remap.ends(schedule))
                 of = repr(remap.type_name)
-                problems = map_.misfits(least, greatest, f"the least that {of} gives", f"the most that {of} gives")
-            found += [Problem(("maps", i, *problem.location), problem.message) for problem in problems]
+                problems = map_.out_of_range(least, greatest, f"the least that {of} gives", f"the most that {of} gives")
+            found += [FieldProblem(("maps", i, *problem.location), problem.message) for problem in problems]
             remap = map_ if map_.is_remap else remap
         return found

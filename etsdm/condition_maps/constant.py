@@ -22,7 +22,7 @@ class Constant(ConditionMap):
         """Returns `value` for every time."""
         return torch.full_like(t, self.value, dtype=t.dtype if t.is_floating_point() else torch.float64)
 
-    def fibre(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """The schedule's whole domain; see `ConditionMap.fibre`."""
+    def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """The schedule's whole domain; see `ConditionMap.shared_interval`."""
         low, high = (torch.full_like(t, end, dtype=torch.float64) for end in schedule.domain)
         return low, high

@@ -21,7 +21,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
-from etsdm.registry import Problem, condition_maps, field_error
+from etsdm.registry import FieldProblem, condition_maps, field_error
 from etsdm.schedules import Schedule
 from etsdm.schedules.tables import plain_tensors
 
@@ -72,37 +72,37 @@ class Intervals(ConditionMap):
         condition = tables.condition.take(i)
         return torch.where(condition.isnan(), t, condition)
 
-    def fibre(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """The edges of t's sub-interval; see `ConditionMap.fibre`."""
+    def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """The edges of t's sub-interval; see `ConditionMap.shared_interval`."""
         tables, i = self._look_up(t if t.is_floating_point() else t.to(torch.float64))
         low, high, t = tables.left.take(i), tables.right.take(i), t.to(torch.float64)
         return torch.where(low.isnan(), t, low), torch.where(high.isnan(), t, high)
 
-    def level_time(self, t: Tensor, schedule: Schedule) -> Tensor:
+    def noising_time(self, t: Tensor, schedule: Schedule) -> Tensor:
         """The representative of t's sub-interval where levels are shared, else t."""
         return self(t) if self.share == "both" else t
 
-    def problems(self, schedule: Schedule) -> list[Problem]:
+    def check(self, schedule: Schedule) -> list[FieldProblem]:
         """Edges may not be outside the schedule, nor shared levels without noise or after its last time."""
-        found = self.misfits(schedule.domain[0], schedule.horizon, "the schedule's first time", "the schedule's horizon")
+        found = self.out_of_range(schedule.domain[0], schedule.horizon, "the schedule's first time", "the schedule's horizon")
         first = self.representatives[0]
         if not found and self.share == "both" and schedule.sigma(first) == 0:
             message = f"'both' would train the first sub-interval on images without noise, at t = {first:g}; give shared-intervals a floor"
-            found.append(Problem(("share",), message))
+            found.append(FieldProblem(("share",), message))
         # The horizon of a discrete schedule is one step after its last time, so a sub-interval may reach beyond that.
         last, end = self.representatives[-1], schedule.domain[1]
         if not found and self.share == "both" and self.edges[-2] <= end < last:
             where = f"at t = {last:g}, after the schedule's last time, {end:g}"
-            found.append(Problem(("share",), f"'both' would train the last sub-interval {where}; give a smaller last edge"))
+            found.append(FieldProblem(("share",), f"'both' would train the last sub-interval {where}; give a smaller last edge"))
         return found
 
-    def misfits(self, low: float, high: float, start: str, end: str) -> list[Problem]:
+    def out_of_range(self, low: float, high: float, start: str, end: str) -> list[FieldProblem]:
         """Edges outside [low, high], which messages call `start` and `end`."""
         found = []
         if self.edges[0] < low:
-            found.append(Problem(("edges",), f"{self.edges[0]:g} is before {start}; give {low:g} or more"))
+            found.append(FieldProblem(("edges",), f"{self.edges[0]:g} is before {start}; give {low:g} or more"))
         if self.edges[-1] > high:
-            found.append(Problem(("edges",), f"{self.edges[-1]:g} is beyond {end}; give {high:g} or less"))
+            found.append(FieldProblem(("edges",), f"{self.edges[-1]:g} is beyond {end}; give {high:g} or less"))
         return found
 
     def _look_up(self, t: Tensor) -> tuple[_Tables, Tensor]:
@@ -204,6 +204,6 @@ class ETSDM(Intervals):
         """i t_tilde / n for i = 0..n."""
         return tuple(i * self.t_tilde / self.n for i in range(self.n + 1))
 
-    def misfits(self, low: float, high: float, start: str, end: str) -> list[Problem]:
+    def out_of_range(self, low: float, high: float, start: str, end: str) -> list[FieldProblem]:
         """As those of edges, of which t_tilde is the last; the first is 0, also where times start later."""
-        return [Problem(("t_tilde",), problem.message) for problem in super().misfits(min(low, 0.0), high, start, end)]
+        return [FieldProblem(("t_tilde",), problem.message) for problem in super().out_of_range(min(low, 0.0), high, start, end)]

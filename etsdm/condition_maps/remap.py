@@ -70,8 +70,8 @@ class Remap(ConditionMap):
             value = least + value / schedule.horizon * (greatest - least)
         return self._time(value.clamp(least, greatest), schedule).clamp(*self._clip(schedule))
 
-    def fibre(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """(t, t) but where g is clipped; see `ConditionMap.fibre`."""
+    def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """(t, t) but where g is clipped; see `ConditionMap.shared_interval`."""
         t = t.to(torch.float64)
         (low, high), (first, last) = schedule.domain, self._clip(schedule)
         value = self._value(t, schedule)

@@ -24,7 +24,7 @@ from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.condition_maps.time_inputs import TimeInput, Timesteps
 from etsdm.denoisers.prediction import Moment, Prediction, levels, moment_at
 from etsdm.denoisers.super_resolution import SuperResolution
-from etsdm.randomness import ambient
+from etsdm.randomness import seeded_global_rng
 from etsdm.registry import Frozen, field_error
 from etsdm.schedules import Schedule
 from etsdm.targets import Coefficients, Eps, Target
@@ -75,7 +75,7 @@ class DenoiserSpec(Frozen):
 
     @model_validator(mode="after")
     def _map_fits_schedule(self) -> Self:
-        for problem in self.condition_map.problems(self.schedule):
+        for problem in self.condition_map.check(self.schedule):
             raise field_error("DenoiserSpec", ("condition_map", *problem.location), problem.message)
         return self
 
@@ -114,11 +114,11 @@ class DenoiserSpec(Frozen):
 
     def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:
         """Makes the denoiser, its weights drawn from the streams "model/weights" and "model/first-stage" of a seed."""
-        with ambient(seed, "model/weights"):
+        with seeded_global_rng(seed, "model/weights"):
             network = self.backbone.build()
         if self.first_stage is None:
             return Denoiser(self, network).to(device)
-        with ambient(seed, "model/first-stage"):
+        with seeded_global_rng(seed, "model/first-stage"):
             first_stage = self.first_stage.build()
         return Denoiser(self, network, first_stage).to(device)
 
@@ -174,7 +174,7 @@ class Denoiser(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def shown(self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare_batch(self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """What a denoiser is shown of images with labels, in training and in measuring.
 
         Args:
@@ -227,9 +227,9 @@ class Denoiser(nn.Module):
         """
         return self.spec.time_input(self.spec.condition_map(t, self.schedule))
 
-    def level_time(self, t: Tensor) -> Tensor:
-        """The time at which training noises an image that drew t, same shape; see `ConditionMap.level_time`."""
-        return self.spec.condition_map.level_time(t, self.schedule)
+    def noising_time(self, t: Tensor) -> Tensor:
+        """The time at which training noises an image that drew t, same shape; see `ConditionMap.noising_time`."""
+        return self.spec.condition_map.noising_time(t, self.schedule)
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """The network's output F.

@@ -19,7 +19,7 @@ class Predictor(Asked, Protocol):
     def condition(self, t: Tensor) -> Tensor:
         """What the network is told at time t; equal values mean equal outputs at the same x."""
 
-    def level_time(self, t: Tensor) -> Tensor:
+    def noising_time(self, t: Tensor) -> Tensor:
         """The time at which training noises an image that drew t: t itself, unless the condition map shares levels too."""
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class SpacedInNoise(RealGrid):
         if end is not None and schedule.sigma(end) == 0:
             # Log-SNR is infinite there: the step to it is the one after the last of the others.
             return torch.cat([self._between(schedule, start, None, n), torch.tensor([end], dtype=torch.float64)])
-        last, points = (schedule.first_noisy, n) if end is None else (end, n + 1)
+        last, points = (schedule.t_min, n) if end is None else (end, n + 1)
         if schedule.alpha(start) > 0:
             return self._of_log_snr(schedule, start, last, points)
         start_again = start - schedule.step

@@ -34,7 +34,7 @@ class Linspace(RealGrid):
     """Times at equal distances from the last to the first one that has noise, both included."""
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
-        return evenly(start, schedule.first_noisy, n) if end is None else evenly(start, end, n + 1)
+        return evenly(start, schedule.t_min, n) if end is None else evenly(start, end, n + 1)
 
 
 @grids.register("quadratic")
@@ -42,5 +42,5 @@ class QuadraticGrid(RealGrid):
     """Times whose square roots are at equal distances, both ends included (DDIM's code; DPM-Solver's `time_quadratic`)."""
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
-        last, points = (schedule.first_noisy, n) if end is None else (end, n + 1)
+        last, points = (schedule.t_min, n) if end is None else (end, n + 1)
         return evenly(start**0.5, last**0.5, points).square()

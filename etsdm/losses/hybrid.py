@@ -154,7 +154,7 @@ def _bits(denoiser: Predictor, prediction: Prediction, noisy: Noisy, x0: Tensor,
     log_variance = learned_log_variance(prediction.variance_logit, step.log_beta, step.log_posterior)
     output = prediction.output.detach().to(log_variance.dtype)
     # From that of F, because the difference of two x0 would lose the digits of single precision near alpha = 0.
-    error = (output - target.value(x0, eps, alpha, sigma)) * target.error_in(X0(), alpha, sigma).to(output.dtype)
+    error = (output - target.training_target(x0, eps, alpha, sigma)) * target.error_factor(X0(), alpha, sigma).to(output.dtype)
     kl = gaussian_kl(step.share.to(error.dtype) * error, step.log_posterior.to(error.dtype), log_variance)
     decoded = log_probability(x0, x0 + error, log_variance)
     return torch.where(t.reshape(alpha.shape) < 1, -decoded, kl).flatten(1).mean(1) / math.log(2)

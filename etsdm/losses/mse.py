@@ -62,8 +62,8 @@ class Noisy(NamedTuple):
 
     @classmethod
     def of(cls, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor) -> Noisy:
-        """x = alpha x0 + sigma eps at the denoiser's `level_time(t)`; arguments as in `Loss.per_image`."""
-        t = denoiser.level_time(t)
+        """x = alpha x0 + sigma eps at the denoiser's `noising_time(t)`; arguments as in `Loss.per_image`."""
+        t = denoiser.noising_time(t)
         alpha, sigma = (c.reshape(-1, *[1] * (x0.ndim - 1)) for c in denoiser.schedule.alpha_sigma(t))
         return cls(alpha.to(x0.dtype) * x0 + sigma.to(x0.dtype) * eps, t, alpha, sigma)
 
@@ -90,6 +90,6 @@ class MSE(Loss):
         target, space = denoiser.target, self.space or denoiser.target
         # Under autocast F is in half precision; its square is not.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
-        error = (output - target.value(x0, eps, alpha, sigma)).square().flatten(1).mean(1)
-        weight = self.weighting(denoiser.schedule, t, space) * target.error_in(space, alpha, sigma).flatten().square()
+        error = (output - target.training_target(x0, eps, alpha, sigma)).square().flatten(1).mean(1)
+        weight = self.weighting(denoiser.schedule, t, space) * target.error_factor(space, alpha, sigma).flatten().square()
         return error * weight.to(error.dtype)

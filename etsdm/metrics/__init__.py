@@ -1,6 +1,6 @@
 """Metrics: what is measured of a denoiser and of its samples."""
 
-from etsdm.metrics.base import Curve, Histogram, Metric, Outcome, Subject, Value, mean_value
+from etsdm.metrics.base import Curve, Histogram, Metric, MetricResult, Subject, Value, mean_value
 from etsdm.metrics.frechet import PixelFrechet, frechet_distance
 from etsdm.metrics.lipschitz import Lipschitz
 from etsdm.metrics.loss import LossPerTime
@@ -12,7 +12,7 @@ __all__ = [
     "Lipschitz",
     "LossPerTime",
     "Metric",
-    "Outcome",
+    "MetricResult",
     "PixelFrechet",
     "Recognition",
     "Subject",

@@ -13,7 +13,7 @@ from etsdm.data import Images
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.registry import Frozen, Part, metrics
 
-__all__ = ["Curve", "Histogram", "Metric", "Outcome", "Subject", "Value", "mean_value"]
+__all__ = ["Curve", "Histogram", "Metric", "MetricResult", "Subject", "Value", "mean_value"]
 
 
 class Subject(NamedTuple):
@@ -69,7 +69,7 @@ class Histogram(Frozen):
     description: str = ""
 
 
-class Outcome(Frozen):
+class MetricResult(Frozen):
     """All that one metric found, by name."""
 
     values: dict[str, Value] = Field(default_factory=dict)
@@ -84,7 +84,7 @@ class Metric(Part, family=metrics):
     uses_held_out: ClassVar[bool] = False
 
     @abstractmethod
-    def compute(self, subject: Subject) -> Outcome:
+    def compute(self, subject: Subject) -> MetricResult:
         """Measures. Everything random comes from named streams of `subject.seed`."""
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from etsdm.data import Images, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics.base import Metric, Outcome, Subject, mean_value
+from etsdm.metrics.base import Metric, MetricResult, Subject, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["PixelFrechet", "frechet_distance"]
@@ -58,7 +58,7 @@ class PixelFrechet(Metric):
 
     chunks: PositiveInt = 4
 
-    def compute(self, subject: Subject) -> Outcome:
+    def compute(self, subject: Subject) -> MetricResult:
         """The mean over chunks, its standard error over chunks, and the held-out images' distance.
 
         Raises:
@@ -76,4 +76,4 @@ class PixelFrechet(Metric):
             better="lower",
             description=f"Frechet distance to the training images in pixel space, {size} samples at a time",
         )
-        return Outcome(values={"pixel Frechet": value})
+        return MetricResult(values={"pixel Frechet": value})

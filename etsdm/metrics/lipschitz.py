@@ -6,7 +6,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from etsdm.analysis import lipschitz_curve, timesteps
-from etsdm.metrics.base import Curve, Metric, Outcome, Subject, mean_value
+from etsdm.metrics.base import Curve, Metric, MetricResult, Subject, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["Lipschitz"]
@@ -24,13 +24,13 @@ class Lipschitz(Metric):
     stop: PositiveInt = 200
     batch_size: PositiveInt = 128
 
-    def compute(self, subject: Subject) -> Outcome:
+    def compute(self, subject: Subject) -> MetricResult:
         """The curve on noised training images, and the mean over the timesteps below and above 100."""
         chosen = subject.train.batch(range(min(self.images, len(subject.train))))
         steps = torch.arange(self.start, self.stop)
         curve = lipschitz_curve(
             subject.denoiser,
-            (subject.denoiser.shown(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
+            (subject.denoiser.prepare_batch(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
             timesteps(subject.denoiser.schedule, steps.tolist()),
             seed=subject.seed,
             batch_size=self.batch_size,
@@ -53,4 +53,4 @@ class Lipschitz(Metric):
             description="Change of the network's output from t to t+1 at the same noised image (paper Eq. 8), per step.",
             **unit,
         )
-        return Outcome(values=values, curves={"lipschitz": shown})
+        return MetricResult(values=values, curves={"lipschitz": shown})

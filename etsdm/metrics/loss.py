@@ -8,8 +8,8 @@ import torch
 from pydantic import PositiveInt
 
 from etsdm.losses import MSE, Loss
-from etsdm.metrics.base import Curve, Metric, Outcome, Subject, mean_value
-from etsdm.randomness import normal
+from etsdm.metrics.base import Curve, Metric, MetricResult, Subject, mean_value
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import metrics
 
 __all__ = ["LossPerTime"]
@@ -27,7 +27,7 @@ class LossPerTime(Metric):
     batch_size: PositiveInt = 256
 
     @torch.no_grad()
-    def compute(self, subject: Subject) -> Outcome:
+    def compute(self, subject: Subject) -> MetricResult:
         """The loss per time and its means below and above timestep 100; every image has one noise, the same for all t.
 
         Raises:
@@ -39,8 +39,8 @@ class LossPerTime(Metric):
         times = torch.cat([low, torch.arange(100, max(end, 100), self.coarse)]).double()
         losses = torch.zeros(len(times), len(test), dtype=torch.float64)
         for rows, images in test.batches(self.batch_size):
-            noise = normal(subject.seed, "metrics/loss", rows, denoiser.shape)
-            (x0, cond), eps = denoiser.shown(images.pixels, images.labels), noise.to(denoiser.device)
+            noise = per_sample_normal(subject.seed, "metrics/loss", rows, denoiser.shape)
+            (x0, cond), eps = denoiser.prepare_batch(images.pixels, images.labels), noise.to(denoiser.device)
             for k, t in enumerate(times.tolist()):
                 t_all = torch.full((len(x0),), t, dtype=torch.float64, device=denoiser.device)
                 losses[k, rows.start : rows.stop] = self.loss.per_image(denoiser, x0, t_all, eps, **cond).double().cpu()
@@ -56,4 +56,4 @@ class LossPerTime(Metric):
         if len(times) > len(low):
             above = losses[len(low) :].mean(0)
             values[f"loss [100, {end})"] = mean_value(above, better="lower", description="mean held-out loss for t from 100 on")
-        return Outcome(values=values, curves={"loss": curve})
+        return MetricResult(values=values, curves={"loss": curve})

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 
 from etsdm.data import Images
 from etsdm.errors import DataError
-from etsdm.metrics.base import Histogram, Metric, Outcome, Subject, mean_value
+from etsdm.metrics.base import Histogram, Metric, MetricResult, Subject, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["Recognition"]
@@ -30,7 +30,7 @@ class Recognition(Metric):
 
     regularisation: PositiveFloat = 10.0
 
-    def compute(self, subject: Subject) -> Outcome:
+    def compute(self, subject: Subject) -> MetricResult:
         """Confidence of samples and of held-out images, the classifier's held-out accuracy, and the class histogram.
 
         Raises:
@@ -63,7 +63,7 @@ class Recognition(Metric):
             label="share of images",
             description="Classes that the classifier names, beside the held-out images' true ones.",
         )
-        return Outcome(values={"recognition": value}, histograms={"classes": histogram})
+        return MetricResult(values={"recognition": value}, histograms={"classes": histogram})
 
 
 def _name(classifier: object, images: Images) -> tuple[np.ndarray, np.ndarray]:

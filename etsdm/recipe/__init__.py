@@ -4,7 +4,7 @@ from etsdm.recipe.compare import MISSING, Difference, canonical, diff, fingerpri
 from etsdm.recipe.compute import Compute
 from etsdm.recipe.load import DEFAULT_ARM, Arms, arm_document, arm_names, find, load_arms, names, override, read, recipe_schema, validate
 from etsdm.recipe.models import Recipe
-from etsdm.recipe.tree import Document, Mark
+from etsdm.recipe.tree import Document, SourceLocation
 from etsdm.recipe.yaml import to_yaml
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "Compute",
     "Difference",
     "Document",
-    "Mark",
     "Recipe",
+    "SourceLocation",
     "arm_document",
     "arm_names",
     "canonical",

@@ -34,16 +34,15 @@ from pydantic import BaseModel, ValidationError
 import etsdm
 from etsdm.errors import RecipeError
 from etsdm.recipe.models import Recipe
-from etsdm.recipe.tree import COMMAND_LINE, Document, Location, Mark, Node, merge, nested, refusal
+from etsdm.recipe.tree import COMMAND_LINE, Document, Location, Node, SourceLocation, merge, nested, recipe_error
 from etsdm.recipe.yaml import compose
-from etsdm.registry import REGISTRIES, explain, json_schema, suggestion
+from etsdm.registry import REGISTRIES, format_errors, json_schema, suggestion
 
 __all__ = [
     "DEFAULT_ARM",
     "Arms",
     "arm_document",
     "arm_names",
-    "fault",
     "find",
     "load_arms",
     "names",
@@ -52,6 +51,7 @@ __all__ = [
     "read",
     "recipe_schema",
     "validate",
+    "why_not_a_file",
 ]
 
 
@@ -87,7 +87,7 @@ def find(name_or_path: str | Path) -> Path:
         RecipeError: there is no such file; the message says what is near.
     """
     path = Path(name_or_path)
-    message = fault(path)
+    message = why_not_a_file(path)
     if message is None:
         return path
     if path.name != str(name_or_path):
@@ -107,13 +107,13 @@ def read(path: str | Path) -> Document:
         RecipeError: a file is missing, cannot be read or is not YAML, or it extends itself.
     """
     file = Path(path)
-    message = fault(file)
+    message = why_not_a_file(file)
     if message:
         raise RecipeError(message)
     return Document(_read(file, ()))
 
 
-def fault(file: Path) -> str | None:
+def why_not_a_file(file: Path) -> str | None:
     """Why `file` is no file: a sentence with the near names of its folder; None if it is one."""
     if file.is_dir():
         return f"{file} is a folder; give a file in it"
@@ -129,11 +129,13 @@ def fault(file: Path) -> str | None:
 
 
 def _read(file: Path, extending: tuple[Path, ...]) -> Node:
-    root = compose(_text(file), partial(Mark, str(file)))
+    root = compose(_text(file), partial(SourceLocation, str(file)))
     if root is None:
         raise RecipeError(f"{file} is empty; write the fields of a recipe")
     if not isinstance(root.value, dict):
-        raise refusal((), f"found {'a list' if isinstance(root.value, list) else repr(root.value)}; give a mapping of fields", root.mark)
+        raise recipe_error(
+            (), f"found {'a list' if isinstance(root.value, list) else repr(root.value)}; give a mapping of fields", root.mark
+        )
     merged = Node({})
     for path, node in _extended(root):
         merged = merge(merged, _read(_base(file, path, node, (*extending, file)), (*extending, file)))
@@ -153,7 +155,9 @@ def _text(file: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise refusal((), f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8", Mark(str(file), line)) from None
+        raise recipe_error(
+            (), f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8", SourceLocation(str(file), line)
+        ) from None
 
 
 def _extended(root: Node) -> list[tuple[Location, Node]]:
@@ -165,18 +169,18 @@ def _extended(root: Node) -> list[tuple[Location, Node]]:
         files = [(("extends", i), node) for i, node in enumerate(extends.value)]
     for path, node in files:
         if not isinstance(node.value, str) or not node.value:
-            raise refusal(path, f"found {node.plain!r}; give a file or a list of files", node.mark)
+            raise recipe_error(path, f"found {node.plain!r}; give a file or a list of files", node.mark)
     return files
 
 
 def _base(file: Path, path: Location, node: Node, chain: tuple[Path, ...]) -> Path:
     base = Path(os.path.normpath(file.parent / node.value))
-    message = fault(base)
+    message = why_not_a_file(base)
     if message:
-        raise refusal(path, message, node.mark)
+        raise recipe_error(path, message, node.mark)
     if base.resolve() in [link.resolve() for link in chain]:
         circle = " -> ".join(str(link) for link in (*chain, base))
-        raise refusal(path, f"a recipe extends itself: {circle}; take one of these out", node.mark)
+        raise recipe_error(path, f"a recipe extends itself: {circle}; take one of these out", node.mark)
     return base
 
 
@@ -190,18 +194,18 @@ def nested_arms(root: Node) -> dict[str, Node]:
     if arms.value is None:
         return {}
     if not isinstance(arms.value, dict):
-        raise refusal(("arms",), f"found {arms.plain!r}; give a mapping of names to changes", arms.mark)
+        raise recipe_error(("arms",), f"found {arms.plain!r}; give a mapping of names to changes", arms.mark)
     return {name: _nested_arm(name, changes) for name, changes in arms.value.items()}
 
 
 def _nested_arm(name: str, changes: Node) -> Node:
     if not _NAME.fullmatch(name):
         message = "is no name for an arm; use lower case letters and digits, joined by single hyphens or underscores"
-        raise refusal(("arms",), f"{name!r} {message}", changes.place)
+        raise recipe_error(("arms",), f"{name!r} {message}", changes.place)
     if changes.value is None:
         return changes
     if not isinstance(changes.value, dict):
-        raise refusal(("arms", name), f"found {changes.plain!r}; give a mapping of changes, or nothing", changes.mark)
+        raise recipe_error(("arms", name), f"found {changes.plain!r}; give a mapping of changes, or nothing", changes.mark)
     return Node(nested(changes, ("arms", name)).value, changes.mark)
 
 
@@ -218,7 +222,7 @@ def arm_document(document: Document, name: str) -> Document:
     """
     arms = nested_arms(document.root) or {DEFAULT_ARM: Node(None)}
     if name not in arms:
-        raise refusal(("arms",), f"there is no arm {name!r}; {suggestion(name, arms, 'it has')}", document.place(("arms",)))
+        raise recipe_error(("arms",), f"there is no arm {name!r}; {suggestion(name, arms, 'it has')}", document.place(("arms",)))
     recipe = Node({key: node for key, node in document.root.value.items() if key != "arms"}, document.root.mark)
     # Without the mark of the arm: a field that is missing from the recipe is missing there, not in the arm.
     return Document(merge(recipe, Node(arms[name].value or {})))
@@ -240,10 +244,12 @@ def _parse(assignment: str) -> Node:
     key, sign, text = assignment.partition("=")
     key = key.strip()
     if not sign or not key:
-        raise refusal((), f"override {assignment!r}: write key=value, for example training.images=20000", COMMAND_LINE)
+        raise recipe_error((), f"override {assignment!r}: write key=value, for example training.images=20000", COMMAND_LINE)
     value = compose(text, lambda line: COMMAND_LINE, (key,))
     if value is None:
-        raise refusal((key,), f"no value after the equals sign; write {key}=null for none or {key}=\"''\" for empty text", COMMAND_LINE)
+        raise recipe_error(
+            (key,), f"no value after the equals sign; write {key}=null for none or {key}=\"''\" for empty text", COMMAND_LINE
+        )
     return Node({key: value})
 
 
@@ -257,7 +263,7 @@ def validate(document: Document, model: type[M]) -> M:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        problems = [refusal(found.location, found.message, document.place(found.location)) for found in explain(error)]
+        problems = [recipe_error(found.location, found.message, document.place(found.location)) for found in format_errors(error)]
     raise RecipeError("\n".join(" ".join(str(problem).splitlines()) for problem in problems))
 
 
@@ -299,7 +305,7 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
         for field in ("name", "seeds"):
             if getattr(recipe, field) != getattr(recipes[as_written], field):
                 place = documents[name].place((field,))
-                raise refusal(("arms", name, field), f"all arms of a recipe have one {field}; set it for the whole recipe", place)
+                raise recipe_error(("arms", name, field), f"all arms of a recipe have one {field}; set it for the whole recipe", place)
     return Arms(recipes, as_written)
 
 

@@ -29,7 +29,7 @@ from pydantic import BaseModel
 
 from etsdm.errors import RecipeError
 
-__all__ = ["COMMAND_LINE", "Document", "Location", "Mark", "Node", "merge", "nested", "refusal"]
+__all__ = ["COMMAND_LINE", "Document", "Location", "Node", "SourceLocation", "merge", "nested", "recipe_error"]
 
 
 # The path of a field: names, and indices in lists.
@@ -37,7 +37,7 @@ Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Mark:
+class SourceLocation:
     """Where a value was written: the file as it was named, and the line, counted from 1; None if there are no lines."""
 
     file: str
@@ -47,10 +47,10 @@ class Mark:
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
 
-COMMAND_LINE = Mark("command line")
+COMMAND_LINE = SourceLocation("command line")
 
 
-def refusal(path: Location, message: str, mark: Mark | None) -> RecipeError:
+def recipe_error(path: Location, message: str, mark: SourceLocation | None) -> RecipeError:
     """The error `field.path: message (file:line)`, without the parts that are not known."""
     field = ".".join(str(step) for step in path)
     where = f" ({mark})" if mark else ""
@@ -68,7 +68,7 @@ class Node:
     """
 
     value: Any
-    mark: Mark | None = None
+    mark: SourceLocation | None = None
 
     @classmethod
     def of(cls, value: Any, path: Location = ()) -> Node:
@@ -78,7 +78,7 @@ class Node:
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    raise refusal(path, f"the key {key!r} is not text; write it as {str(key)!r}", None)
+                    raise recipe_error(path, f"the key {key!r} is not text; write it as {str(key)!r}", None)
             return cls({key: cls.of(entry, (*path, key)) for key, entry in value.items()})
         if isinstance(value, (list, tuple)):
             return cls([cls.of(entry, (*path, i)) for i, entry in enumerate(value)])
@@ -94,7 +94,7 @@ class Node:
         return self.value
 
     @property
-    def place(self) -> Mark | None:
+    def place(self) -> SourceLocation | None:
         """The node's own mark, or else that of its first entry that has one."""
         return self.mark or next((node.place for _, node in self.entries() if node.place), None)
 
@@ -124,11 +124,11 @@ class Document:
         return data
 
     @cached_property
-    def marks(self) -> dict[Location, Mark]:
+    def marks(self) -> dict[Location, SourceLocation]:
         """Where each value was written, by its path; `()` is the whole document."""
         return dict(_marks(self.root, ()))
 
-    def place(self, path: Location) -> Mark | None:
+    def place(self, path: Location) -> SourceLocation | None:
         """Where to look for `path`: the mark of its longest prefix that the document holds."""
         node, mark = self.root, self.root.place
         for step in path:
@@ -140,7 +140,7 @@ class Document:
         return mark
 
 
-def _marks(node: Node, path: Location) -> Iterator[tuple[Location, Mark]]:
+def _marks(node: Node, path: Location) -> Iterator[tuple[Location, SourceLocation]]:
     if node.place:
         yield path, node.place
     for step, entry in node.entries():
@@ -174,13 +174,13 @@ def merge(below: Node, above: Node, path: Location = ()) -> Node:
     return Node(entries, above.mark or below.mark)
 
 
-def _merge_entries(below: list[Node], above: Node, path: Location, mark: Mark | None) -> Node:
+def _merge_entries(below: list[Node], above: Node, path: Location, mark: SourceLocation | None) -> Node:
     entries = list(below)
     for key, node in above.value.items():
         i = int(key)
         if i >= len(entries):
             known = f"its entries are 0 to {len(entries) - 1}" if entries else "it is empty; give the whole list"
-            raise refusal((*path, i), f"the list has no such entry; {known}", node.place)
+            raise recipe_error((*path, i), f"the list has no such entry; {known}", node.place)
         entries[i] = merge(entries[i], node, (*path, i))
     return Node(entries, above.mark or mark)
 
@@ -207,7 +207,7 @@ def nested(changes: Node, path: Location = ()) -> Node:
     given: dict[Location, Node] = {}
     for steps, node in sorted(_values(changes, (), path), key=lambda pair: len(pair[0])):
         if steps in given:
-            raise refusal((*path, *steps), f"given twice, here and at {given[steps].place}; keep one", node.place)
+            raise recipe_error((*path, *steps), f"given twice, here and at {given[steps].place}; keep one", node.place)
         given[steps] = node
         for step in reversed(steps):
             node = Node({step: node})
@@ -222,5 +222,5 @@ def _values(node: Node, steps: tuple[str, ...], path: Location) -> Iterator[tupl
     for key, entry in node.value.items():
         names = key.split(".")
         if "" in names:
-            raise refusal((*path, *steps), f"the key {key!r} has an empty step; write names with single dots between", entry.place)
+            raise recipe_error((*path, *steps), f"the key {key!r} has an empty step; write names with single dots between", entry.place)
         yield from _values(entry, (*steps, *names), path)

@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.tree import Location, Mark, Node, refusal
+from etsdm.recipe.tree import Location, Node, SourceLocation, recipe_error
 
 __all__ = ["compose", "to_yaml"]
 
@@ -57,7 +57,7 @@ for _tag, _pattern in SCALARS.items():
     _Composer.add_implicit_resolver(_tag, _pattern, None)
 
 
-def compose(text: str, place: Callable[[int], Mark], path: Location = ()) -> Node | None:
+def compose(text: str, place: Callable[[int], SourceLocation], path: Location = ()) -> Node | None:
     """Reads one YAML document.
 
     Args:
@@ -80,38 +80,38 @@ def compose(text: str, place: Callable[[int], Mark], path: Location = ()) -> Nod
         raise _syntax_error(error, text, place, path) from None
     except yaml.reader.ReaderError as error:
         message = f"the character U+{ord(text[error.position]):04X} is not allowed; remove it"
-        raise refusal(path, message, place(text.count("\n", 0, error.position) + 1)) from None
+        raise recipe_error(path, message, place(text.count("\n", 0, error.position) + 1)) from None
     except RecursionError:
-        raise refusal(path, "the values are nested too deep; write them flatter", place(1)) from None
+        raise recipe_error(path, "the values are nested too deep; write them flatter", place(1)) from None
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, text: str, place: Callable[[int], Mark], path: Location) -> RecipeError:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, place: Callable[[int], SourceLocation], path: Location) -> RecipeError:
     at = error.problem_mark or error.context_mark
     line, column = (at.line, at.column) if at else (0, 0)
     lines = text.splitlines()
     indentation = re.match(r"\s*", lines[line] if line < len(lines) else "")
     if indentation and "\t" in indentation[0]:
-        return refusal(path, "a tab in the indentation; use spaces", place(line + 1))
+        return recipe_error(path, "a tab in the indentation; use spaces", place(line + 1))
     clauses = [error.problem or "this is not YAML"]
     if clauses[0].startswith("but ") and error.context:
         clauses.insert(0, error.context)
-    return refusal(path, f"{', '.join(clauses)}, column {column + 1}", place(line + 1))
+    return recipe_error(path, f"{', '.join(clauses)}, column {column + 1}", place(line + 1))
 
 
 class _Marker:
     """Turns PyYAML's nodes of one document into ours."""
 
-    def __init__(self, place: Callable[[int], Mark]) -> None:
+    def __init__(self, place: Callable[[int], SourceLocation]) -> None:
         self.place = place
         self.left = _MOST_VALUES
 
-    def node(self, node: yaml.Node, path: Location, mark: Mark, around: frozenset[int]) -> Node:
+    def node(self, node: yaml.Node, path: Location, mark: SourceLocation, around: frozenset[int]) -> Node:
         """Args: around: the identities of the nodes that hold this one, which an alias may not repeat."""
         self.left -= 1
         if self.left < 0:
-            raise refusal(path, f"aliases make more than {_MOST_VALUES} values; write fewer", mark)
+            raise recipe_error(path, f"aliases make more than {_MOST_VALUES} values; write fewer", mark)
         if id(node) in around:
-            raise refusal(path, "an alias stands inside its own anchor; write the value out", mark)
+            raise recipe_error(path, "an alias stands inside its own anchor; write the value out", mark)
         inside = around | {id(node)}
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return Node(self.mapping(node, path, inside), mark)
@@ -121,37 +121,37 @@ class _Marker:
         if isinstance(node, yaml.ScalarNode) and node.tag in _CONVERSIONS:
             return Node(self.scalar(node, path, mark), mark)
         tag = f"!!{node.tag.removeprefix(_TAG)}" if node.tag.startswith(_TAG) else node.tag
-        raise refusal(path, f"the tag {tag} is not read here; leave it out", mark)
+        raise recipe_error(path, f"the tag {tag} is not read here; leave it out", mark)
 
     def mapping(self, node: yaml.MappingNode, path: Location, inside: frozenset[int]) -> dict[str, Node]:
         entries: dict[str, Node] = {}
         for key, value in node.value:
             mark = self._line(key)
             if not isinstance(key, yaml.ScalarNode):
-                raise refusal(path, "a key is a list or a mapping; give a name", mark)
+                raise recipe_error(path, "a key is a list or a mapping; give a name", mark)
             if key.tag != f"{_TAG}str":
-                raise refusal(path, f"the key {key.value or 'null'} is not text; write it in quotes", mark)
+                raise recipe_error(path, f"the key {key.value or 'null'} is not text; write it in quotes", mark)
             name = key.value
             if name == "<<" and key.style is None:
-                raise refusal(path, "merge keys (<<) are not read; use extends, or write the fields out", mark)
+                raise recipe_error(path, "merge keys (<<) are not read; use extends, or write the fields out", mark)
             if name in entries:
                 lines = f", on lines {first.line} and {mark.line}" if (first := entries[name].mark) and first.line else ""
-                raise refusal((*path, name), f"given twice{lines}; keep one", mark)
+                raise recipe_error((*path, name), f"given twice{lines}; keep one", mark)
             entries[name] = self.node(value, (*path, name), mark, inside)
         return entries
 
-    def scalar(self, node: yaml.ScalarNode, path: Location, mark: Mark) -> object:
+    def scalar(self, node: yaml.ScalarNode, path: Location, mark: SourceLocation) -> object:
         pattern = SCALARS.get(node.tag)
         kind = node.tag.removeprefix(_TAG)
         if pattern and not pattern.match(node.value):
-            raise refusal(path, f"{node.value!r} does not fit the tag !!{kind}; leave the tag out", mark)
+            raise recipe_error(path, f"{node.value!r} does not fit the tag !!{kind}; leave the tag out", mark)
         try:
             return _CONVERSIONS[node.tag](node.value)
         except ValueError:
             # Python bounds the digits of an integer.
-            raise refusal(path, f"an integer of {len(node.value)} digits; give a shorter number", mark) from None
+            raise recipe_error(path, f"an integer of {len(node.value)} digits; give a shorter number", mark) from None
 
-    def _line(self, node: yaml.Node) -> Mark:
+    def _line(self, node: yaml.Node) -> SourceLocation:
         return self.place(node.start_mark.line + 1)
 
 

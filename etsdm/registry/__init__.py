@@ -9,23 +9,23 @@ Nothing here imports torch. A registry imports the package that holds its parts 
 
 from typing import Any
 
-from etsdm.registry.frozen import Frozen, Problem, explain, field_error, suggestion
+from etsdm.registry.frozen import FieldProblem, Frozen, field_error, format_errors, suggestion
 from etsdm.registry.part import Part
 from etsdm.registry.registry import Registry
 from etsdm.registry.schema import json_schema
 
 __all__ = [
     "REGISTRIES",
+    "FieldProblem",
     "Frozen",
     "Part",
-    "Problem",
     "Registry",
     "backbones",
     "condition_maps",
     "datasets",
-    "explain",
     "field_error",
     "first_stages",
+    "format_errors",
     "grids",
     "json_schema",
     "losses",

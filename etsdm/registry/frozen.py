@@ -1,4 +1,4 @@
-"""`Frozen`, the immutable pydantic base of parts and recipes, and `explain`, which puts its errors into one sentence each."""
+"""`Frozen`, the immutable pydantic base of parts and recipes, and `format_errors`, which puts its errors into one sentence each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-__all__ = ["Frozen", "Problem", "explain", "field_error", "suggestion"]
+__all__ = ["FieldProblem", "Frozen", "field_error", "format_errors", "suggestion"]
 
 Location = tuple[str | int, ...]
 
@@ -68,7 +68,7 @@ class Frozen(BaseModel):
         return value
 
 
-class Problem(NamedTuple):
+class FieldProblem(NamedTuple):
     """One thing wrong with an input: the path of the field, and a sentence."""
 
     location: Location
@@ -112,7 +112,7 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def explain(error: ValidationError) -> list[Problem]:
+def format_errors(error: ValidationError) -> list[FieldProblem]:
     """Puts each error of a validation into one sentence: what was found, and what to give instead."""
     problems = []
     for item in error.errors(include_url=False):
@@ -128,5 +128,5 @@ def explain(error: ValidationError) -> list[Problem]:
             message = f"found {_show(item['input'])}; {_EXPECTED[kind].format(**context)}"
         else:
             message = f"found {_show(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
-        problems.append(Problem(item["loc"], message))
+        problems.append(FieldProblem(item["loc"], message))
     return problems

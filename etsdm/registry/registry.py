@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from etsdm.errors import RegistryError
-from etsdm.registry.frozen import explain, suggestion
+from etsdm.registry.frozen import format_errors, suggestion
 from etsdm.registry.part import Part
 
 __all__ = ["Registry"]
@@ -81,7 +81,7 @@ class Registry(Generic[P]):
         try:
             return entry.part.model_validate({**entry.fields, **fields})  # type: ignore[return-value]
         except ValidationError as error:
-            problems = "; ".join(f"{problem.field}: {problem.message}" for problem in explain(error))
+            problems = "; ".join(f"{problem.field}: {problem.message}" for problem in format_errors(error))
             raise RegistryError(f"{self.noun} {name!r}: {problems}") from None
 
     def parse(self, value: Any) -> P:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from scipy.stats import t as student_t
 
 from etsdm.errors import DataError
-from etsdm.metrics import Curve, Histogram, Outcome, Value
+from etsdm.metrics import Curve, Histogram, MetricResult, Value
 from etsdm.recipe import read
 from etsdm.runs.folder import ExperimentFolder, RunFolder
 from etsdm.storage.files import read_record
@@ -23,7 +23,7 @@ class RunRecord(NamedTuple):
     seed: int
     folder: RunFolder
     recipe: dict[str, Any]
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, MetricResult]
     protocols: dict[str, str]
     log: list[dict[str, Any]]
 
@@ -125,7 +125,7 @@ def gather(folder: ExperimentFolder) -> Contents:
 
 def _run(arm: str, seed: int, folder: RunFolder) -> RunRecord:
     results = read_record(folder.evaluation_file)["results"]
-    outcomes = {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in results}
+    outcomes = {item["protocol"]["metric"]["type"]: MetricResult.model_validate(item["outcome"]) for item in results}
     protocols = {item["protocol"]["metric"]["type"]: item["protocol_digest"] for item in results}
     return RunRecord(arm, seed, folder, read(folder.recipe_file).data, outcomes, protocols, folder.training_log())
 

@@ -25,7 +25,7 @@ from etsdm.recipe import Recipe
 from etsdm.runs.folder import RunFolder
 from etsdm.runs.run import STAGES, Run, StageProgress
 
-__all__ = ["Event", "jobs_for", "run_side_by_side"]
+__all__ = ["Event", "jobs_for", "run_in_processes"]
 
 EVERY = 0.1  # seconds between a child's reports
 PATIENCE = 0.5  # seconds between the parent's looks at children that send nothing
@@ -49,7 +49,7 @@ def jobs_for(runs: Sequence[Run]) -> int:
     return max(1, min(len(runs), _cores() // (compute.threads or 1)))
 
 
-def run_side_by_side(runs: Sequence[Run], stages: tuple[str, ...] = STAGES) -> Iterator[Event]:
+def run_in_processes(runs: Sequence[Run], stages: tuple[str, ...] = STAGES) -> Iterator[Event]:
     """Carries out the stages of several runs in parallel.
 
     Args:
@@ -76,7 +76,7 @@ def run_side_by_side(runs: Sequence[Run], stages: tuple[str, ...] = STAGES) -> I
                 plain = (run.arm, run.recipe.model_dump(mode="json"), run.seed, str(run.folder.path), stages, threads, events)
                 working[run.label] = context.Process(target=_child, args=plain, name=run.label)
                 working[run.label].start()
-            for kind, label, content in _news(events, working):
+            for kind, label, content in _poll(events, working):
                 if kind == "progress":
                     yield Event(label, content)
                 elif kind == "finished":
@@ -100,7 +100,7 @@ def _failure(kind: str, label: str, content: Any) -> Exception:
     return RuntimeError(f"{label}: {content}")
 
 
-def _news(events: Any, working: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def _poll(events: Any, working: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """The next message, and the death of children that can send none."""
     try:
         yield events.get(timeout=PATIENCE)

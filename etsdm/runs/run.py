@@ -20,13 +20,13 @@ from etsdm.checkpoints.format import DENOISER_FILE, load_first_stage, read_check
 from etsdm.data import Files, Images, Split
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.runs.digests import data_fields, digests_of, inputs_of
-from etsdm.devices import chosen_device
+from etsdm.devices import resolve_device
 from etsdm.errors import DataError
-from etsdm.metrics import Metric, Outcome, Subject
+from etsdm.metrics import Metric, MetricResult, Subject
 from etsdm.recipe import Recipe, fingerprint, to_yaml
 from etsdm.runs.folder import RunFolder, StageRecord
 from etsdm.runs.environment import environment
-from etsdm.sampling import Drawing, DrawnImages, TensorStore, carry_out
+from etsdm.sampling import SampledImages, SamplingTask, TensorStore, generate_missing
 from etsdm.storage.files import digest_of, read_record, write_atomically, write_record
 from etsdm.storage.images import PREVIEW, image_grid, png_bytes
 from etsdm.training import Trainer
@@ -131,7 +131,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """The device that the recipe asks for."""
-        return chosen_device(self.recipe.compute.device)
+        return resolve_device(self.recipe.compute.device)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -157,19 +157,19 @@ class Run:
         return denoiser
 
     @property
-    def samples(self) -> DrawnImages:
+    def samples(self) -> SampledImages:
         """What the sampling stage drew, with the classes that it was asked for."""
-        return DrawnImages(self._store, self.recipe.sampling.n, self._labels)
+        return SampledImages(self._store, self.recipe.sampling.n, self._labels)
 
     @property
     def _store(self) -> TensorStore:
         return TensorStore(self.folder.samples, self.digests["sample"])
 
     @property
-    def outcomes(self) -> dict[str, Outcome]:
+    def outcomes(self) -> dict[str, MetricResult]:
         """What the evaluation stage found, by metric."""
         record = read_record(self.folder.evaluation_file)
-        return {item["protocol"]["metric"]["type"]: Outcome.model_validate(item["outcome"]) for item in record.get("results", [])}
+        return {item["protocol"]["metric"]["type"]: MetricResult.model_validate(item["outcome"]) for item in record.get("results", [])}
 
     @property
     def _latest_facts(self) -> dict[str, Any]:
@@ -218,9 +218,9 @@ class Run:
 
     def _sample(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         sampling, denoiser = self.recipe.sampling, self.denoiser
-        self._store.claim()
-        drawing = Drawing(denoiser, sampling.sampler, sampling.seed, self._cond(denoiser))
-        for progress in carry_out(drawing, self._store, n=sampling.n, batch_size=sampling.batch_size):
+        self._store.open_for()
+        drawing = SamplingTask(denoiser, sampling.sampler, sampling.seed, self._cond(denoiser))
+        for progress in generate_missing(drawing, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield StageProgress("sample", progress.done, sampling.n, "images")
         facts["nfe"] = sampling.sampler.plan(denoiser).nfe
         first = self.samples.batch(range(min(sampling.n, PREVIEW))).pixels

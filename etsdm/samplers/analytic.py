@@ -17,8 +17,8 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import Moved, NoiseSource, Sampler
-from etsdm.samplers.model import Network, Point
+from etsdm.samplers.base import NoiseSource, Sampler, StepResult
+from etsdm.samplers.model import CountedModel, Point
 
 __all__ = ["Analytic"]
 
@@ -37,7 +37,7 @@ class Analytic(Sampler):
     steps: PositiveInt = 10
     std: NonNegativeFloat = 1.0
 
-    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         for t, s in pairwise(path):
             said = network(x, t)
             lost = -math.expm1(2 * (t.lam - s.lam))  # 1 - q^2
@@ -46,4 +46,4 @@ class Analytic(Sampler):
             x = said.mixed(s.alpha, s.sigma * math.exp(t.lam - s.lam))
             if z > 0:
                 x.add_(noise.draw(x.shape[1:]).to(x), alpha=z)
-            yield Moved(x, said)
+            yield StepResult(x, said)

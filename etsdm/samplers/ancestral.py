@@ -21,8 +21,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from etsdm.grids import Grid, Leading
-from etsdm.samplers.base import Moved, NoiseSource, Sampler
-from etsdm.samplers.model import Answer, Network, Point
+from etsdm.samplers.base import NoiseSource, Sampler, StepResult
+from etsdm.samplers.model import Answer, CountedModel, Point
 
 __all__ = ["Ancestral", "Coefficients", "lost"]
 
@@ -50,14 +50,14 @@ class Ancestral(Sampler):
     def _coefficients(self, t: Point, s: Point) -> Coefficients:
         """For the step from t to s."""
 
-    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         for t, s in pairwise(path):
             said = network(x, t)
             a, b, c = self._coefficients(t, s)
             x = said.mixed(a, b)
             if c > 0:
                 self._add_noise(x, noise.draw(x.shape[1:]).to(x), said, t, s, c)
-            yield Moved(x, said)
+            yield StepResult(x, said)
 
     def _add_noise(self, x: Tensor, z: Tensor, said: Answer, t: Point, s: Point, c: float) -> None:
         """Adds c z to x, in place."""

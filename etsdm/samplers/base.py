@@ -24,11 +24,11 @@ from etsdm.grids import Grid, Linspace
 from etsdm.grids.base import timesteps_until
 from etsdm.randomness import SampleNoise
 from etsdm.registry import Part, field_error, samplers
-from etsdm.samplers.model import CLEAN, Answer, Network, Point
+from etsdm.samplers.model import CLEAN, Answer, CountedModel, Point
 from etsdm.samplers.plan import Parts, Plan, plan_of
 from etsdm.schedules import Schedule
 
-__all__ = ["Moved", "NoiseSource", "Predicted", "Sampler", "Step"]
+__all__ = ["NoiseSource", "Predicted", "Sampler", "Step", "StepResult"]
 
 
 Predicted = Literal["eps", "x0"]  # what a solver takes from an answer
@@ -62,7 +62,7 @@ class NoiseSource(Protocol):
         """The next standard normal noise for every sample; shape is that of one sample."""
 
 
-class Moved(NamedTuple):
+class StepResult(NamedTuple):
     """What a step gives. Fields: x at the next point; said, at the point it started from; order of the update."""
 
     x: Tensor
@@ -96,8 +96,8 @@ class Sampler(Part, family=samplers):
         return self
 
     @abstractmethod
-    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
-        """Goes along the path, from x at its first point; one `Moved` for each step. Gradients are off."""
+    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
+        """Goes along the path, from x at its first point; one `StepResult` for each step. Gradients are off."""
 
     def _times(self, schedule: Schedule, start: float | None) -> Tensor:
         """Where steps begin, and t_end where it is set."""
@@ -194,7 +194,7 @@ class Sampler(Part, family=samplers):
         """
         source = step_noise or SampleNoise(0, "sampling/steps", range(len(noise)))
         path = self.path(denoiser, start)
-        network = Network(denoiser, cond, clip_x0=self.clip_x0, quantile=self.dynamic_threshold)
+        network = CountedModel(denoiser, cond, clip_x0=self.clip_x0, quantile=self.dynamic_threshold)
         # x0 of the first step is computed from it when somebody looks, whatever has become of the caller's tensor.
         moves = self._steps(network, path, noise.detach().clone(), source)
         without_gradients = torch.no_grad()

@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import Network
+from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler, level, midway
 
 __all__ = ["DPM2", "DPM2Ancestral"]
@@ -26,7 +26,7 @@ class DPM2(NoiseLevelSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         return _midpoint(leg, network)
 
 
@@ -36,11 +36,11 @@ class DPM2Ancestral(AncestralSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         return _midpoint(leg, network)
 
 
-def _midpoint(leg: Leg, network: Network) -> Added:
+def _midpoint(leg: Leg, network: CountedModel) -> Added:
     k = level(leg.t)
     mid = midway(network.schedule, k, leg.down)
     between = network(leg.said.mixed(mid.alpha, mid.sigma), mid)

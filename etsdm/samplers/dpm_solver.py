@@ -30,9 +30,9 @@ from etsdm.grids import Explicit, Grid, Linspace, LogSNRGrid, UniformGrid
 from etsdm.grids.base import RealGrid
 from etsdm.grids.timesteps import TimestepGrid
 from etsdm.registry import field_error, samplers
-from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
+from etsdm.samplers.base import NoiseSource, Predicted, Sampler, StepResult
 from etsdm.samplers.lambda_space import Known, Leap, exact_moments, leaps, phi
-from etsdm.samplers.model import Answer, Network, Point
+from etsdm.samplers.model import Answer, CountedModel, Point
 from etsdm.schedules import Schedule
 
 __all__ = ["MultistepDPMSolver", "SinglestepDPMSolver"]
@@ -80,7 +80,7 @@ class SinglestepDPMSolver(DPMSolver):
         return self
 
     def _times(self, schedule: Schedule, start: float | None) -> Tensor:
-        end = schedule.first_noisy if self.t_end is not None and self.t_end <= schedule.domain[0] else self.t_end
+        end = schedule.t_min if self.t_end is not None and self.t_end <= schedule.domain[0] else self.t_end
         if start is not None and end is not None and end >= start:
             raise ValueError(
                 f"start: {start:g} is not later than {end:g}, where sampler {self.type_name!r} ends; give more, or t_end: null"
@@ -103,14 +103,14 @@ class SinglestepDPMSolver(DPMSolver):
             orders.append(min(self.order, calls - sum(orders) - left) if high else 1)
         return orders
 
-    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         orders = self._orders(self.steps + len(path) - 1 - self._solved(path), [leaps(s, t) for s, t in pairwise(path)])
         for order, (s, t) in zip(orders, pairwise(path), strict=True):
             said = network(x, s)
             x = self._stride(network, s, t, x, said, order) if leaps(s, t) else said.mixed(t.alpha, t.sigma)
-            yield Moved(x, said, order)
+            yield StepResult(x, said, order)
 
-    def _stride(self, network: Network, s: Point, t: Point, x: Tensor, said: Answer, order: int) -> Tensor:
+    def _stride(self, network: CountedModel, s: Point, t: Point, x: Tensor, said: Answer, order: int) -> Tensor:
         """One step of an order."""
         known = [Known(s.lam, getattr(said, self.predicts))]
         for between in self._between(network.schedule, s, t, order):
@@ -147,7 +147,7 @@ class MultistepDPMSolver(DPMSolver):
     grid: Grid = UniformGrid()
     lower_order_final: bool = True
 
-    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         solved = self._solved(path)
         lowers = self.lower_order_final and self.steps < 10
         known: deque[Known] = deque(maxlen=self.order)
@@ -161,7 +161,7 @@ class MultistepDPMSolver(DPMSolver):
                 order = min(len(known), solved - i) if lowers else len(known)
                 leap = Leap.between(s, t, self.predicts)
                 x = leap.land(x, list(known)[:order], self._moments(leap.h, order))
-            yield Moved(x, said, order)
+            yield StepResult(x, said, order)
 
     def _moments(self, h: float, order: int) -> list[float]:
         if self.solver_type == "taylor" or order == 1:

@@ -29,7 +29,7 @@ from pydantic import Field, PositiveInt
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import Network, Point
+from etsdm.samplers.model import CountedModel, Point
 from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler, ancestral_split, level, midway
 
 __all__ = ["DPMSolverPP2MSDE", "DPMSolverPP2SAncestral", "DPMSolverPP3MSDE", "DPMSolverPPSDE"]
@@ -61,7 +61,7 @@ class DPMSolverPP2MSDE(MultistepSDE):
     def _memory(self) -> int:
         return 1
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         if not leg.past:
             return None
         before, answer = leg.past[0]
@@ -81,7 +81,7 @@ class DPMSolverPP3MSDE(MultistepSDE):
     def _memory(self) -> int:
         return 2
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         if not leg.past:
             return None
         (one, answer_1), *further = leg.past
@@ -106,7 +106,7 @@ class DPMSolverPP2SAncestral(AncestralSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         k = level(leg.t)
         mid = midway(network.schedule, k, leg.down)
         between = network(leg.said.mixed(mid.alpha, mid.sigma), mid)
@@ -122,7 +122,7 @@ class DPMSolverPPSDE(AncestralSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         k = level(leg.t)
         mid = midway(network.schedule, k, level(leg.s))
         down, up = ancestral_split(k, level(mid), self.eta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import Network
+from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler
 
 __all__ = ["Euler", "EulerAncestral"]
@@ -17,7 +17,7 @@ class Euler(NoiseLevelSampler):
     `steps` steps of one network call each.
     """
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         return None
 
 
@@ -28,5 +28,5 @@ class EulerAncestral(AncestralSampler):
     `steps` steps of one network call each.
     """
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         return None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import Network, Point
+from etsdm.samplers.model import CountedModel, Point
 from etsdm.samplers.sigma_space import Added, Leg, NoiseLevelSampler, at_level, level
 
 __all__ = ["EDMStochastic", "Heun"]
@@ -31,7 +31,7 @@ class Heun(NoiseLevelSampler):
 
     steps: PositiveInt = 18
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         ahead = network(leg.said.mixed(leg.s.alpha, leg.s.sigma), leg.s)
         return Added("eps", [((leg.down - level(leg.t)) / 2, ahead.eps)], order=2)
 
@@ -56,7 +56,7 @@ class EDMStochastic(Heun):
     s_max: NonNegativeFloat = 50.0
     s_noise: NonNegativeFloat = 1.003
 
-    def _start(self, network: Network, t: Point, x: Tensor, noise: NoiseSource, n: int) -> tuple[Point, Tensor]:
+    def _start(self, network: CountedModel, t: Point, x: Tensor, noise: NoiseSource, n: int) -> tuple[Point, Tensor]:
         if self.churn == 0:
             return t, x
         z = noise.draw(x.shape[1:])

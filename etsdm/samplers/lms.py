@@ -17,7 +17,7 @@ from pydantic import Field
 
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import Network
+from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import Added, Leg, NoiseLevelSampler, level
 
 __all__ = ["LMS"]
@@ -43,7 +43,7 @@ class LMS(NoiseLevelSampler):
     def _memory(self) -> int:
         return self.order - 1
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         if not leg.past:
             return None
         levels = [level(leg.t), *(level(point) for point, _ in leg.past)]

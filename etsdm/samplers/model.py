@@ -17,7 +17,7 @@ from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.protocol import Predictor
 from etsdm.schedules import Schedule
 
-__all__ = ["CLEAN", "Answer", "Network", "Point", "Stated", "Thresholded"]
+__all__ = ["CLEAN", "Answer", "CountedModel", "Point", "Stated", "Thresholded"]
 
 
 class Point(NamedTuple):
@@ -90,7 +90,7 @@ class Stated(NamedTuple):
         return a * self.x0 if b == 0 else (b * self.eps if a == 0 else a * self.x0 + b * self.eps)
 
 
-class Network:
+class CountedModel:
     """A denoiser as solvers ask it: at points, with thresholding, and counted.
 
     Args:

@@ -15,7 +15,7 @@ from typing import ClassVar
 from etsdm.grids import Grid, Leading
 from etsdm.registry import samplers
 from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import Network
+from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import Added, Leg, NoiseLevelSampler, level
 
 __all__ = ["PLMS"]
@@ -40,7 +40,7 @@ class PLMS(NoiseLevelSampler):
     def _memory(self) -> int:
         return 3
 
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         dk = leg.down - level(leg.t)
         if not leg.past:
             if leg.s.sigma == 0:

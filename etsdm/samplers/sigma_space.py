@@ -26,8 +26,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from etsdm.grids import Grid, Karras
-from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
-from etsdm.samplers.model import Answer, Network, Point
+from etsdm.samplers.base import NoiseSource, Predicted, Sampler, StepResult
+from etsdm.samplers.model import Answer, CountedModel, Point
 from etsdm.schedules import Schedule
 
 __all__ = ["Added", "AncestralSampler", "Leg", "NoiseLevelSampler", "ancestral_split", "at_level", "level", "midway"]
@@ -93,7 +93,7 @@ class NoiseLevelSampler(Sampler):
         """How many earlier answers a step looks at."""
         return 0
 
-    def _start(self, network: Network, t: Point, x: Tensor, noise: NoiseSource, n: int) -> tuple[Point, Tensor]:
+    def _start(self, network: CountedModel, t: Point, x: Tensor, noise: NoiseSource, n: int) -> tuple[Point, Tensor]:
         """Where one of n steps really starts."""
         return t, x
 
@@ -102,10 +102,10 @@ class NoiseLevelSampler(Sampler):
         return level(s), 0.0
 
     @abstractmethod
-    def _added(self, leg: Leg, network: Network, noise: NoiseSource) -> Added | None:
+    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
         """What a step adds to the first-order one; None for nothing. alpha_t > 0, and down > 0 unless `corrects_to_clean`."""
 
-    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         past: deque[tuple[Point, Answer]] = deque(maxlen=self._memory)
         for given, s in pairwise(path):
             t, x = self._start(network, given, x, noise, len(path) - 1)
@@ -118,7 +118,7 @@ class NoiseLevelSampler(Sampler):
                 x.add_(noise.draw(x.shape[1:]).to(x), alpha=s.alpha * up)
             if t.alpha > 0:
                 past.appendleft((t, said))
-            yield Moved(x, said, 1 if added is None else added.order)
+            yield StepResult(x, said, 1 if added is None else added.order)
 
 
 def _landed(said: Answer, alpha: float, down: float, added: Added | None) -> Tensor:

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from etsdm.grids import Grid, UniformGrid
 from etsdm.registry import samplers
-from etsdm.samplers.base import Moved, NoiseSource, Predicted, Sampler
+from etsdm.samplers.base import NoiseSource, Predicted, Sampler, StepResult
 from etsdm.samplers.lambda_space import Known, Leap, exact_moments, leaps, weights_at
-from etsdm.samplers.model import Network, Point
+from etsdm.samplers.model import CountedModel, Point
 
 __all__ = ["UniPC"]
 
@@ -53,7 +53,7 @@ class UniPC(Sampler):
     lower_order_final: bool = True
     grid: Grid = UniformGrid()
 
-    def _steps(self, network: Network, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[Moved]:
+    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         solved = self._solved(path)
         known: deque[Known] = deque(maxlen=self.order)
         taken: tuple[Leap, Tensor, list[Known]] | None = None
@@ -71,7 +71,7 @@ class UniPC(Sampler):
             else:
                 taken, order = None, 1
                 x = said.mixed(t.alpha, t.sigma)
-            yield Moved(x, said, order)
+            yield StepResult(x, said, order)
 
     def _predicted(self, leap: Leap, x: Tensor, known: list[Known]) -> Tensor:
         """UniP."""

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from etsdm.sampling.job import Drawing
-from etsdm.sampling.stores import JobFolder
+from etsdm.sampling.job import SamplingTask
+from etsdm.sampling.stores import PngStore
 from etsdm.storage.files import open_atomically
 from etsdm.storage.images import PREVIEW, animation_bytes, image_grid, png_bytes
 
@@ -26,13 +26,13 @@ FRAMES = 48  # steps that it shows at most
 UNDATED = (1980, 1, 1, 0, 0, 0)  # of files in archives, so that the same images give the same archive
 
 
-def write_grid(folder: JobFolder, n: int) -> Path:
+def write_grid(folder: PngStore, n: int) -> Path:
     """The first images side by side, with the protocol in text chunks. Returns: the picture's path."""
     pixels = torch.stack([torch.from_numpy(_pixels(folder.file(k))).permute(2, 0, 1) for k in range(min(n, PREVIEW))])
     return folder.put(folder.grid_file.name, png_bytes(image_grid(pixels / 127.5 - 1), folder.facts()))
 
 
-def write_trajectory(folder: JobFolder, drawing: Drawing, n: int, name: str) -> Path:
+def write_trajectory(folder: PngStore, drawing: SamplingTask, n: int, name: str) -> Path:
     """The clean images that are predicted at each step for the first ones, and at last the images: drawn once more for it.
 
     Args:
@@ -49,7 +49,7 @@ def write_trajectory(folder: JobFolder, drawing: Drawing, n: int, name: str) -> 
     return folder.put(name, animation_bytes(frames, name))
 
 
-def write_npz(folder: JobFolder, n: int, labels: Sequence[int] | None, name: str) -> Path:
+def write_npz(folder: PngStore, n: int, labels: Sequence[int] | None, name: str) -> Path:
     """guided-diffusion's archive: `arr_0` uint8, (N, H, W, C), and `arr_1` the labels, (N,), where there are any."""
     height, width, channels = _pixels(folder.file(0)).shape
     with open_atomically(folder.path / name) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -64,7 +64,7 @@ def write_npz(folder: JobFolder, n: int, labels: Sequence[int] | None, name: str
     return folder.path / name
 
 
-def write_zip(folder: JobFolder, n: int, name: str) -> Path:
+def write_zip(folder: PngStore, n: int, name: str) -> Path:
     """The PNG files in one uncompressed archive, as tools that measure FID take them."""
     with open_atomically(folder.path / name) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for k in range(n):

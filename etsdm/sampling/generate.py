@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from etsdm.denoisers.wrappers.base import Drawable, on_device
-from etsdm.randomness import SampleNoise, normal
+from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers.base import Sampler, Step
 from etsdm.samplers.model import Point
 
-__all__ = ["draw", "resolve_sampler", "sample", "sample_batches", "starting_noise"]
+__all__ = ["resolve_sampler", "sample", "sample_batches", "starting_noise", "trajectory_of"]
 
 
 def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler:
@@ -36,14 +36,14 @@ def starting_noise(denoiser: Drawable, sampler: Sampler, indices: Sequence[int],
     Returns:
         float32, (len(indices), *shape), on the denoiser's device.
     """
-    noise = normal(seed, "sampling/noise", indices, denoiser.shape).to(denoiser.device)
+    noise = per_sample_normal(seed, "sampling/noise", indices, denoiser.shape).to(denoiser.device)
     if denoiser.schedule.variance_preserving:
         return noise
     first = Point.at(denoiser.schedule, sampler.times(denoiser, start)[0].item())
     return first.sigma * noise
 
 
-def draw(
+def trajectory_of(
     denoiser: Drawable, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None, **cond: Tensor
 ) -> Iterator[Step]:
     """Yields the steps of one batch.
@@ -76,7 +76,7 @@ def sample_batches(
         indices = range(begin, min(begin + batch_size, first + n))
         rows = slice(indices.start - first, indices.stop - first)
         given = {name: value[rows] for name, value in cond.items() if value is not None}
-        for step in draw(denoiser, sampler, indices, seed=seed, start=start, **given):
+        for step in trajectory_of(denoiser, sampler, indices, seed=seed, start=start, **given):
             yield indices, step
 
 

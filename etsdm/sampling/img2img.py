@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from etsdm.denoisers.wrappers.base import Drawable, on_device
-from etsdm.randomness import SampleNoise, normal
+from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.samplers.base import Sampler
 from etsdm.samplers.model import Point
 from etsdm.sampling.generate import resolve_sampler
@@ -48,7 +48,7 @@ def img2img(
     chosen, indices = resolve_sampler(sampler, steps), range(first, first + len(images))
     point = Point.at(denoiser.schedule, chosen.times(denoiser, start)[0].item())
     images, given = on_device(denoiser, images, cond)
-    noise = normal(seed, "sampling/noise", indices, images.shape[1:]).to(images)
+    noise = per_sample_normal(seed, "sampling/noise", indices, images.shape[1:]).to(images)
     x = point.alpha * images + point.sigma * noise
     *_, step = chosen.trajectory(denoiser, x, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
     return step.x

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction, predicted
-from etsdm.denoisers.wrappers.base import Drawable, Wrapper, on_device
+from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable, on_device
 from etsdm.samplers.base import Sampler
-from etsdm.samplers.model import Network, Point
+from etsdm.samplers.model import CountedModel, Point
 from etsdm.sampling.generate import resolve_sampler
 
 __all__ = ["invert"]
 
 
-class Silent(Wrapper):
+class Silent(DenoiserWrapper):
     """A denoiser whose network says 0, so that a sampler's own doings can be watched at no cost."""
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
@@ -80,13 +80,13 @@ def invert(
     chosen = resolve_sampler(sampler, steps).model_copy(update={"clip_x0": False, "dynamic_threshold": None})
     path = chosen.path(denoiser, start)
     nothing = torch.zeros(1, *images.shape[1:], dtype=torch.float64)
-    for _ in chosen._steps(Network(Silent(denoiser), {}), path, nothing, NoNoise(chosen)):
+    for _ in chosen._steps(CountedModel(Silent(denoiser), {}), path, nothing, NoNoise(chosen)):
         pass
     x, given = on_device(denoiser, images, cond)
-    return _along(Network(denoiser, given), chosen, path[::-1], x)
+    return _along(CountedModel(denoiser, given), chosen, path[::-1], x)
 
 
-def _along(network: Network, sampler: Sampler, path: Sequence[Point], x: Tensor) -> Tensor:
+def _along(network: CountedModel, sampler: Sampler, path: Sequence[Point], x: Tensor) -> Tensor:
     """x at the last of the points, from x at the first."""
     if path[0].lam == math.inf:
         path = path[1:]

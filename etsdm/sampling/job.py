@@ -14,12 +14,12 @@ from torch import Tensor
 
 from etsdm.denoisers.wrappers import Drawable
 from etsdm.samplers import Sampler, Step
-from etsdm.sampling.generate import draw
+from etsdm.sampling.generate import trajectory_of
 
-__all__ = ["Drawing", "Progress", "Store", "carry_out"]
+__all__ = ["Progress", "SamplingTask", "Store", "generate_missing"]
 
 
-class Drawing(NamedTuple):
+class SamplingTask(NamedTuple):
     """What is drawn. Image k is a function of this and of k.
 
     Fields: denoiser, in eval mode; sampler; seed; cond, what the network takes besides for samples of some indices, a row for each;
@@ -35,7 +35,7 @@ class Drawing(NamedTuple):
 
     def steps(self, indices: Sequence[int]) -> Iterator[Step]:
         """The steps of one batch."""
-        return draw(self.denoiser, self.sampler, indices, seed=self.seed, start=self.start, **self.cond(indices))
+        return trajectory_of(self.denoiser, self.sampler, indices, seed=self.seed, start=self.start, **self.cond(indices))
 
     def images(self, x: Tensor) -> Tensor:
         """The images of what was denoised, float32 on the CPU, in [-1, 1]."""
@@ -59,7 +59,7 @@ class Progress(NamedTuple):
     total: int
 
 
-def carry_out(drawing: Drawing, store: Store, *, n: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Progress]:
+def generate_missing(drawing: SamplingTask, store: Store, *, n: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Progress]:
     """Draws this process's share of images 0 to n - 1, but for what is there.
 
     Args:

@@ -7,7 +7,7 @@
 
 They are never joined, so memory does not grow with their number: what reads them takes a batch at a time.
 
-`JobFolder`
+`PngStore`
 
     job.json            the protocol and its digest, and how many images were asked for
     images/000000.png   image k, with the protocol in its text chunks
@@ -34,9 +34,9 @@ from torch import Tensor
 from etsdm.data import Images, LoadedImages
 from etsdm.errors import IntegrityError
 from etsdm.storage.files import digest_of, locked, read_record, write_atomically, write_record
-from etsdm.storage.images import picture_of, pixels_of, png_bytes
+from etsdm.storage.images import png_bytes, to_pil, to_uint8
 
-__all__ = ["DrawnImages", "JobFolder", "TensorStore"]
+__all__ = ["PngStore", "SampledImages", "TensorStore"]
 
 
 FILES = "[0-9]*-[0-9]*.safetensors"
@@ -55,7 +55,7 @@ class TensorStore:
         self.digest = digest
         self._marker = folder / "digest.txt"
 
-    def claim(self) -> None:
+    def open_for(self) -> None:
         """Removes the tensors that another digest left in the folder, so that images of this one can be written there."""
         if self._is_ours():
             return
@@ -123,7 +123,7 @@ END_OF_PNG = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 Facts = Callable[[int], Mapping[str, str]]
 
 
-class JobFolder:
+class PngStore:
     """Images as PNG files in one folder.
 
     Args:
@@ -141,7 +141,7 @@ class JobFolder:
         self._facts = facts
         self._job_file = path / "job.json"
 
-    def claim(self, n: int) -> None:
+    def open_for(self, n: int) -> None:
         """Records that n images of the protocol come here, or have come.
 
         Raises:
@@ -194,10 +194,10 @@ class JobFolder:
     def write(self, indices: Sequence[int], images: Tensor) -> None:
         """Writes images, each under a temporary name first. Args: images: float32, (len(indices), C, H, W), in [-1, 1]."""
         self.images.mkdir(parents=True, exist_ok=True)
-        for k, pixels in zip(indices, pixels_of(images), strict=True):
+        for k, pixels in zip(indices, to_uint8(images), strict=True):
             # Without the wait for the disk that `write_atomically` takes: `missing` finds what a power failure leaves of a file.
             temporary = self.images / f".{k:06d}.tmp"
-            temporary.write_bytes(png_bytes(picture_of(pixels), self.facts(k)))
+            temporary.write_bytes(png_bytes(to_pil(pixels), self.facts(k)))
             temporary.replace(self.file(k))
 
     def facts(self, k: int | None = None) -> dict[str, str]:
@@ -235,7 +235,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 24 else f"{text[:12]}..."
 
 
-class DrawnImages(Images):
+class SampledImages(Images):
     """Images 0 to n - 1 of a store, read when they are asked for.
 
     Args:
@@ -263,5 +263,5 @@ class DrawnImages(Images):
         """Of all that they depend on."""
         return self._store.digest
 
-    def to(self, device: torch.device | str) -> DrawnImages:
-        return DrawnImages(self._store, self._n, self._labels, device)
+    def to(self, device: torch.device | str) -> SampledImages:
+        return SampledImages(self._store, self._n, self._labels, device)

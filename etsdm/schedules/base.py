@@ -64,7 +64,7 @@ class Schedule(Part, family=schedules):
         """The closed interval of times on which the schedule is defined."""
 
     @property
-    def first_noisy(self) -> float:
+    def t_min(self) -> float:
         """The earliest time at which a sampler asks its network: the first one, or where that is clean a `step` after it."""
         low = self.domain[0]
         return low if self.sigma(low) > 0 else low + self.step

@@ -33,7 +33,7 @@ class EDM(Continuous):
         return 0.0, self.sigma_max
 
     @property
-    def first_noisy(self) -> float:
+    def t_min(self) -> float:
         """0.002, from which the authors' sampler takes its last step, or half of sigma_max if that is less."""
         return min(0.002, self.sigma_max / 2)
 

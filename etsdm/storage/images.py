@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
-__all__ = ["animation_bytes", "image_grid", "picture_of", "pixels_of", "png_bytes"]
+__all__ = ["animation_bytes", "image_grid", "png_bytes", "to_pil", "to_uint8"]
 
 PREVIEW = 64  # images in the grid of a folder of samples
 SMALLEST_SIDE = 32  # pixels that an image takes at least in a grid; smaller ones are enlarged by a whole factor
@@ -19,12 +19,12 @@ LONGEST_PLAIN_TEXT = 200  # characters; longer facts are compressed in the file
 LAST_FRAME = 10  # times as long as the others
 
 
-def pixels_of(images: Tensor) -> Tensor:
+def to_uint8(images: Tensor) -> Tensor:
     """Images in [-1, 1] as the nearest of 256 levels. Args: images: any shape. Returns: uint8, same shape, on the CPU."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
 
 
-def picture_of(pixels: Tensor) -> Image.Image:
+def to_pil(pixels: Tensor) -> Image.Image:
     """One image. Args: pixels: uint8, (C, H, W), C = 1 or 3."""
     rows = pixels.permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
@@ -39,7 +39,7 @@ def image_grid(images: Tensor, columns: int = 8) -> Image.Image:
     """
     factor = max(1, -(-SMALLEST_SIDE // images.shape[-1]))
     enlarged = images.repeat_interleave(factor, dim=-1).repeat_interleave(factor, dim=-2)
-    return picture_of(pixels_of(make_grid(enlarged.float().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0)))
+    return to_pil(to_uint8(make_grid(enlarged.float().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0)))
 
 
 def png_bytes(picture: Image.Image, facts: Mapping[str, str] | None = None) -> bytes:

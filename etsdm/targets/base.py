@@ -44,7 +44,7 @@ class Target(Part, family=targets):
     needs_signal: ClassVar[bool] = False
 
     @abstractmethod
-    def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(k_x0, k_eps) of the ideal output F = k_x0 x0 + k_eps eps, in the shape of alpha and sigma."""
 
     def c_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Target(Part, family=targets):
         Returns:
             The coefficients of x0 and eps, each in the shape of alpha.
         """
-        k_x0, k_eps = self.mixture(alpha, sigma)
+        k_x0, k_eps = self.output_weights(alpha, sigma)
         det = alpha * k_eps - sigma * k_x0
         return Coefficients(self.c_in(alpha, sigma), k_eps / det, -sigma / det, -k_x0 / det, alpha / det)
 
@@ -74,12 +74,12 @@ class Target(Part, family=targets):
         """
         return self.inverse(alpha, sigma)
 
-    def value(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def training_target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The ideal output F for clean images x0 and noise eps; alpha and sigma broadcast against them."""
-        k_x0, k_eps = self.mixture(alpha, sigma)
+        k_x0, k_eps = self.output_weights(alpha, sigma)
         return k_x0.to(x0.dtype) * x0 + k_eps.to(x0.dtype) * eps
 
-    def error_in(self, space: Target, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def error_factor(self, space: Target, alpha: Tensor, sigma: Tensor) -> Tensor:
         """What an error of 1 in this target's output is in the output of `space` for the same x.
 
         Args:
@@ -93,7 +93,7 @@ class Target(Part, family=targets):
         if space == self:
             return torch.ones_like(alpha)
         inverse = self.inverse(alpha, sigma)
-        k_x0, k_eps = space.mixture(alpha, sigma)
+        k_x0, k_eps = space.output_weights(alpha, sigma)
         return _share(k_x0, inverse.c_out) + _share(k_eps, inverse.e_out)
 
 

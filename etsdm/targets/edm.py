@@ -31,7 +31,7 @@ class EDM(Target):
 
     sigma_data: PositiveFloat = 0.5
 
-    def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """F = sigma / (sd r) x0 - sd alpha / r eps."""
         r = self._r(alpha, sigma)
         return sigma / (self.sigma_data * r), -self.sigma_data * alpha / r

@@ -19,6 +19,6 @@ class Flow(Target):
     difference, not dx/dt.
     """
 
-    def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """F = -1 x0 + 1 eps."""
         return -torch.ones_like(alpha), torch.ones_like(alpha)

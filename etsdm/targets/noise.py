@@ -32,7 +32,7 @@ class NoiseTarget(Target):
     def noise_per_output(self, sigma: Tensor) -> Tensor:
         """The factor g of eps = g F, in the shape of sigma."""
 
-    def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """F = 0 x0 + eps / g."""
         return torch.zeros_like(alpha), 1 / self.noise_per_output(sigma)
 

@@ -14,6 +14,6 @@ __all__ = ["V"]
 class V(Target):
     """The velocity, F = v = alpha eps - sigma x0 (Salimans and Ho 2022; paper Eq. A10)."""
 
-    def mixture(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """F = -sigma x0 + alpha eps."""
         return -sigma, alpha

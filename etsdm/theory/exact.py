@@ -63,7 +63,7 @@ class ExactDenoiser:
         self.target = Eps() if target is None else target
         self.condition_map = Identity() if condition_map is None else condition_map
         self.weights = weights
-        for problem in self.condition_map.problems(schedule):
+        for problem in self.condition_map.check(schedule):
             raise ValueError(f"condition_map.{problem.field}: {problem.message}")
         self._fibres = fibres(self.condition_map, schedule)
 
@@ -85,9 +85,9 @@ class ExactDenoiser:
         """f(t). Args: t: times in the schedule's unit, any shape. Returns: conditions, same shape."""
         return self.condition_map(t, self.schedule)
 
-    def level_time(self, t: Tensor) -> Tensor:
-        """The time at which training noises data that drew t, same shape; see `ConditionMap.level_time`."""
-        return self.condition_map.level_time(t, self.schedule)
+    def noising_time(self, t: Tensor) -> Tensor:
+        """The time at which training noises data that drew t, same shape; see `ConditionMap.noising_time`."""
+        return self.condition_map.noising_time(t, self.schedule)
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """The ideal output F.
@@ -119,21 +119,21 @@ class ExactDenoiser:
 
     def _best(self, z: Tensor, told: Tensor) -> Tensor:
         """F for inputs z, (B, D), under the conditions of `told`, (B,) or (1,)."""
-        alone = self._fibres.alone(told)
-        if alone.all():
+        is_unshared = self._fibres.is_unshared(told)
+        if is_unshared.all():
             return self._of_one(z, told)
-        if not alone.any():
+        if not is_unshared.any():
             return self._of_several(z, told)
-        one, several = (mask.nonzero().flatten().to(z.device) for mask in (alone, ~alone))
+        one, several = (mask.nonzero().flatten().to(z.device) for mask in (is_unshared, ~is_unshared))
         outputs = torch.cat([self._of_one(z[one], told[one]), self._of_several(z[several], told[several])])
         return outputs[torch.cat([one, several]).argsort()]
 
     def _of_one(self, z: Tensor, t: Tensor) -> Tensor:
-        return best_output(self.mixture, self.schedule, self.target, z, self.level_time(t))[0]
+        return best_output(self.mixture, self.schedule, self.target, z, self.noising_time(t))[0]
 
     def _of_several(self, z: Tensor, t: Tensor) -> Tensor:
-        fibre = self._fibres.of(t)
-        levels = Fibre(self.level_time(fibre.times), fibre.weights)
+        shared_interval = self._fibres.of(t)
+        levels = Fibre(self.noising_time(shared_interval.times), shared_interval.weights)
         return average_output(self.mixture, self.schedule, self.target, z, levels, self.weights)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from etsdm.condition_maps import ConditionMap
 from etsdm.schedules import Schedule
 
-__all__ = ["NODES", "Fibre", "Fibres", "fibres", "quadrature"]
+__all__ = ["NODES", "Fibre", "SharedTimes", "fibres", "quadrature"]
 
 # Enough for 1e-12 of the optimum on sub-intervals of a tenth of the time, where the data are wider than 0.02.
 NODES = 64
@@ -36,11 +36,11 @@ class Fibre(NamedTuple):
     weights: Tensor
 
 
-class Fibres(ABC):
+class SharedTimes(ABC):
     """The fibres of one condition map on one schedule."""
 
     @abstractmethod
-    def alone(self, t: Tensor) -> Tensor:
+    def is_unshared(self, t: Tensor) -> Tensor:
         """Whether no other time of training has the condition of t. Args: t: times, (R,). Returns: bool, (R,)."""
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Fibres(ABC):
         """The fibre of each time that is a timestep or shares a condition. Args: t: times, (R,). Returns: (R, G)."""
 
 
-def fibres(condition_map: ConditionMap, schedule: Schedule) -> Fibres:
+def fibres(condition_map: ConditionMap, schedule: Schedule) -> SharedTimes:
     """The fibres of a condition map, among the timesteps of a discrete schedule or among all times of a continuous one."""
     return _Timesteps(condition_map, schedule) if schedule.is_discrete else _Intervals(condition_map, schedule)
 
@@ -62,14 +62,14 @@ class _Groups(NamedTuple):
     size: Tensor
 
 
-class _Timesteps(Fibres):
+class _Timesteps(SharedTimes):
     def __init__(self, condition_map: ConditionMap, schedule: Schedule) -> None:
         self._map = condition_map
         self._schedule = schedule
         # A condition is found among those of the timesteps by equality, and so in the precision of t.
         self._groups = {dtype: _groups(condition_map, schedule, dtype) for dtype in (torch.float32, torch.float64)}
 
-    def alone(self, t: Tensor) -> Tensor:
+    def is_unshared(self, t: Tensor) -> Tensor:
         groups, g, t = self._find(t)
         return (groups.conditions[g] != self._map(t, self._schedule)) | ((groups.size[g] == 1) & (groups.timesteps[groups.start[g]] == t))
 
@@ -96,17 +96,17 @@ def _groups(condition_map: ConditionMap, schedule: Schedule, dtype: torch.dtype)
     return _Groups(conditions, group.argsort(stable=True), size.cumsum(0) - size, size)
 
 
-class _Intervals(Fibres):
+class _Intervals(SharedTimes):
     def __init__(self, condition_map: ConditionMap, schedule: Schedule) -> None:
         self._map = condition_map
         self._schedule = schedule
 
-    def alone(self, t: Tensor) -> Tensor:
-        low, high = self._map.fibre(t.detach(), self._schedule)
+    def is_unshared(self, t: Tensor) -> Tensor:
+        low, high = self._map.shared_interval(t.detach(), self._schedule)
         return low == high
 
     def of(self, t: Tensor) -> Fibre:
-        return quadrature(*self._map.fibre(t.detach(), self._schedule))
+        return quadrature(*self._map.shared_interval(t.detach(), self._schedule))
 
 
 def quadrature(low: Tensor, high: Tensor) -> Fibre:

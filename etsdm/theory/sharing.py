@@ -48,11 +48,11 @@ def best_output(mixture: GaussianMixture, schedule: Schedule, target: Target, z:
     x = z / c_in[..., None]
     marginal = mixture.marginal(x, alpha, sigma)
     log_density = marginal.log_density - mixture.dim * c_in.log()
-    return target.value(marginal.x0, marginal.eps, alpha[..., None], sigma[..., None]), log_density
+    return target.training_target(marginal.x0, marginal.eps, alpha[..., None], sigma[..., None]), log_density
 
 
 def average_output(
-    mixture: GaussianMixture, schedule: Schedule, target: Target, z: Tensor, fibre: Fibre, weights: Weights = "uniform"
+    mixture: GaussianMixture, schedule: Schedule, target: Target, z: Tensor, shared_interval: Fibre, weights: Weights = "uniform"
 ) -> Tensor:
     """The average of F* over times that share a condition (paper Eq. A15).
 
@@ -67,12 +67,12 @@ def average_output(
     Returns:
         (R, D).
     """
-    rows = max(_CHUNK // (fibre.times.shape[1] * mixture.means.numel()), 1)
+    rows = max(_CHUNK // (shared_interval.times.shape[1] * mixture.means.numel()), 1)
     parts = []
     for start in range(0, len(z), rows):
-        part = slice(start, start + rows) if len(fibre.times) > 1 else slice(None)
-        output, log_density = best_output(mixture, schedule, target, z[start : start + rows, None], fibre.times[part])
-        w = fibre.weights[part]
+        part = slice(start, start + rows) if len(shared_interval.times) > 1 else slice(None)
+        output, log_density = best_output(mixture, schedule, target, z[start : start + rows, None], shared_interval.times[part])
+        w = shared_interval.weights[part]
         if weights == "posterior":
             w = (w.log() + log_density).softmax(-1)
         parts.append((w[..., None] * output).sum(-2))

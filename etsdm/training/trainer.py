@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from etsdm.data import Images, SampleOrder
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import IntegrityError
-from etsdm.randomness import ambient, generator
+from etsdm.randomness import generator, seeded_global_rng
 from etsdm.training.config import Training
 from etsdm.training.optimisation import learning_rate, make_optimizer
 from etsdm.training.state import read_state, write_state
@@ -70,10 +70,10 @@ class Trainer:
         count = min(training.batch_size, training.images - seen)
         images = self._images.batch(self._order.indices(seen, count))
         labels = self._told(images.labels)
-        x0, cond = self.denoiser.shown(images.pixels, labels, generator(self.seed, "training/latents", seen, self._device))
+        x0, cond = self.denoiser.prepare_batch(images.pixels, labels, generator(self.seed, "training/latents", seen, self._device))
         t = training.time_sampler.draw(self.denoiser.schedule, count, generator(self.seed, "training/times", seen, self._device))
         eps = torch.empty_like(x0).normal_(generator=generator(self.seed, "training/noise", seen, self._device))
-        with ambient(self.seed, "training/dropout", seen):
+        with seeded_global_rng(self.seed, "training/dropout", seen):
             losses = training.loss.per_image(self.denoiser, x0, t, eps, **cond)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(training, seen)

@@ -8,8 +8,8 @@ import torch
 from etsdm.analysis import bits_per_dim, dequantised, log_likelihood
 from etsdm.analysis.likelihood import exact_trace, hutchinson_trace
 from etsdm.condition_maps import ETSDM
-from etsdm.denoisers.wrappers import Guided, Labelled
-from etsdm.randomness import generator, normal
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance, FixedLabels
+from etsdm.randomness import generator, per_sample_normal
 from etsdm.schedules import EDM, Flow, Linear, LinearContinuous, Sigmoid, ZeroTerminal, ZeroTerminalContinuous
 from etsdm.targets import X0, Eps, V
 from etsdm.theory import ExactDenoiser, GaussianMixture, mixture
@@ -20,7 +20,7 @@ FINE = {"rtol": 1e-7, "atol": 1e-7}
 
 
 def points(name, n=6):
-    return 1.2 * normal(0, "test/x", range(n), (mixture(name).dim,)).double()
+    return 1.2 * per_sample_normal(0, "test/x", range(n), (mixture(name).dim,)).double()
 
 
 def density(name, x, schedule, t):
@@ -140,7 +140,7 @@ def jacobians(denoiser, x, t):
 
 def test_the_likelihood_of_a_network_is_its_change_of_volume(plane):
     # log q(x) = log N(z) + log |det dz/dx|, the determinant by central differences of z itself.
-    x, h = normal(0, "test/x", range(2), (2, 1, 1)).double(), 1e-3
+    x, h = per_sample_normal(0, "test/x", range(2), (2, 1, 1)).double(), 1e-3
     found = log_likelihood(plane, x, trace="exact", **FINE)
     columns = []
     for d in range(2):
@@ -158,28 +158,28 @@ def test_the_likelihood_of_a_network_is_its_change_of_volume(plane):
 @pytest.mark.parametrize("kind", ["mlp", "attention"])
 def test_traces_are_those_of_the_whole_jacobian(kind, plane, tiny_denoiser):
     denoiser = plane if kind == "mlp" else tiny_denoiser(target="v", backbone={"image_size": 4}).double()
-    x = normal(0, "test/x", range(2), denoiser.shape).double().requires_grad_()
+    x = per_sample_normal(0, "test/x", range(2), denoiser.shape).double().requires_grad_()
     whole = jacobians(denoiser, x.detach(), 300.0)
     v = denoiser.predict(x, 300.0).v
     expected = whole.diagonal(dim1=1, dim2=2).sum(1)
     torch.testing.assert_close(exact_trace(v, x), expected)
     units = torch.eye(x[0].numel(), dtype=torch.float64).reshape(-1, 1, *x.shape[1:]).expand(-1, 2, *x.shape[1:])
     torch.testing.assert_close(hutchinson_trace(v, x, units), whole.diagonal(dim1=1, dim2=2))
-    probes = normal(0, "test/probes", range(3), x.shape).double()
+    probes = per_sample_normal(0, "test/probes", range(3), x.shape).double()
     quadratic = torch.einsum("kbi,bij,kbj->bk", probes.flatten(2), whole, probes.flatten(2))
     torch.testing.assert_close(hutchinson_trace(v, x, probes), quadratic)
 
 
 def test_images_of_a_network_in_single_precision_have_a_likelihood(tiny_denoiser):
     denoiser = tiny_denoiser(target="v", condition_map="e-tsdm", backbone={"num_classes": 3, "image_size": 4})
-    x, y = normal(0, "test/x", range(2), (1, 4, 4)), torch.tensor([0, 1])
+    x, y = per_sample_normal(0, "test/x", range(2), (1, 4, 4)), torch.tensor([0, 1])
     found = log_likelihood(denoiser, x, y=y, t_eps=900, rtol=1e-2, atol=1e-2)
     assert found.log_likelihood.dtype == torch.float64
     assert found.log_likelihood.isfinite().all()
     assert found.noise.shape == x.shape
-    same = log_likelihood(Labelled(denoiser, y), x, t_eps=900, rtol=1e-2, atol=1e-2)
+    same = log_likelihood(FixedLabels(denoiser, y), x, t_eps=900, rtol=1e-2, atol=1e-2)
     assert torch.equal(found.log_likelihood, same.log_likelihood)
-    guided = log_likelihood(Guided(denoiser, 1.0), x, y=y, t_eps=900, rtol=1e-2, atol=1e-2)
+    guided = log_likelihood(ClassifierFreeGuidance(denoiser, 1.0), x, y=y, t_eps=900, rtol=1e-2, atol=1e-2)
     assert torch.equal(found.log_likelihood, guided.log_likelihood)
     assert all(parameter.grad is None for parameter in denoiser.parameters())
 

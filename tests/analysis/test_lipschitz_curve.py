@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import etsdm
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import schedules, targets
 from etsdm.theory import ExactDenoiser, mixture
 
-IMAGES = normal(0, "test/images", range(6), (1, 8, 8))
+IMAGES = per_sample_normal(0, "test/images", range(6), (1, 8, 8))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_normal_data_have_the_closed_form(normal_data, schedule, expected):
     # K(i, i+1) = |sigma_{i+1} - sigma_i| E||x||, where E||x|| = sqrt(2) Gamma((d+1)/2) / Gamma(d/2) for x ~ N(0, I) in d
     # dimensions; the numbers are 1000 |sigma_{i+1} - sigma_i| in real arithmetic, to four digits.
     d, n = 4, 4096
-    images = normal(0, "test/normal", range(n), (1, 2, 2)).double()
+    images = per_sample_normal(0, "test/normal", range(n), (1, 2, 2)).double()
     curve = etsdm.lipschitz_curve(normal_data(schedule), images, expected, batch_size=n)
     length = math.sqrt(2) * math.gamma((d + 1) / 2) / math.gamma(d / 2)
     for mean, se, slope in zip(curve.mean.tolist(), curve.se.tolist(), expected.values(), strict=True):
@@ -42,7 +42,7 @@ def test_each_image_has_a_value_of_its_own(normal_data):
     denoiser, schedule = normal_data(), schedules.create("linear")
     images = IMAGES.double()
     curve = etsdm.lipschitz_curve(denoiser, images, [3, 300], seed=5, keep_values=True)
-    noise = normal(5, "lipschitz/noise", range(6), (1, 8, 8)).double()
+    noise = per_sample_normal(5, "lipschitz/noise", range(6), (1, 8, 8)).double()
     for k, t in enumerate((3, 300)):
         x = schedule.alpha(t) * images + schedule.sigma(t) * noise
         expected = (schedule.sigma(t + 1) - schedule.sigma(t)).abs() * x.flatten(1).norm(dim=1)
@@ -114,7 +114,7 @@ def test_whatever_the_network_takes_comes_with_a_batch(tiny_denoiser):
     labelled, y = tiny_denoiser(backbone={"num_classes": 10}), torch.arange(6)
     enlarging, small = (
         tiny_denoiser(backbone={"in_channels": 2}, super_resolution={"factor": 2}),
-        normal(0, "test/small", range(6), (1, 4, 4)),
+        per_sample_normal(0, "test/small", range(6), (1, 4, 4)),
     )
     expected = etsdm.lipschitz_curve(labelled, IMAGES, [19], y=y, keep_values=True).values
 
@@ -138,7 +138,7 @@ def test_latents_are_measured_as_images_are(tiny_denoiser):
     first_stage |= {"attn_resolutions": (), "z_channels": 2, "n_embed": 16, "norm_groups": 4}
     backbone = {"image_size": 4, "in_channels": 2, "out_channels": 2}
     denoiser = tiny_denoiser(backbone=backbone, first_stage=first_stage, condition_map="e-tsdm")
-    shown = denoiser.shown(IMAGES, torch.zeros(6, dtype=torch.long))
+    shown = denoiser.prepare_batch(IMAGES, torch.zeros(6, dtype=torch.long))
     curve = etsdm.lipschitz_curve(denoiser, [shown], [5, 18, 19, 120])
     assert (curve.mean > 0).tolist() == [False, False, True, True]
     assert curve.images == 6
@@ -170,7 +170,7 @@ def test_the_first_200_steps_are_measured_by_default(normal_data):
 def test_any_times_do_also_between_timesteps(normal_data):
     schedule = schedules.create("linear")
     curve = etsdm.lipschitz_curve(normal_data(), IMAGES.double(), [0.25, 7.5, 998], dt=0.5, keep_values=True)
-    noise = normal(0, "lipschitz/noise", range(6), (1, 8, 8)).double()
+    noise = per_sample_normal(0, "lipschitz/noise", range(6), (1, 8, 8)).double()
     for k, t in enumerate((0.25, 7.5, 998)):
         x = schedule.alpha(t) * IMAGES.double() + schedule.sigma(t) * noise
         expected = (schedule.sigma(t + 0.5) - schedule.sigma(t)) / 0.5 * x.flatten(1).norm(dim=1)
@@ -185,7 +185,7 @@ def test_a_continuous_schedule_has_steps_of_a_thousandth(normal_data):
     curve = etsdm.lipschitz_curve(normal_data("linear-continuous"), IMAGES.double(), keep_values=True)
     assert curve.t.tolist() == pytest.approx([k / 1000 for k in range(1, 201)])
     assert curve.dt == pytest.approx(0.001)
-    noise = normal(0, "lipschitz/noise", range(6), (1, 8, 8)).double()
+    noise = per_sample_normal(0, "lipschitz/noise", range(6), (1, 8, 8)).double()
     for t in (0.001, 0.02, 0.2):
         x = math.sqrt(1 - sigma(t) ** 2) * IMAGES.double() + sigma(t) * noise
         expected = (sigma(t + 0.001) - sigma(t)) / 0.001 * x.flatten(1).norm(dim=1)
@@ -229,7 +229,7 @@ def test_other_targets_have_their_own_closed_form():
     schedule, samples = schedules.create("linear"), IMAGES.double().reshape(-1, 1)
     exact = {name: ExactDenoiser(mixture("normal"), schedule, target=targets.create(name)) for name in ("x0", "v")}
     found = {name: etsdm.lipschitz_curve(one, samples, [0, 200], keep_values=True).values for name, one in exact.items()}
-    noise = normal(0, "lipschitz/noise", range(len(samples)), (1,)).double()
+    noise = per_sample_normal(0, "lipschitz/noise", range(len(samples)), (1,)).double()
     for k, t in enumerate((0, 200)):
         x = schedule.alpha(t) * samples + schedule.sigma(t) * noise
         torch.testing.assert_close(found["x0"][k], (schedule.alpha(t + 1) - schedule.alpha(t)).abs() * x[:, 0].abs(), rtol=1e-9, atol=1e-15)

@@ -10,13 +10,13 @@ from torch import nn
 import etsdm
 from etsdm.analysis import MODES, lipschitz_curve
 from etsdm.data import Digits
-from etsdm.randomness import ambient, generator, normal
+from etsdm.randomness import generator, per_sample_normal, seeded_global_rng
 from etsdm.registry import condition_maps, schedules
 from etsdm.theory import ExactDenoiser, mixture
 from etsdm.training import Trainer
 from etsdm.training.config import Training
 
-IMAGES = normal(0, "test/images", range(6), (1, 8, 8))
+IMAGES = per_sample_normal(0, "test/images", range(6), (1, 8, 8))
 JUMPS = [19, 39, 59, 79, 99]
 
 MEANS, STDS, WEIGHTS = np.array([-1.5, 0.2, 1.4]), np.array([0.3, 0.5, 0.4]), np.array([0.3, 0.5, 0.2])
@@ -100,7 +100,7 @@ def test_shared_conditions_of_a_mixture_jump_by_the_difference_of_averages(sampl
 
 
 def noisy(schedule, t, seed=0):
-    noise = normal(seed, "lipschitz/noise", range(6), (1, 8, 8)).double()
+    noise = per_sample_normal(seed, "lipschitz/noise", range(6), (1, 8, 8)).double()
     return schedule.alpha(t) * IMAGES.double() + schedule.sigma(t) * noise
 
 
@@ -138,7 +138,7 @@ def test_the_error_of_a_change_of_norms_is_that_of_paired_images(samples):
     means, errors = torch.cat([curve.mean for curve in curves]), torch.cat([curve.se for curve in curves])
     assert len(means) == 40
     assert float(means.std() / errors.square().mean().sqrt()) == pytest.approx(1, abs=0.35)
-    noise = normal(0, "test/scatter", range(200), (1,)).double()
+    noise = per_sample_normal(0, "test/scatter", range(200), (1,)).double()
     t = torch.tensor(50.0, dtype=torch.float64)
     single = denoiser.output(schedule.alpha(50) * samples[:200] + schedule.sigma(50) * noise, t).norm(dim=1)
     assert errors.mean() < 0.1 * single.std() / math.sqrt(200)
@@ -185,7 +185,7 @@ def test_a_network_told_the_same_does_not_change(network):
 def test_the_derivative_of_a_network_is_the_limit_of_its_differences(tiny_spec):
     # In double precision, so that small differences keep their digits; time enters in float32, so they cannot be too small.
     denoiser = tiny_spec().build().eval().double()
-    with ambient(0, "test/weights"), torch.no_grad():
+    with seeded_global_rng(0, "test/weights"), torch.no_grad():
         for parameter in denoiser.parameters():
             if not parameter.count_nonzero():
                 nn.init.normal_(parameter, std=0.1)

@@ -5,11 +5,11 @@ import pytest
 
 from etsdm.analysis import lipschitz_curve
 from etsdm.analysis.records import csv_text, json_record, rows_shown
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import condition_maps, schedules
 from etsdm.theory import ExactDenoiser, mixture
 
-SAMPLES = normal(0, "test/samples", range(40), (1,)).double()
+SAMPLES = per_sample_normal(0, "test/samples", range(40), (1,)).double()
 PROTOCOL = {"mode": "shared-x", "data": {"type": "m1"}}
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from etsdm.analysis import stability_curve
-from etsdm.randomness import generator, normal
+from etsdm.randomness import generator, per_sample_normal
 from etsdm.registry import condition_maps, schedules
 from etsdm.samplers import DDIM, DDPM, Heun
 from etsdm.theory import ExactDenoiser, GaussianMixture, mixture
 
-IMAGES = normal(0, "test/images", range(5), (1, 8, 8))
+IMAGES = per_sample_normal(0, "test/images", range(5), (1, 8, 8))
 
 
 def gaussian(c, condition_map="identity", schedule="linear"):
@@ -26,7 +26,7 @@ def draw(n, c=1.0):
 
 def disturbance(n, seed=0):
     """Root mean square of the disturbances themselves."""
-    return normal(seed, "stability/disturbance", range(n), (1,)).double().square().mean().sqrt()
+    return per_sample_normal(seed, "stability/disturbance", range(n), (1,)).double().square().mean().sqrt()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_standard_error_is_that_of_the_root_of_the_mean_square():
     # For a linear response k the mean square is k^2 r^2 of a chi-square average; the error of its root is half of its own over it.
     n, r = 4000, 0.2
     curve = stability_curve(gaussian(1.0), draw(n), scales=(r,), reading="one-shot")
-    squares = normal(0, "stability/disturbance", range(n), (1,)).double().square()
+    squares = per_sample_normal(0, "stability/disturbance", range(n), (1,)).double().square()
     expected = curve.rms * squares.std() / math.sqrt(n) / (2 * squares.mean())
     torch.testing.assert_close(curve.se, expected, rtol=1e-5, atol=0)
     assert curve.images == n

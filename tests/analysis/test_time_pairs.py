@@ -1,7 +1,7 @@
 import pytest
 
 from etsdm.analysis import timesteps
-from etsdm.analysis.time_pairs import Points
+from etsdm.analysis.time_pairs import TimePairs
 from etsdm.registry import schedules
 
 LINEAR, CONTINUOUS, EDM = (schedules.create(name) for name in ("linear", "linear-continuous", "edm"))
@@ -20,16 +20,16 @@ def test_timesteps_are_all_that_have_a_next_one():
 
 
 def test_a_neighbour_that_a_rounding_misses_is_the_next_time_itself():
-    points = Points.of(CONTINUOUS, timesteps(CONTINUOUS))
+    points = TimePairs.of(CONTINUOUS, timesteps(CONTINUOUS))
     assert points.neighbour[:-1].tolist() == points.t[1:].tolist()
     assert points.neighbour[-1] == 1
     # A distance that is no grid step stays what it is.
-    assert Points.of(LINEAR, [3, 4], 0.75).neighbour.tolist() == [3.75, 4.75]
+    assert TimePairs.of(LINEAR, [3, 4], 0.75).neighbour.tolist() == [3.75, 4.75]
 
 
 def test_the_last_neighbour_may_be_the_end_of_the_domain_and_no_more():
-    assert Points.of(LINEAR, [998]).neighbour.tolist() == [999]
+    assert TimePairs.of(LINEAR, [998]).neighbour.tolist() == [999]
     with pytest.raises(
         ValueError, match=r"^t: 0\.9995 has its neighbour at 1\.0005, outside .*; give t in \[0, 0\.999\], or a smaller dt$"
     ):
-        Points.of(CONTINUOUS, [0.5, 0.9995])
+        TimePairs.of(CONTINUOUS, [0.5, 0.9995])

@@ -6,7 +6,7 @@ from small_adm import EVERY_OPTION, SMALL
 
 from etsdm.backbones import ADMUNet, ADMUNetwork, Backbone
 from etsdm.errors import RegistryError
-from etsdm.registry import backbones, explain
+from etsdm.registry import backbones, format_errors
 
 
 def spec(**changes):
@@ -17,7 +17,7 @@ def refused(**changes):
     """The field that is refused, and the sentence."""
     with pytest.raises(ValidationError) as error:
         spec(**changes)
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     return problem.field, problem.message
 
 

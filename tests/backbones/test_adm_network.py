@@ -4,12 +4,12 @@ from small_adm import EVERY_OPTION, SMALL
 from torch import nn
 
 from etsdm.backbones import ADMUNet
-from etsdm.randomness import ambient, normal
+from etsdm.randomness import per_sample_normal, seeded_global_rng
 
 
 def network(fill=True, **changes):
     """A network in evaluation mode, with its zero-initialised layers filled unless told otherwise."""
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         built = ADMUNet(**{**SMALL, **changes}).build().eval()
         for parameter in built.parameters():
             if fill and parameter.count_nonzero() == 0:
@@ -18,7 +18,7 @@ def network(fill=True, **changes):
 
 
 def images(batch, size=8, channels=1):
-    return normal(0, "test/images", range(batch), (channels, size, size))
+    return per_sample_normal(0, "test/images", range(batch), (channels, size, size))
 
 
 def times(batch):

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from etsdm.backbones.dhariwal import DhariwalUNet
-from etsdm.randomness import ambient
-from etsdm.registry import explain
+from etsdm.randomness import seeded_global_rng
+from etsdm.registry import format_errors
 
 SMALL = {
     "image_size": 16,
@@ -48,7 +48,7 @@ def test_levels_narrower_than_a_head_have_no_attention_and_draw_a_warning():
 def test_channels_that_do_not_split_into_their_heads_are_refused():
     with pytest.raises(ValidationError) as error:
         spec(model_channels=224, channel_mult=(1,))
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     assert problem.field == "model_channels"
     assert problem.message == "224 gives 16x16_block0 224 channels, which do not split into 3 heads; change it or channel_mult [1]"
 
@@ -59,7 +59,7 @@ def test_a_fresh_network_gives_exactly_zero():
 
 
 def test_weights_are_uniform_within_the_inverse_root_of_the_fan_in():
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         network = spec(num_classes=10, augment_dim=9).build()
     for name, layer in network.named_modules():
         if not isinstance(layer, (nn.Linear, nn.Conv2d)):

@@ -21,8 +21,8 @@ from torch import nn
 
 from etsdm.backbones.dit import DiT
 from etsdm.backbones.dit_network import DiTBlock, position_embedding
-from etsdm.randomness import ambient, normal
-from etsdm.registry import backbones, explain
+from etsdm.randomness import per_sample_normal, seeded_global_rng
+from etsdm.registry import backbones, format_errors
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "dit.json").read_text())
 
@@ -35,7 +35,7 @@ def spec(**changes):
 
 def network(fill=True, **changes):
     """A network in evaluation mode, with its zero-initialised layers filled unless told otherwise."""
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         built = spec(**changes).build().eval()
         for parameter in built.parameters():
             if fill and parameter.count_nonzero() == 0:
@@ -44,7 +44,7 @@ def network(fill=True, **changes):
 
 
 def images(batch, channels=3, size=8):
-    return normal(0, "test/images", range(batch), (channels, size, size))
+    return per_sample_normal(0, "test/images", range(batch), (channels, size, size))
 
 
 def times(batch):
@@ -55,7 +55,7 @@ def refused(**changes):
     """The field that is refused, and the sentence."""
     with pytest.raises(ValidationError) as error:
         spec(**changes)
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     return problem.field, problem.message
 
 
@@ -202,12 +202,12 @@ def test_branches_are_left_out_image_by_image_in_training():
     built = network(drop_path=0.5, depth=3).train()
     assert [block.drop_path.drop_prob for block in built.blocks] == [0.0, 0.25, 0.5]
     x, c = torch.randn(2, 1, 16, 24, generator=torch.Generator().manual_seed(0)).expand(2, 400, 16, 24)
-    with ambient(0, "test/dropout"), torch.no_grad():
+    with seeded_global_rng(0, "test/dropout"), torch.no_grad():
         out = built.blocks[2](x, c[:, 0])
     kept = (out - x).flatten(1).abs().amax(1) > 0
     # An image keeps neither branch with probability 1/4; the standard error is 0.022.
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.09)
-    with ambient(0, "test/dropout"), torch.no_grad():
+    with seeded_global_rng(0, "test/dropout"), torch.no_grad():
         assert torch.equal(built.blocks[2](x, c[:, 0]), out)
 
 
@@ -258,9 +258,9 @@ def test_the_network_is_one_graph():
     # Capture is what can fail; the backend that runs the graph as it is needs no C++ compiler.
     built, y = network(num_classes=10, dropout=0.1, drop_path=0.1).train(), torch.tensor([0, 9])
     compiled = torch.compile(built, fullgraph=True, backend="eager")
-    with ambient(0, "test/dropout"):
+    with seeded_global_rng(0, "test/dropout"):
         expected = built(images(2), times(2), y)
-    with ambient(0, "test/dropout"):
+    with seeded_global_rng(0, "test/dropout"):
         assert torch.equal(compiled(images(2), times(2), y), expected)
 
 

@@ -8,7 +8,7 @@ from etsdm.backbones.dhariwal import DhariwalUNet
 from etsdm.backbones.execution import Execution
 from etsdm.backbones.kernels import Attention
 from etsdm.backbones.song import SongUNet
-from etsdm.randomness import ambient, normal
+from etsdm.randomness import per_sample_normal, seeded_global_rng
 from etsdm.registry import backbones
 
 SMALL = {"image_size": 8, "in_channels": 1, "out_channels": 1, "channel_mult": (1, 2), "num_blocks": 1, "dropout": 0.0}
@@ -33,7 +33,7 @@ every_kind = pytest.mark.parametrize("kind", SPECS)
 
 def network(kind, **changes):
     """A network in evaluation mode whose residual branches are not empty."""
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         built = backbones.parse({**SPECS[kind].model_dump(), **changes}).build().eval()
         for parameter in built.parameters():
             if parameter.ndim > 1 and parameter.abs().max() < 1e-3:
@@ -42,7 +42,7 @@ def network(kind, **changes):
 
 
 def images(batch, height=8, width=8):
-    return normal(0, "test/images", range(batch), (1, height, width))
+    return per_sample_normal(0, "test/images", range(batch), (1, height, width))
 
 
 def times(batch):
@@ -52,7 +52,7 @@ def times(batch):
 def conditions(kind, batch):
     if SPECS[kind].num_classes is None:
         return {}
-    return {"y": torch.arange(batch) % 10, "augment": normal(0, "test/augment", range(batch), (3,))}
+    return {"y": torch.arange(batch) % 10, "augment": per_sample_normal(0, "test/augment", range(batch), (3,))}
 
 
 @every_kind
@@ -179,7 +179,7 @@ def test_gradient_checkpointing_changes_no_gradient_even_with_dropout(kind):
     gradients = []
     for checkpointing in (False, True):
         built = Execution(gradient_checkpointing=checkpointing).prepare(network(kind, dropout=0.3).train())
-        with ambient(0, "test/dropout"):
+        with seeded_global_rng(0, "test/dropout"):
             built(images(2), times(2), **conditions(kind, 2)).square().mean().backward()
         gradients.append([parameter.grad for parameter in built.parameters() if parameter.grad is not None])
     assert all(torch.allclose(*pair, atol=1e-7) for pair in zip(*gradients, strict=True))
@@ -191,7 +191,7 @@ def test_dropout_comes_from_the_ambient_stream_and_only_in_training(kind):
     assert torch.equal(built(x, t, **cond), built(x, t, **cond))
     outs = []
     for seed in (0, 0, 1):
-        with ambient(seed, "test/dropout"):
+        with seeded_global_rng(seed, "test/dropout"):
             outs.append(built.train()(x, t, **cond))
     assert torch.equal(outs[0], outs[1])
     assert not torch.allclose(outs[0], outs[2], atol=1e-4)
@@ -202,9 +202,9 @@ def test_the_network_is_one_graph(kind, training):
     # Capture is what can fail; the backend that runs the graph as it is needs no C++ compiler.
     built = network(kind).train(training)
     x, t, cond = images(2), times(2), conditions(kind, 2)
-    with ambient(0, "test/dropout"):
+    with seeded_global_rng(0, "test/dropout"):
         compiled = torch.compile(built, fullgraph=True, backend="eager")(x, t, **cond)
-    with ambient(0, "test/dropout"):
+    with seeded_global_rng(0, "test/dropout"):
         assert torch.allclose(compiled, built(x, t, **cond), atol=1e-6)
 
 

@@ -11,7 +11,7 @@ from etsdm.backbones import Backbone
 from etsdm.backbones.dhariwal import DhariwalUNet
 from etsdm.backbones.edm_network import EDMUNet
 from etsdm.backbones.song import SongUNet
-from etsdm.registry import backbones, explain
+from etsdm.registry import backbones, format_errors
 
 KINDS = {"song-unet": SongUNet, "dhariwal-unet": DhariwalUNet}
 SMALL = {
@@ -29,7 +29,7 @@ def refused(kind, **changes):
     """The field that is refused, and the sentence."""
     with pytest.raises(ValidationError) as error:
         KINDS[kind](**{**SMALL, **changes})
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     return problem.field, problem.message
 
 

@@ -6,7 +6,7 @@ from recorded import weight
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etsdm.backbones import MLP, ADMUNet, DhariwalUNet, DiT, LDMUNet, SongUNet
-from etsdm.randomness import ambient, normal
+from etsdm.randomness import per_sample_normal, seeded_global_rng
 from etsdm.registry import backbones
 
 COMMON = {"image_size": 8, "in_channels": 3, "out_channels": 5, "num_classes": 4, "dropout": 0.3}
@@ -54,8 +54,8 @@ def inputs(spec, batch, size=(8, 8)):
     if spec.num_classes is not None:
         cond["y"] = torch.arange(batch) % spec.num_classes
     if getattr(spec, "context_dim", None) is not None:
-        cond["context"] = normal(0, "test/context", range(batch), (2, spec.context_dim))
-    return normal(0, "test/images", range(batch), (spec.in_channels, *size)), torch.tensor([0.3, 0.7, 0.9])[:batch], cond
+        cond["context"] = per_sample_normal(0, "test/context", range(batch), (2, spec.context_dim))
+    return per_sample_normal(0, "test/images", range(batch), (spec.in_channels, *size)), torch.tensor([0.3, 0.7, 0.9])[:batch], cond
 
 
 def assert_gradients(built, x):
@@ -185,7 +185,7 @@ def test_what_dropout_leaves_out_is_a_function_of_the_ambient_stream(spec):
 
     def results(index):
         torch.rand(index + 1)  # what was drawn before does not matter
-        with ambient(0, "test/dropout", index):
+        with seeded_global_rng(0, "test/dropout", index):
             out = built(x, time, **cond)
             return [out.detach(), *torch.autograd.grad(out.square().mean(), weights)]
 

@@ -12,7 +12,7 @@ from etsdm.backbones.execution import Execution
 from etsdm.backbones.kernels import Attention
 from etsdm.backbones.mlp import MLP
 from etsdm.backbones.network import Network
-from etsdm.randomness import ambient, normal
+from etsdm.randomness import per_sample_normal, seeded_global_rng
 
 SPECS = {
     "adm-unet": ADMUNet(
@@ -35,7 +35,7 @@ every_network = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
 def filled(spec):
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         built = spec.build().eval()
         for parameter in built.parameters():
             if parameter.count_nonzero() == 0:
@@ -44,7 +44,7 @@ def filled(spec):
 
 
 def call(network, batch=3):
-    return network(normal(0, "test/images", range(batch), (3, 8, 8)), torch.linspace(0, 999, batch))
+    return network(per_sample_normal(0, "test/images", range(batch), (3, 8, 8)), torch.linspace(0, 999, batch))
 
 
 def test_by_default_nothing_is_changed():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 
-from etsdm.backbones.kernels import Attention, attend, xformers_obstacle
+from etsdm.backbones.kernels import Attention, attention, xformers_unavailable_reason
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
 
@@ -36,7 +36,7 @@ def one_by_one(q, k, v):
 @pytest.mark.parametrize(("queries", "keys"), SHAPES)
 def test_every_kernel_is_the_formula(queries, keys, kernel):
     q, k, v = qkv(queries, keys)
-    assert torch.allclose(attend(q, k, v, kernel), one_by_one(q, k, v), atol=1e-12)
+    assert torch.allclose(attention(q, k, v, kernel), one_by_one(q, k, v), atol=1e-12)
 
 
 # Rounding errors of the output and of the gradients relative to their norm.
@@ -45,13 +45,13 @@ def test_every_kernel_is_the_formula(queries, keys, kernel):
 def test_kernels_agree_forward_and_backward_within_the_dtype(dtype, tolerance, kernel):
     inputs = [part.requires_grad_() for part in qkv((2, 3, 64, 16), (2, 3, 64, 16), dtype)]
     weights = drawn(2, 3, 64, 16, seed=3)
-    out = attend(*inputs, kernel)
+    out = attention(*inputs, kernel)
     assert out.dtype == dtype
     exact_inputs = [part.detach().double().requires_grad_() for part in inputs]
     exact = one_by_one(*(part.detach() for part in exact_inputs))
     assert (out.double() - exact).norm() < tolerance * exact.norm()
     gradients = torch.autograd.grad((out.double() * weights).sum(), inputs)
-    reference = torch.autograd.grad((attend(*exact_inputs, "math") * weights).sum(), exact_inputs)
+    reference = torch.autograd.grad((attention(*exact_inputs, "math") * weights).sum(), exact_inputs)
     for found, expected in zip(gradients, reference, strict=True):
         assert found.dtype == dtype
         assert (found.double() - expected).norm() < 2 * tolerance * expected.norm()
@@ -60,7 +60,7 @@ def test_kernels_agree_forward_and_backward_within_the_dtype(dtype, tolerance, k
 def test_large_scores_do_not_overflow():
     q, k, v = qkv((1, 1, 4, 2), (1, 1, 4, 2), torch.float32)
     for kernel in ("math", "sdpa"):
-        out = attend(q * 1e4, k * 1e4, v, kernel)
+        out = attention(q * 1e4, k * 1e4, v, kernel)
         assert torch.allclose(out, v[:, :, (q @ k.mT).argmax(-1)[0, 0]], atol=1e-6)
 
 
@@ -68,7 +68,7 @@ def test_a_constant_value_is_given_back_whatever_the_scores():
     q, k, _ = qkv((2, 2, 6, 4), (2, 2, 6, 4))
     v = torch.ones_like(k) * 3
     for kernel in ("math", "sdpa", "auto"):
-        assert torch.allclose(attend(q, k, v, kernel), v, atol=1e-14)
+        assert torch.allclose(attention(q, k, v, kernel), v, atol=1e-14)
 
 
 def central_difference(function, x, direction, step=1e-5):
@@ -81,7 +81,7 @@ def test_the_forward_derivative_is_that_of_finite_differences(kernel):
     direction = drawn(2, 2, 5, 4, seed=4)
 
     def function(x):
-        return attend(q + x, k - x, v * x, kernel)
+        return attention(q + x, k - x, v * x, kernel)
 
     expected = central_difference(function, q, direction)
     out, tangent = torch.func.jvp(function, (q,), (direction,))
@@ -98,7 +98,7 @@ def test_forward_derivatives_can_be_mapped_and_differentiated_again(kernel):
     q, k, v = qkv((2, 1, 5, 4), (2, 1, 5, 4))
 
     def along(s):
-        return attend(q * s, k, v, kernel).square().sum()
+        return attention(q * s, k, v, kernel).square().sum()
 
     def slope(s):
         return torch.func.jvp(along, (s,), (torch.ones_like(s),))[1]
@@ -112,44 +112,44 @@ def test_forward_derivatives_can_be_mapped_and_differentiated_again(kernel):
 
 def test_a_choice_is_back_once_no_forward_derivative_is_computed(monkeypatch):
     q, k, v = qkv((1, 1, 3, 4), (1, 1, 3, 4))
-    torch.func.jvp(lambda x: attend(x, k, v), (q,), (q,))
+    torch.func.jvp(lambda x: attention(x, k, v), (q,), (q,))
     fused = []
     original = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *args: fused.append(1) or original(*args))
-    torch.func.jvp(lambda x: attend(x, k, v), (q,), (q,))
+    torch.func.jvp(lambda x: attention(x, k, v), (q,), (q,))
     assert not fused
-    attend(q, k, v)
+    attention(q, k, v)
     assert fused
 
 
 @without_cuda
 def test_auto_without_cuda_is_sdpa():
     q, k, v = qkv((2, 3, 16, 8), (2, 3, 16, 8), torch.float32)
-    assert torch.equal(attend(q, k, v, "auto"), torch.nn.functional.scaled_dot_product_attention(q, k, v))
+    assert torch.equal(attention(q, k, v, "auto"), torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 @without_cuda
 def test_xformers_without_cuda_says_why_it_cannot_run():
-    assert xformers_obstacle() == "there is no CUDA device"
+    assert xformers_unavailable_reason() == "there is no CUDA device"
     q, k, v = qkv((1, 1, 2, 8), (1, 1, 2, 8))
     message = r"^attention: xformers cannot run here: there is no CUDA device; use sdpa or auto$"
     with pytest.raises(RuntimeError, match=message):
-        attend(q, k, v, "xformers")
+        attention(q, k, v, "xformers")
     # A forward derivative is taken by the formula, whatever is asked for.
-    torch.func.jvp(lambda x: attend(x, k, v, "xformers"), (q,), (q,))
+    torch.func.jvp(lambda x: attention(x, k, v, "xformers"), (q,), (q,))
 
 
-@pytest.mark.skipif(xformers_obstacle() is not None, reason="xformers has no kernels here")
+@pytest.mark.skipif(xformers_unavailable_reason() is not None, reason="xformers has no kernels here")
 def test_xformers_agrees_with_sdpa():
     q, k, v = (part.cuda() for part in qkv((2, 4, 64, 64), (2, 4, 64, 64), torch.bfloat16))
-    exact = attend(q.double(), k.double(), v.double(), "math")
+    exact = attention(q.double(), k.double(), v.double(), "math")
     for kernel in ("xformers", "sdpa", "auto"):
-        assert (attend(q, k, v, kernel).double() - exact).norm() < 5e-3 * exact.norm()
+        assert (attention(q, k, v, kernel).double() - exact).norm() < 5e-3 * exact.norm()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available() or importlib.util.find_spec("xformers") is not None, reason="needs CUDA alone")
 def test_a_missing_xformers_is_named():
-    assert xformers_obstacle() == "xformers is not installed"
+    assert xformers_unavailable_reason() == "xformers is not installed"
 
 
 class Layer(Attention):
@@ -158,7 +158,7 @@ class Layer(Attention):
         self.qkv = nn.Linear(8, 24)
 
     def forward(self, x):
-        return self.attend(*self.qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4).unbind(0))
+        return self.attention(*self.qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4).unbind(0))
 
 
 @pytest.mark.parametrize("kernel", ["auto", "sdpa", "math"])
@@ -177,4 +177,4 @@ def test_a_layer_has_no_keys_of_its_own_for_the_kernel():
 @pytest.mark.parametrize("kernel", ["auto", "sdpa", "math"])
 def test_kernels_run_on_the_meta_device(kernel):
     q, k = torch.empty(2, 3, 16, 8, device="meta"), torch.empty(2, 3, 4, 8, device="meta")
-    assert attend(q, k, k, kernel).shape == (2, 3, 16, 8)
+    assert attention(q, k, k, kernel).shape == (2, 3, 16, 8)

@@ -3,7 +3,7 @@ from pydantic import ValidationError
 from small_adm import SMALL
 
 from etsdm.backbones import ADMUNet, Backbone, LDMUNet, LDMUNetwork
-from etsdm.registry import backbones, explain
+from etsdm.registry import backbones, format_errors
 
 TRANSFORMER = {"use_spatial_transformer": True, "context_dim": 6}
 
@@ -16,7 +16,7 @@ def refused(**changes):
     """The field that is refused, and the sentence."""
     with pytest.raises(ValidationError) as error:
         spec(**changes)
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     return problem.field, problem.message
 
 

@@ -10,7 +10,7 @@ import torch
 from recorded import weight
 
 from etsdm.backbones import LDMUNet
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 
 RESIDUAL = {
     "in_layers.0": "norm1",
@@ -127,7 +127,7 @@ def networks(spec, peer, kinds):
 
 
 def inputs(spec):
-    return normal(0, "test/latents", range(3), (spec.in_channels, 16, 16)), torch.tensor([0.0, 41.5, 999.0])
+    return per_sample_normal(0, "test/latents", range(3), (spec.in_channels, 16, 16)), torch.tensor([0.0, 41.5, 999.0])
 
 
 @torch.no_grad()
@@ -175,7 +175,7 @@ def test_the_network_with_transformers_is_diffusers_unet_2d_condition_model(dept
 
     ours, theirs = networks(spec, peer, ("DownBlock2D", "CrossAttnDownBlock2D"))
     x, t = inputs(spec)
-    context = normal(0, "test/contexts", range(3), (4, 12))
+    context = per_sample_normal(0, "test/contexts", range(3), (4, 12))
     y = None if num_classes is None else torch.tensor([0, 4, 2])
     expected = theirs(x, t, encoder_hidden_states=context, class_labels=y).sample
     torch.testing.assert_close(ours(x, t, y, context=context), expected, atol=1e-5, rtol=1e-5)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from etsdm.backbones import ADMUNet, LDMUNet
-from etsdm.randomness import ambient, normal
+from etsdm.randomness import per_sample_normal, seeded_global_rng
 
 SMALL = {
     "image_size": 8,
@@ -30,7 +30,7 @@ LABELS = torch.tensor([0, 9, 4])
 
 def network(**changes):
     """A network in evaluation mode, with its zero-initialised layers filled."""
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         built = LDMUNet(**{**SMALL, **changes}).build().eval()
         for parameter in built.parameters():
             if parameter.count_nonzero() == 0:
@@ -39,11 +39,11 @@ def network(**changes):
 
 
 def latents(batch, height=8, width=8):
-    return normal(0, "test/latents", range(batch), (3, height, width))
+    return per_sample_normal(0, "test/latents", range(batch), (3, height, width))
 
 
 def contexts(batch, tokens=5):
-    return normal(0, "test/contexts", range(batch), (tokens, 6))
+    return per_sample_normal(0, "test/contexts", range(batch), (tokens, 6))
 
 
 def times(batch):
@@ -138,7 +138,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     for checkpointing in (False, True):
         built.gradient_checkpointing = checkpointing
         built.zero_grad()
-        with ambient(0, "test/dropout"):
+        with seeded_global_rng(0, "test/dropout"):
             built(x, times(2), LABELS[:2], context=context).square().mean().backward()
         gradients.append([parameter.grad.clone() for parameter in built.parameters()])
     assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))

@@ -7,15 +7,15 @@ from pydantic import ValidationError
 from torch import nn
 
 from etsdm.backbones.mlp import MLP
-from etsdm.randomness import ambient, normal
-from etsdm.registry import backbones, explain
+from etsdm.randomness import per_sample_normal, seeded_global_rng
+from etsdm.registry import backbones, format_errors
 
 SMALL = {"image_size": 1, "in_channels": 3, "out_channels": 3, "width": 16, "depth": 2, "time_embed_dim": 8}
 
 
 def network(fill=True, **changes):
     """A network in evaluation mode, with its zero-initialised layers filled unless told otherwise."""
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         built = MLP(**{**SMALL, **changes}).build().eval()
         for parameter in built.parameters():
             if fill and parameter.count_nonzero() == 0:
@@ -24,7 +24,7 @@ def network(fill=True, **changes):
 
 
 def images(batch, channels=3, size=1):
-    return normal(0, "test/images", range(batch), (channels, size, size))
+    return per_sample_normal(0, "test/images", range(batch), (channels, size, size))
 
 
 def times(batch):
@@ -125,7 +125,7 @@ def test_wrong_calls_are_refused():
 def test_a_field_out_of_bounds_is_refused(changes, field, message):
     with pytest.raises(ValidationError) as error:
         MLP(**{**SMALL, **changes})
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     assert (problem.field, problem.message[: len(message)]) == (field, message)
 
 

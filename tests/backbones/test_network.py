@@ -7,7 +7,7 @@ from etsdm.backbones.base import Backbone
 from etsdm.backbones.dit import DiT
 from etsdm.backbones.mlp import MLP
 from etsdm.backbones.network import Network
-from etsdm.randomness import ambient, normal
+from etsdm.randomness import per_sample_normal, seeded_global_rng
 
 ADM = ADMUNet(
     image_size=8,
@@ -30,7 +30,7 @@ every_network = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 def filled(spec):
     """A network in training mode without a layer of zeros."""
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         built = spec.build()
         for parameter in built.parameters():
             if parameter.count_nonzero() == 0:
@@ -39,14 +39,14 @@ def filled(spec):
 
 
 def images(batch):
-    return normal(0, "test/images", range(batch), (2, 8, 8))
+    return per_sample_normal(0, "test/images", range(batch), (2, 8, 8))
 
 
 def gradients(network, x):
     """The output, and every gradient of a loss, with dropout from a named stream."""
     network.zero_grad()
     x = x.clone().requires_grad_()
-    with ambient(0, "test/dropout"):
+    with seeded_global_rng(0, "test/dropout"):
         out = network(x, torch.linspace(1, 900, len(x)))
         # A draw after the forward pass, which a block that is computed again must not repeat.
         out.square().mean().backward()

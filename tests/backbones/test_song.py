@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from etsdm.backbones.song import SongUNet
-from etsdm.randomness import ambient
-from etsdm.registry import explain
+from etsdm.randomness import seeded_global_rng
+from etsdm.registry import format_errors
 
 SMALL = {
     "image_size": 16,
@@ -28,7 +28,7 @@ def spec(**changes):
 def refused(**changes):
     with pytest.raises(ValidationError) as error:
         spec(**changes)
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     return problem.field, problem.message
 
 
@@ -78,7 +78,7 @@ def test_the_sinusoids_of_the_noise_level_are_counted_in_pairs():
 
 @pytest.mark.parametrize("options", [{}, NCSNPP, {"encoder_type": "skip", "decoder_type": "skip"}])
 def test_weights_are_xavier_uniform_with_the_published_gains(options):
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         network = spec(model_channels=32, num_classes=10, augment_dim=9, **options).build()
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))}
     gains = {"conv1": 1e-5, "proj": 1e-5, "aux_conv": 1e-5, "qkv": math.sqrt(0.2)}
@@ -95,7 +95,7 @@ def test_weights_are_xavier_uniform_with_the_published_gains(options):
 
 
 def test_small_outputs_and_halved_residual_sums_keep_a_fresh_network_near_zero():
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         network = spec(**NCSNPP).build().eval()
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert network(x, torch.tensor([-1.0, 1.0])).abs().max() < 1e-3

@@ -12,7 +12,7 @@ from torch import nn
 
 from etsdm.backbones import MLP, ADMUNet, DiT, Execution, SongUNet
 from etsdm.backbones.base import Backbone
-from etsdm.backbones.kernels import attend
+from etsdm.backbones.kernels import attention
 from etsdm.backbones.summary import summarize
 from etsdm.registry import backbones
 
@@ -77,7 +77,7 @@ def test_attention_is_counted_by_hand(kernel):
     class Attending(nn.Module):
         def forward(self, x):
             q = x.flatten(2).transpose(1, 2)[:, None].expand(-1, 2, -1, -1)  # 2 heads of 64 tokens and 3 channels
-            return attend(q, q, q, kernel)[:, 0].transpose(1, 2).reshape(x.shape)
+            return attention(q, q, q, kernel)[:, 0].transpose(1, 2).reshape(x.shape)
 
     summary = Layers(make=Attending).summary(2)
     # Scores and their sum over values: heads * tokens^2 * channels each.
@@ -254,7 +254,7 @@ def test_attention_by_the_formula_keeps_its_weights_and_a_fused_kernel_does_not(
 
             def forward(self, x):
                 q = self.scale * x.flatten(2).transpose(1, 2)[:, None]
-                return attend(q, q, q, kernel)[:, 0].transpose(1, 2).reshape(x.shape)
+                return attention(q, q, q, kernel)[:, 0].transpose(1, 2).reshape(x.shape)
 
         return Layers(make=Attending).summary(2).activations
 

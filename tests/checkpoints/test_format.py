@@ -7,7 +7,7 @@ import torch
 from etsdm.checkpoints.format import DENOISER_FILE, read_checkpoint, write_denoiser
 from etsdm.condition_maps import ETSDM
 from etsdm.errors import CheckpointError, IntegrityError
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.storage.files import atomic_folder, sha256_of
 from etsdm.storage.tensors import read_tensors, write_tensors
 
@@ -50,7 +50,7 @@ def test_the_denoiser_comes_back_with_its_parts(folder, denoiser):
     found = read_checkpoint(folder).denoiser
     assert found.spec == denoiser.spec
     assert found.spec.condition_map == ETSDM(t_tilde=200, n=8)
-    x = normal(0, "test/x", range(2), (1, 8, 8))
+    x = per_sample_normal(0, "test/x", range(2), (1, 8, 8))
     t = torch.tensor([24.0, 600.0])
     assert torch.equal(found.predict(x, t).x0, denoiser.predict(x, t).x0)
     assert torch.equal(found.output(x, 24), found.output(x, 0))  # one condition, timesteps 0 to 24

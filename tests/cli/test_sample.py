@@ -17,7 +17,7 @@ from PIL import Image
 
 import etsdm
 from etsdm.checkpoints.format import write_denoiser
-from etsdm.denoisers.wrappers import Guided
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.samplers import DDIM
 from etsdm.storage.files import atomic_folder
 
@@ -209,8 +209,8 @@ def test_guidance_is_that_of_its_scale_and_in_the_protocol(tiny_denoiser, tmp_pa
     denoiser = tiny_denoiser(target="v", backbone={"num_classes": 3})
     folder = written(denoiser, tmp_path)
     for options, guided in [
-        (("--guidance", 2.5), Guided(denoiser, 2.5)),
-        (("--guidance", 2.5, "--guidance-interval", "0.3:5"), Guided(denoiser, 2.5, (0.3, 5.0))),
+        (("--guidance", 2.5), ClassifierFreeGuidance(denoiser, 2.5)),
+        (("--guidance", 2.5, "--guidance-interval", "0.3:5"), ClassifierFreeGuidance(denoiser, 2.5, (0.3, 5.0))),
     ]:
         out = tmp_path / "-".join(map(str, ("out", *options)))
         result = run("sample", folder, *FIVE, *options, "--out", out)

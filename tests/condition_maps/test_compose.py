@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etsdm.condition_maps import ETSDM, Compose, Constant, Identity, Inverse, InverseSigmoid, LogSNR, SharedIntervals, Sigma
-from etsdm.registry import Problem, condition_maps, explain
+from etsdm.registry import FieldProblem, condition_maps, format_errors
 from etsdm.schedules import Linear, LinearContinuous
 
 TIMESTEPS = torch.arange(1000, dtype=torch.float64)
@@ -14,7 +14,7 @@ TIMESTEPS = torch.arange(1000, dtype=torch.float64)
 def explained(maps):
     with pytest.raises(ValidationError) as error:
         Compose(maps=maps)
-    return explain(error.value)
+    return format_errors(error.value)
 
 
 @pytest.mark.parametrize("maps", [(ETSDM(), Inverse()), (Inverse(), ETSDM()), (ETSDM(n=50), ETSDM(n=5)), (Sigma(),)], ids=repr)
@@ -33,14 +33,14 @@ def test_sub_intervals_after_a_remap_are_in_its_unit():
 
 def test_a_remap_after_a_remap_is_refused():
     message = "'log-snr' reads a time, and what 'inverse' before it gives is none; leave out one of them"
-    assert explained((Inverse(), LogSNR())) == [Problem(("maps", 1), message)]
-    assert explained((ETSDM(), Inverse(), ETSDM(), LogSNR())) == [Problem(("maps", 3), message)]
+    assert explained((Inverse(), LogSNR())) == [FieldProblem(("maps", 1), message)]
+    assert explained((ETSDM(), Inverse(), ETSDM(), LogSNR())) == [FieldProblem(("maps", 3), message)]
     nested = Compose(maps=(ETSDM(), LogSNR()))
     assert explained((Inverse(), nested))[0].location == ("maps", 1)
 
 
 def test_no_maps_are_refused():
-    assert explained(()) == [Problem(("maps",), "found (); give 1 or more entries")]
+    assert explained(()) == [FieldProblem(("maps",), "found (); give 1 or more entries")]
 
 
 def test_a_remap_needs_a_schedule():
@@ -70,7 +70,7 @@ COMPOSED = [
 def test_the_fibre_holds_the_timesteps_of_one_condition(map_):
     t = TIMESTEPS
     told = map_(t, Linear())
-    low, high = (end[:, None] for end in map_.fibre(t, Linear()))
+    low, high = (end[:, None] for end in map_.shared_interval(t, Linear()))
     shared = told[:, None] == told
     strictly = (t > low + 1e-9) & (t < high - 1e-9)
     roughly = (t >= low - 1e-9) & (t <= high + 1e-9)
@@ -83,7 +83,7 @@ def test_the_fibre_holds_the_continuous_times_of_one_condition(t):
     schedule = LinearContinuous()
     map_ = Compose(maps=(LogSNR(scale="none"), SharedIntervals(edges=(-8, -3, 0, 2))))
     t = torch.tensor(t, dtype=torch.float64)
-    low, high = map_.fibre(t, schedule)
+    low, high = map_.shared_interval(t, schedule)
     if -8 <= schedule.log_snr(t) < 2 - 1e-9:
         inside = low + (high - low) * torch.tensor([1e-6, 0.5, 1 - 1e-6], dtype=torch.float64)
         assert map_(inside, schedule).unique().tolist() == [map_(t, schedule).item()]
@@ -97,38 +97,38 @@ def test_a_clipped_end_joins_the_sub_interval_that_holds_its_condition():
     inverse = Inverse(floor=0.1, scale="none")  # 1/t in [1, 10]; 10 for t up to 0.1
     t = torch.tensor([0.05, 0.15, 0.5], dtype=torch.float64)
     with_end = Compose(maps=(inverse, SharedIntervals(edges=(4, 11))))
-    assert [end.tolist() for end in with_end.fibre(t, LinearContinuous())] == [[0, 0, 0.5], [0.25, 0.25, 0.5]]
+    assert [end.tolist() for end in with_end.shared_interval(t, LinearContinuous())] == [[0, 0, 0.5], [0.25, 0.25, 0.5]]
     without = Compose(maps=(inverse, SharedIntervals(edges=(4, 10))))
-    assert [end.tolist() for end in without.fibre(t, LinearContinuous())] == [[0, 0.1, 0.5], [0.1, 0.25, 0.5]]
+    assert [end.tolist() for end in without.shared_interval(t, LinearContinuous())] == [[0, 0.1, 0.5], [0.1, 0.25, 0.5]]
 
 
 def test_fibres_of_two_maps_that_share_are_refused_and_the_map_works():
     map_ = Compose(maps=(ETSDM(n=50), ETSDM(n=5)))
     assert map_(torch.tensor([19.0, 21.0])).tolist() == [0, 20]
     with pytest.raises(ValueError, match=r"^maps: 2 of them share conditions, and which times do is known for one; give one of them$"):
-        map_.fibre(torch.tensor([19.0]), Linear())
+        map_.shared_interval(torch.tensor([19.0]), Linear())
 
 
 def test_shared_levels_are_times_whatever_the_unit_of_the_edges():
     t = torch.tensor([5.0, 45.0, 500.0], dtype=torch.float64)
     before = Compose(maps=(ETSDM(share="both"), LogSNR()))
-    assert before.level_time(t, Linear()).tolist() == [0, 40, 500]
+    assert before.noising_time(t, Linear()).tolist() == [0, 40, 500]
     # 1/t in [1/50, 1/20) is shared at 1/50: the level of timestep 50, whose index is 49.
     after = Compose(maps=(Inverse(scale="none"), SharedIntervals(edges=(0.02, 0.05), share="both")))
-    assert after.level_time(t, Linear()).tolist() == pytest.approx([5, 49, 500], abs=1e-12)
-    assert Compose(maps=(Inverse(), ETSDM())).level_time(t, Linear()) is t
+    assert after.noising_time(t, Linear()).tolist() == pytest.approx([5, 49, 500], abs=1e-12)
+    assert Compose(maps=(Inverse(), ETSDM())).noising_time(t, Linear()) is t
 
 
 def test_problems_name_the_map():
     beyond = "the schedule's horizon; give 1000 or less"
-    assert Compose(maps=(Identity(), ETSDM(t_tilde=2000))).problems(Linear()) == [
-        Problem(("maps", 1, "t_tilde"), f"2000 is beyond {beyond}")
+    assert Compose(maps=(Identity(), ETSDM(t_tilde=2000))).check(Linear()) == [
+        FieldProblem(("maps", 1, "t_tilde"), f"2000 is beyond {beyond}")
     ]
-    found = Compose(maps=(Inverse(scale="none"), ETSDM())).problems(Linear())
-    assert found == [Problem(("maps", 1, "t_tilde"), "100 is beyond the most that 'inverse' gives; give 1 or less")]
-    found = Compose(maps=(LogSNR(scale="none"), SharedIntervals(edges=(-30, 0)))).problems(LinearContinuous())
-    assert found == [Problem(("maps", 1, "edges"), "-30 is before the least that 'log-snr' gives; give -10.05 or more")]
-    assert Compose(maps=(Inverse(), ETSDM(t_tilde=1000))).problems(Linear()) == []
+    found = Compose(maps=(Inverse(scale="none"), ETSDM())).check(Linear())
+    assert found == [FieldProblem(("maps", 1, "t_tilde"), "100 is beyond the most that 'inverse' gives; give 1 or less")]
+    found = Compose(maps=(LogSNR(scale="none"), SharedIntervals(edges=(-30, 0)))).check(LinearContinuous())
+    assert found == [FieldProblem(("maps", 1, "edges"), "-30 is before the least that 'log-snr' gives; give -10.05 or more")]
+    assert Compose(maps=(Inverse(), ETSDM(t_tilde=1000))).check(Linear()) == []
 
 
 def test_it_comes_back_equal_from_its_dump():

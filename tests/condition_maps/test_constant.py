@@ -20,7 +20,7 @@ def test_integer_times_become_float64():
 
 @pytest.mark.parametrize(("schedule", "last"), [(Linear(), 999), (LinearContinuous(), 1)])
 def test_all_times_of_the_schedule_share_it(schedule, last):
-    low, high = Constant().fibre(torch.tensor([0.0, 0.5]), schedule)
+    low, high = Constant().shared_interval(torch.tensor([0.0, 0.5]), schedule)
     assert (low.tolist(), high.tolist()) == ([0, 0], [last, last])
     assert low.dtype == high.dtype == torch.float64
 

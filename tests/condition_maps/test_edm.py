@@ -49,7 +49,7 @@ def test_the_logarithmic_intervals_are_equal_in_what_the_network_is_told():
 @every_partition
 def test_the_network_is_told_five_finite_numbers_below_the_last_edge(name):
     shared, edges = condition_maps.create(name), EDM_PARTITIONS[name]
-    assert shared.problems(EDM()) == []
+    assert shared.check(EDM()) == []
     sigma = torch.linspace(0, edges[-1], 2001, dtype=torch.float64)[:-1]
     told = LogSigma()(shared(sigma)).unique()
     assert len(told) == 5

@@ -18,12 +18,12 @@ def test_integer_times_become_float64():
 
 def test_it_fits_every_schedule_and_is_its_own_inverse():
     t = torch.tensor([0.0, 0.25, 1.0])
-    assert Identity().problems(LinearContinuous()) == []
+    assert Identity().check(LinearContinuous()) == []
     assert torch.equal(Identity().inverse(t, LinearContinuous()), t.double())
     assert Identity().ends(Linear()) == (0, 999)
 
 
 def test_every_time_is_alone_with_its_condition_and_keeps_its_level():
     t = torch.tensor([3.0, 4.5])
-    assert [end.tolist() for end in Identity().fibre(t, Linear())] == [[3, 4.5], [3, 4.5]]
-    assert Identity().level_time(t, Linear()) is t
+    assert [end.tolist() for end in Identity().shared_interval(t, Linear())] == [[3, 4.5], [3, 4.5]]
+    assert Identity().noising_time(t, Linear()) is t

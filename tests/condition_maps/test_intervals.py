@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch.func import jvp
 
 from etsdm.condition_maps import ETSDM, SharedIntervals
-from etsdm.registry import Problem, explain
+from etsdm.registry import FieldProblem, format_errors
 from etsdm.schedules import Linear, LinearContinuous
 
 MAPS = st.builds(ETSDM, t_tilde=st.floats(0.01, 1000), n=st.integers(1, 200))
@@ -129,11 +129,11 @@ def test_shape_and_dtype_are_those_of_the_times(dtype, shape):
 
 
 def test_a_t_tilde_beyond_the_horizon_is_a_problem_of_that_field():
-    assert ETSDM(t_tilde=1000).problems(Linear()) == []
+    assert ETSDM(t_tilde=1000).check(Linear()) == []
     message = "100 is beyond the schedule's horizon; give {} or less"
-    assert ETSDM().problems(Linear(timesteps=50)) == [Problem(("t_tilde",), message.format(50))]
-    assert ETSDM().problems(LinearContinuous()) == [Problem(("t_tilde",), message.format(1))]
-    assert ETSDM(t_tilde=0.1).problems(LinearContinuous()) == []
+    assert ETSDM().check(Linear(timesteps=50)) == [FieldProblem(("t_tilde",), message.format(50))]
+    assert ETSDM().check(LinearContinuous()) == [FieldProblem(("t_tilde",), message.format(1))]
+    assert ETSDM(t_tilde=0.1).check(LinearContinuous()) == []
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_a_t_tilde_beyond_the_horizon_is_a_problem_of_that_field():
 def test_no_sub_intervals_and_no_length_are_refused(field, value, message):
     with pytest.raises(ValidationError) as error:
         ETSDM(**{field: value})
-    assert explain(error.value) == [Problem((field,), message)]
+    assert format_errors(error.value) == [FieldProblem((field,), message)]
 
 
 @given(MAPS, TIMES)
 def test_the_fibre_is_the_sub_interval_that_holds_the_time(map_, t):
     t = torch.tensor(t, dtype=torch.float64)
-    low, high = (end.item() for end in map_.fibre(t, Linear()))
+    low, high = (end.item() for end in map_.shared_interval(t, Linear()))
     if t >= map_.t_tilde:
         assert low == high == t
     else:
@@ -169,22 +169,22 @@ def test_the_fibre_is_the_sub_interval_that_holds_the_time(map_, t):
 @dtypes
 def test_fibres_and_conditions_agree_within_a_rounding_of_an_edge(dtype):
     t = just_below(20.0, dtype)
-    low, high = ETSDM().fibre(t, Linear())
+    low, high = ETSDM().shared_interval(t, Linear())
     assert (low, high) == (20, 40)
     assert low.dtype == torch.float64
 
 
 def test_levels_are_shared_only_where_asked_for():
     t = torch.tensor([0.0, 19.0, 45.0, 99.0, 100.0, 500.0], dtype=torch.float64)
-    assert ETSDM().level_time(t, Linear()) is t
-    assert ETSDM(share="both").level_time(t, Linear()).tolist() == [0, 0, 40, 80, 100, 500]
+    assert ETSDM().noising_time(t, Linear()) is t
+    assert ETSDM(share="both").noising_time(t, Linear()).tolist() == [0, 0, 40, 80, 100, 500]
 
 
 def test_shared_levels_may_not_be_free_of_noise():
     # sigma(0) is 0.01 at the first timestep of DDPM's schedule and 0 at time 0 of its continuous form.
-    assert ETSDM(share="both").problems(Linear()) == []
+    assert ETSDM(share="both").check(Linear()) == []
     message = "'both' would train the first sub-interval on images without noise, at t = 0; give shared-intervals a floor"
-    assert ETSDM(t_tilde=0.1, share="both").problems(LinearContinuous()) == [Problem(("share",), message)]
+    assert ETSDM(t_tilde=0.1, share="both").check(LinearContinuous()) == [FieldProblem(("share",), message)]
 
 
 @dtypes

@@ -9,7 +9,7 @@ from scipy.special import logit
 from torch.func import jvp
 
 from etsdm.condition_maps import Inverse, InverseSigmoid, LogSNR, Sigma
-from etsdm.registry import Problem, condition_maps, explain
+from etsdm.registry import FieldProblem, condition_maps, format_errors
 from etsdm.schedules import EDM, Cosine, CosineContinuous, Flow, Linear, LinearContinuous, ZeroTerminal
 
 SCHEDULES = [Linear(), Linear(timesteps=10), Cosine(), ZeroTerminal(), LinearContinuous(), CosineContinuous(), Flow(), EDM()]
@@ -123,10 +123,10 @@ def test_a_schedule_is_needed(kind):
 @every_map
 def test_a_time_is_alone_with_its_condition(kind):
     t = torch.tensor([0.0, 0.5, 400.0, 999.0], dtype=torch.float64)
-    low, high = kind().fibre(t, Linear())
+    low, high = kind().shared_interval(t, Linear())
     assert torch.equal(low, t)
     assert torch.equal(high, t)
-    assert kind().level_time(t, Linear()) is t
+    assert kind().noising_time(t, Linear()) is t
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_time_is_alone_with_its_condition(kind):
     ids=str,
 )
 def test_times_beyond_a_clipped_end_share_its_condition(map_, schedule, t, expected):
-    low, high = map_.fibre(torch.tensor([t], dtype=torch.float64), schedule)
+    low, high = map_.shared_interval(torch.tensor([t], dtype=torch.float64), schedule)
     assert (low.item(), high.item()) == pytest.approx(expected, rel=1e-12)
     inside = torch.linspace(low.item(), high.item(), 7, dtype=torch.float64)
     assert map_(inside, schedule).tolist() == pytest.approx([map_(torch.tensor(t, dtype=torch.float64), schedule).item()] * 7, rel=1e-12)
@@ -187,4 +187,4 @@ def test_the_slope_in_sigma_is_finite_where_that_in_time_is_not():
 def test_wrong_fields_are_named_with_the_mend(name, field, value, message):
     with pytest.raises(ValidationError) as error:
         condition_maps[name](**{field: value})
-    assert explain(error.value) == [Problem((field,), message)]
+    assert format_errors(error.value) == [FieldProblem((field,), message)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etsdm.condition_maps import ETSDM, SharedIntervals
-from etsdm.registry import Problem, condition_maps, explain
+from etsdm.registry import FieldProblem, condition_maps, format_errors
 from etsdm.schedules import EDM, Linear, LinearContinuous
 
 EDGES = st.lists(st.integers(1, 999), min_size=2, max_size=12, unique=True).map(lambda edges: tuple(map(float, sorted(edges))))
@@ -56,7 +56,7 @@ def test_it_is_monotone(edges, representative, t, u):
 @given(EDGES, INNER, TIMES)
 def test_a_representative_is_in_the_fibre_and_the_rest_keeps_its_time(edges, representative, t):
     map_ = SharedIntervals(edges=edges, representative=representative)
-    low, high = (end.item() for end in map_.fibre(torch.tensor(t, dtype=torch.float64), Linear()))
+    low, high = (end.item() for end in map_.shared_interval(torch.tensor(t, dtype=torch.float64), Linear()))
     if edges[0] <= t < edges[-1] - 1e-9:
         i = edges.index(low)
         assert high == edges[i + 1]
@@ -80,7 +80,7 @@ def test_a_floor_keeps_the_logarithm_of_the_first_condition_finite():
     assert edges == pytest.approx([0, 0.0774, 0.1418, 0.2067, 0.2726, 0.3402], abs=5e-5)
     t = [0.0, 0.05, 0.1, 1.0]
     left = SharedIntervals(edges=edges, floor=0.002)
-    assert left.problems(EDM()) == []
+    assert left.check(EDM()) == []
     assert [f(left, s) for s in t] == [0.002, 0.002, edges[1], 1.0]
     middle = SharedIntervals(edges=edges, floor=0.002, representative="log-mid")
     assert [f(middle, s) for s in t] == pytest.approx([math.sqrt(0.002 * edges[1])] * 2 + [math.sqrt(edges[1] * edges[2]), 1.0])
@@ -94,7 +94,7 @@ def test_edges_may_be_negative_where_a_remap_has_negative_values():
 def test_levels_are_those_of_the_representatives():
     t = torch.tensor([1.0, 3.0, 10.0, 20.0])
     map_ = SharedIntervals(edges=(2, 8, 18), representative="mid", share="both")
-    assert map_.level_time(t, Linear()).tolist() == [1, 5, 13, 20]
+    assert map_.noising_time(t, Linear()).tolist() == [1, 5, 13, 20]
 
 
 @pytest.mark.parametrize(
@@ -122,22 +122,22 @@ def test_levels_are_those_of_the_representatives():
 def test_wrong_fields_are_named_with_the_mend(fields, field, message):
     with pytest.raises(ValidationError) as error:
         SharedIntervals(**fields)
-    assert explain(error.value) == [Problem((field,), message)]
+    assert format_errors(error.value) == [FieldProblem((field,), message)]
 
 
 def test_an_infinite_edge_is_refused():
     with pytest.raises(ValidationError) as error:
         SharedIntervals(edges=(0, float("inf")))
-    assert explain(error.value) == [Problem(("edges", 1), "found inf; give a finite number")]
+    assert format_errors(error.value) == [FieldProblem(("edges", 1), "found inf; give a finite number")]
 
 
 def test_edges_outside_the_schedule_are_problems():
     beyond = SharedIntervals(edges=(-1, 100, 2000))
-    assert beyond.problems(Linear()) == [
-        Problem(("edges",), "-1 is before the schedule's first time; give 0 or more"),
-        Problem(("edges",), "2000 is beyond the schedule's horizon; give 1000 or less"),
+    assert beyond.check(Linear()) == [
+        FieldProblem(("edges",), "-1 is before the schedule's first time; give 0 or more"),
+        FieldProblem(("edges",), "2000 is beyond the schedule's horizon; give 1000 or less"),
     ]
-    assert SharedIntervals(edges=(0, 1)).problems(LinearContinuous()) == []
+    assert SharedIntervals(edges=(0, 1)).check(LinearContinuous()) == []
 
 
 def test_it_comes_back_equal_from_its_dump():
@@ -148,13 +148,13 @@ def test_it_comes_back_equal_from_its_dump():
 def test_shared_levels_may_not_be_after_the_last_timestep():
     # The middle of [998.5, 1000) is 999.25; the timesteps of linear end at 999.
     map_ = SharedIntervals(edges=(0, 998.5, 1000), representative="mid", share="both")
-    (problem,) = map_.problems(Linear())
+    (problem,) = map_.check(Linear())
     assert problem.field == "share"
     assert "t = 999.25" in problem.message
     assert "give a smaller last edge" in problem.message
-    assert not map_.model_copy(update={"share": "condition"}).problems(Linear())
+    assert not map_.model_copy(update={"share": "condition"}).check(Linear())
     # No timestep is in [999.5, 1000).
-    assert not SharedIntervals(edges=(1, 999.5, 1000), share="both").problems(Linear())
+    assert not SharedIntervals(edges=(1, 999.5, 1000), share="both").check(Linear())
 
 
 @given(EDGES, INNER, TIMES, st.sampled_from([-math.inf, math.inf]))

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from etsdm.condition_maps.time_inputs import LogSigma, Scaled, Timesteps
-from etsdm.registry import explain
+from etsdm.registry import format_errors
 
 CONDITIONS = torch.tensor([0.002, 0.5, 1.0, 80.0], dtype=torch.float64)
 
@@ -26,5 +26,5 @@ def test_the_logarithm_of_sigma_is_that_of_edm_and_of_ve():
 def test_a_factor_and_a_unit_are_above_zero(fields):
     with pytest.raises(ValidationError) as error:
         LogSigma(**fields)
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     assert problem.message.endswith("give a value above 0")

@@ -46,7 +46,7 @@ def folder(root, **fields):
     return ImageFolder(**{"path": str(root), "image_size": 8, "channels": 1, "held_out": 0, **fields})
 
 
-def pixels_of(images):
+def to_uint8(images):
     """Bytes 0 to 255 as the pixels that they stand for."""
     return torch.from_numpy(images[:, None].astype(np.float32) / np.float32(127.5) - np.float32(1))
 
@@ -74,7 +74,7 @@ def test_image_k_is_the_kth_file_in_the_order_of_paths(digits):
     assert len(images) == 40
     assert images.names[:2] == ["0/00.png", "0/01.png"]
     loaded = images.load()
-    assert torch.equal(loaded.pixels, pixels_of(DIGITS))
+    assert torch.equal(loaded.pixels, to_uint8(DIGITS))
     assert loaded.pixels.dtype == torch.float32
     assert torch.equal(loaded.labels, torch.zeros(40, dtype=torch.int64))
 
@@ -224,7 +224,7 @@ def test_opening_reads_no_image_and_a_damaged_one_is_named_when_its_batch_is_ask
     part = folder(tmp_path)
     part.check()
     images = part.open("train")
-    assert torch.equal(images.batch([3, 0]).pixels, pixels_of(DIGITS[[3, 0]]))
+    assert torch.equal(images.batch([3, 0]).pixels, to_uint8(DIGITS[[3, 0]]))
     with pytest.raises(DataError, match=rf"^{tmp_path / '2.png'}: cannot be read as an image"):
         images.batch([3, 2, 0])
 
@@ -330,4 +330,4 @@ def test_folder_images_are_images_like_those_in_memory(digits):
     images = folder(digits).open("train")
     assert isinstance(images, FolderImages)
     assert isinstance(images.load(), LoadedImages)
-    assert torch.equal(torch.cat([batch.pixels for _, batch in images.batches(7)]), pixels_of(DIGITS))
+    assert torch.equal(torch.cat([batch.pixels for _, batch in images.batches(7)]), to_uint8(DIGITS))

@@ -6,8 +6,8 @@ from torch import nn
 from etsdm.condition_maps import Identity
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.protocol import Predictor
-from etsdm.randomness import generator, normal
-from etsdm.registry import explain, targets
+from etsdm.randomness import generator, per_sample_normal
+from etsdm.registry import format_errors, targets
 from etsdm.schedules import Linear, Sigmoid, ZeroTerminal, ZeroTerminalContinuous
 
 
@@ -55,7 +55,7 @@ def recording(tiny_spec):
 def refused(spec, **parts):
     with pytest.raises(ValidationError) as error:
         spec(**parts)
-    return [(problem.field, problem.message) for problem in explain(error.value)]
+    return [(problem.field, problem.message) for problem in format_errors(error.value)]
 
 
 def close(found, expected):
@@ -232,7 +232,7 @@ def test_a_trained_denoiser_answers_the_same_within_a_sub_interval(tiny_denoiser
 @pytest.mark.parametrize("t", [0.0, 19.5, 20.0, 731.25, 999.0])
 def test_a_time_that_is_a_number_says_what_it_says_as_a_tensor_again_and_again(tiny_denoiser, target, t):
     denoiser = tiny_denoiser(target=target, condition_map="e-tsdm").double()
-    x = normal(0, "test/x", range(2), denoiser.shape).double()
+    x = per_sample_normal(0, "test/x", range(2), denoiser.shape).double()
     with torch.no_grad():
         expected = denoiser.predict(x, torch.tensor(t, dtype=torch.float64))
         for _ in range(2):
@@ -245,7 +245,7 @@ def test_a_time_that_is_a_number_says_what_it_says_as_a_tensor_again_and_again(t
 def test_a_copy_with_another_map_remembers_nothing_of_the_first(tiny_denoiser):
     denoiser = tiny_denoiser(condition_map="e-tsdm")
     other = Denoiser(denoiser.spec.model_copy(update={"condition_map": Identity()}), denoiser.backbone)
-    x = normal(0, "test/x", range(2), denoiser.shape)
+    x = per_sample_normal(0, "test/x", range(2), denoiser.shape)
     with torch.no_grad():
         assert torch.equal(denoiser.predict(x, 30.0).output, other.predict(x, 20.0).output)
         assert not torch.equal(denoiser.predict(x, 30.0).output, other.predict(x, 30.0).output)

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from etsdm.checkpoints.format import DENOISER_FILE, load_first_stage, read_checkpoint, write_denoiser
 from etsdm.data import Digits
 from etsdm.errors import CheckpointError, IntegrityError
-from etsdm.randomness import ambient, generator, normal
-from etsdm.registry import explain
+from etsdm.randomness import generator, per_sample_normal, seeded_global_rng
+from etsdm.registry import format_errors
 from etsdm.storage.files import atomic_folder, sha256_of
 from etsdm.storage.tensors import read_tensors, write_tensors
 from etsdm.training import Trainer
@@ -31,7 +31,7 @@ AUTOENCODER = {
 VQ = {"type": "vq", "n_embed": 16, **AUTOENCODER}
 KL = {"type": "kl", **AUTOENCODER}
 LATENT = {"image_size": 4, "in_channels": 2, "out_channels": 2}  # what it makes of 8x8 pixels
-IMAGES = normal(0, "test/images", range(3), (1, 8, 8)).clamp(-1, 1)
+IMAGES = per_sample_normal(0, "test/images", range(3), (1, 8, 8)).clamp(-1, 1)
 LABELS = torch.tensor([1, 2, 3])
 T = torch.tensor([7.0, 59.0, 400.0], dtype=torch.float64)
 
@@ -104,11 +104,11 @@ def test_latents_of_a_distribution_are_its_means_or_drawn_from_a_generator(tiny_
 
 def test_a_denoiser_is_shown_latents_and_the_labels_that_it_knows(tiny_denoiser):
     denoiser = tiny_denoiser(backbone={**LATENT, "num_classes": 10}, first_stage=KL)
-    x0, cond = denoiser.shown(IMAGES, LABELS)
+    x0, cond = denoiser.prepare_batch(IMAGES, LABELS)
     assert torch.equal(x0, denoiser.encode(IMAGES))
     assert list(cond) == ["y"]
     assert torch.equal(cond["y"], LABELS)
-    drawn, _ = denoiser.shown(IMAGES, LABELS, generator(0, "test/latents"))
+    drawn, _ = denoiser.prepare_batch(IMAGES, LABELS, generator(0, "test/latents"))
     assert torch.equal(drawn, denoiser.encode(IMAGES, generator(0, "test/latents")))
 
 
@@ -116,7 +116,7 @@ def test_without_a_first_stage_images_are_shown_encoded_and_decoded_as_they_are(
     denoiser = tiny_denoiser()
     assert denoiser.bounded
     assert denoiser.spec.image_shape == denoiser.shape == (1, 8, 8)
-    x0, cond = denoiser.shown(IMAGES, LABELS, generator(0, "test/latents"))
+    x0, cond = denoiser.prepare_batch(IMAGES, LABELS, generator(0, "test/latents"))
     assert cond == {}
     for images in (x0, denoiser.encode(IMAGES), denoiser.decode(IMAGES)):
         assert torch.equal(images, IMAGES)
@@ -138,7 +138,7 @@ def test_training_mode_and_gradients_are_the_backbones_alone(tiny_spec):
 def test_a_first_stage_is_drawn_from_a_stream_of_its_own(tiny_spec):
     alone, beside = tiny_spec(backbone=LATENT).build(3), tiny_spec(backbone=LATENT, first_stage=VQ).build(3)
     assert all(torch.equal(weight, beside.backbone.state_dict()[name]) for name, weight in alone.backbone.state_dict().items())
-    with ambient(3, "model/first-stage"):
+    with seeded_global_rng(3, "model/first-stage"):
         expected = beside.spec.first_stage.build().state_dict()
     assert all(torch.equal(weight, expected[name]) for name, weight in beside.first_stage.state_dict().items())
     other = tiny_spec(backbone=LATENT, first_stage=VQ).build(4).first_stage
@@ -157,7 +157,7 @@ def test_a_first_stage_is_drawn_from_a_stream_of_its_own(tiny_spec):
 def test_a_first_stage_that_does_not_fit_the_backbone_is_refused(tiny_spec, backbone, first_stage, message):
     with pytest.raises(ValidationError) as error:
         tiny_spec(backbone=backbone, first_stage=first_stage)
-    assert [f"{problem.field}: {problem.message}" for problem in explain(error.value)] == [message]
+    assert [f"{problem.field}: {problem.message}" for problem in format_errors(error.value)] == [message]
 
 
 @pytest.mark.parametrize("first_stage", [VQ, KL])
@@ -177,7 +177,7 @@ def test_a_first_stage_comes_back_to_the_last_bit_with_its_scale_factor(tmp_path
     assert list(found.state_dict()) == list(written.state_dict())
     for name, value in written.state_dict().items():
         assert torch.equal(found.state_dict()[name], value)
-    images = normal(0, "test/images", range(2), (1, 8, 8)).clamp(-1, 1)
+    images = per_sample_normal(0, "test/images", range(2), (1, 8, 8)).clamp(-1, 1)
     assert torch.equal(found.encode(images), written.encode(images))
     assert torch.equal(found.decode(found.encode(images)), written.decode(written.encode(images)))
     assert not found.training

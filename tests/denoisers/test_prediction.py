@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from etsdm.denoisers.prediction import Moment, Prediction, moment_at, predicted
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import targets
 from etsdm.samplers import Parts
 from etsdm.schedules import Linear
 
-X0, EPS = normal(0, "test/x0", range(3), (1, 4, 4)).double(), normal(0, "test/eps", range(3), (1, 4, 4)).double()
+X0, EPS = per_sample_normal(0, "test/x0", range(3), (1, 4, 4)).double(), per_sample_normal(0, "test/eps", range(3), (1, 4, 4)).double()
 every_target = pytest.mark.parametrize("target", targets.names())
 every_time = pytest.mark.parametrize("t", [59.0, torch.tensor(59.0), torch.tensor([0.0, 59.0, 700.0])], ids=["number", "one", "each"])
 
@@ -20,7 +20,7 @@ def said(target, t):
     """What an output says that knows x0 and eps, at x made of them."""
     asked = Parts(Linear(), targets.create(target))
     alpha, sigma = (level.reshape(-1, 1, 1, 1) for level in Linear().alpha_sigma(t))
-    return predicted(asked, alpha * X0 + sigma * EPS, t, asked.target.value(X0, EPS, alpha, sigma)), alpha, sigma
+    return predicted(asked, alpha * X0 + sigma * EPS, t, asked.target.training_target(X0, EPS, alpha, sigma)), alpha, sigma
 
 
 def close(found, expected):

@@ -11,8 +11,8 @@ from torch import nn
 
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.super_resolution import SuperResolution
-from etsdm.randomness import normal
-from etsdm.registry import explain
+from etsdm.randomness import per_sample_normal
+from etsdm.registry import format_errors
 from etsdm.schedules import Linear
 
 PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -22,7 +22,7 @@ every_filter = pytest.mark.parametrize("filter", list(PILLOW))
 
 
 def images(batch=2, channels=3, size=16):
-    return normal(0, "test/images", range(batch), (channels, size, size)).clamp(-1, 1)
+    return per_sample_normal(0, "test/images", range(batch), (channels, size, size)).clamp(-1, 1)
 
 
 class Recording(nn.Module):
@@ -117,7 +117,7 @@ def test_it_enlarges_four_times_by_bicubic_unless_told_otherwise():
 def test_fields_that_make_no_sense_are_refused(fields, message):
     with pytest.raises(ValidationError) as error:
         SuperResolution(**fields)
-    assert [problem.message for problem in explain(error.value)] == [message]
+    assert [problem.message for problem in format_errors(error.value)] == [message]
 
 
 @pytest.mark.parametrize("filter", ["bicubic", "bilinear"])
@@ -125,7 +125,7 @@ def test_the_network_sees_the_noisy_image_scaled_and_the_small_one_enlarged(tiny
     # Karras et al. scale the noisy image alone: a small image has no noise, and keeps its range.
     denoiser = Denoiser(tiny_spec(backbone=PAIRED, target="edm", super_resolution={"factor": 2, "filter": filter}), Recording())
     assert denoiser.shape == denoiser.spec.image_shape == (1, 8, 8)
-    low_res = normal(0, "test/small", range(3), (1, 4, 4)).clamp(-1, 1)
+    low_res = per_sample_normal(0, "test/small", range(3), (1, 4, 4)).clamp(-1, 1)
     x = images(3, 1, 8)
     denoiser.output(x, T, low_res=low_res)
     noisy, enlarged = denoiser.backbone.inputs[0].split(1, dim=1)
@@ -139,7 +139,7 @@ def test_the_network_sees_the_noisy_image_scaled_and_the_small_one_enlarged(tiny
 
 def test_a_denoiser_is_shown_the_small_images_of_super_resolution(tiny_spec):
     denoiser = tiny_spec(backbone=PAIRED, super_resolution={"factor": 2}).build()
-    x0, cond = denoiser.shown(images(3, 1, 8), torch.tensor([1, 2, 3]))
+    x0, cond = denoiser.prepare_batch(images(3, 1, 8), torch.tensor([1, 2, 3]))
     assert torch.equal(x0, images(3, 1, 8))
     assert list(cond) == ["low_res"]
     assert torch.equal(cond["low_res"], denoiser.spec.super_resolution.reduce(images(3, 1, 8)))
@@ -186,7 +186,7 @@ def test_super_resolution_may_learn_its_variance(tiny_denoiser):
 def test_a_denoiser_that_does_not_fit_its_super_resolution_is_refused(tiny_spec, parts, message):
     with pytest.raises(ValidationError) as error:
         tiny_spec(**parts)
-    assert [f"{problem.field}: {problem.message}" for problem in explain(error.value)] == [message]
+    assert [f"{problem.field}: {problem.message}" for problem in format_errors(error.value)] == [message]
 
 
 def test_a_specification_with_super_resolution_comes_back_equal_from_its_dump(tiny_spec):

@@ -25,7 +25,7 @@ def site(tmp_path_factory):
 def test_public_names_are_in_the_pages(site):
     expected = {
         "reference/condition-maps.html": ["ETSDM", "t_tilde", "One condition in each sub-interval"],
-        "reference/experiment.html": ["build", "Experiment", "run_side_by_side"],
+        "reference/experiment.html": ["build", "Experiment", "run_in_processes"],
         "reference/samplers.html": ["DDIM", "trajectory", "Respaced"],
         "reference/errors.html": ["EtsdmError", "IntegrityError"],
         "concepts/recipes.html": ["condition_map", "held-out images"],

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from etsdm.condition_maps import ETSDM, Compose, Identity, Inverse, InverseSigmoid, LogSNR, Sigma
 from etsdm.grids import Leading, Respaced, Trailing, UniformInF
-from etsdm.registry import Problem, explain, grids
+from etsdm.registry import FieldProblem, format_errors, grids
 from etsdm.schedules import EDM, Cosine, Flow, Linear, LinearContinuous, ZeroTerminal
 
 every_grid = pytest.mark.parametrize("grid", [Leading(), Trailing(), Respaced()], ids=lambda grid: grid.type_name)
@@ -189,7 +189,7 @@ def test_a_grid_even_in_a_map_that_shares_is_refused(map_):
     with pytest.raises(ValidationError) as error:
         UniformInF(map=map_)
     message = f"{map_.type_name!r} gives several times one condition, so that no time follows from it; give a remap"
-    assert explain(error.value) == [Problem(("map",), message)]
+    assert format_errors(error.value) == [FieldProblem(("map",), message)]
 
 
 def test_its_map_may_be_named():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etsdm.grids import Explicit, Karras, Linspace, LogSNRGrid, QuadraticGrid, UniformGrid
-from etsdm.registry import Problem, explain
+from etsdm.registry import FieldProblem, format_errors
 from etsdm.samplers import Euler
 from etsdm.schedules import EDM, VE, VPEDM, Cosine, CosineContinuous, Flow, Linear, LinearContinuous, ZeroTerminal
 from etsdm.theory import ExactDenoiser, mixture
@@ -160,4 +160,4 @@ def test_explicit_times_start_and_end_where_they_are_told():
 def test_explicit_times_that_do_not_fall_are_refused():
     with pytest.raises(ValidationError) as error:
         Explicit(at=(3, 1, 2))
-    assert explain(error.value) == [Problem(("at", 2), "2 does not lie before 1; give decreasing times")]
+    assert format_errors(error.value) == [FieldProblem(("at", 2), "2 does not lie before 1; give decreasing times")]

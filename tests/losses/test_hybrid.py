@@ -14,7 +14,7 @@ from etsdm.condition_maps import ETSDM
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.losses import MSE, Hybrid
 from etsdm.losses.hybrid import gaussian_kl, log_probability
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import losses
 from etsdm.schedules import Cosine, Linear, ModifiedQuadratic
 from etsdm.targets import Eps
@@ -262,7 +262,7 @@ def test_the_bound_depends_on_the_predicted_image_and_not_on_how_it_is_said(answ
     alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in Linear().alpha_sigma(t))
     denoiser = answering(error, logit, target=target)
     noise = eps + alpha / sigma * (x0 - mean)  # x - alpha mean over sigma
-    denoiser.backbone.output.data = denoiser.target.value(mean, noise, alpha, sigma)
+    denoiser.backbone.output.data = denoiser.target.training_target(mean, noise, alpha, sigma)
     torch.testing.assert_close(bits(denoiser, x0, t, eps), bits(by_x0, x0, t, eps), rtol=1e-6, atol=1e-9)
 
 
@@ -330,7 +330,7 @@ def test_an_output_in_half_precision_is_compared_in_single(answering):
 
 def test_a_network_learns_the_variance_and_keeps_its_gradient_finite(tiny_denoiser):
     denoiser, t = tiny_denoiser(backbone={"out_channels": 2}), times(0, 1, 500, 999)
-    x0, eps = normal(0, "test/x0", range(4), (1, 8, 8)).clamp(-1, 1), normal(0, "test/eps", range(4), (1, 8, 8))
+    x0, eps = per_sample_normal(0, "test/x0", range(4), (1, 8, 8)).clamp(-1, 1), per_sample_normal(0, "test/eps", range(4), (1, 8, 8))
     Hybrid().per_image(denoiser, x0, t, eps).mean().backward()
     *_, bias = (parameter for parameter in denoiser.backbone.parameters() if len(parameter) == 2)
     assert bias.grad.isfinite().all()

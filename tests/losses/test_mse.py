@@ -5,14 +5,14 @@ from torch import nn
 from etsdm.condition_maps import ETSDM
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.losses import MSE
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import targets
 from etsdm.schedules import CosineContinuous, Linear
 from etsdm.targets import EDM, X0, Eps, Score, V
 
 T = torch.tensor([0.0, 59.0, 700.0], dtype=torch.float64)
-IMAGE = normal(0, "test/x0", range(3), (1, 2, 2)).clamp(-1, 1)
-NOISE = normal(0, "test/eps", range(3), (1, 2, 2))
+IMAGE = per_sample_normal(0, "test/x0", range(3), (1, 2, 2)).clamp(-1, 1)
+NOISE = per_sample_normal(0, "test/eps", range(3), (1, 2, 2))
 every_target = pytest.mark.parametrize("target", list(targets))
 # Conditions and, with them, noise levels are those of the last multiple of 20.
 LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
@@ -189,7 +189,7 @@ def test_an_output_in_half_precision_is_squared_in_single(doubling, images):
 
 def test_labels_reach_the_network(tiny_denoiser):
     denoiser = tiny_denoiser(backbone={"num_classes": 10})
-    x0, eps = normal(0, "test/x0", range(3), (1, 8, 8)), normal(0, "test/eps", range(3), (1, 8, 8))
+    x0, eps = per_sample_normal(0, "test/x0", range(3), (1, 8, 8)), per_sample_normal(0, "test/eps", range(3), (1, 8, 8))
     one, other = (MSE().per_image(denoiser, x0, T, eps, y=torch.full((3,), label)) for label in (1, 2))
     assert (one != other).all()
 

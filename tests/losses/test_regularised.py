@@ -6,12 +6,12 @@ from torch import nn
 from etsdm.condition_maps import ETSDM
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.losses import MSE, LipschitzRegularized
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import losses
 from etsdm.schedules import Linear, LinearContinuous
 
 T = torch.tensor([0.0, 1.0, 60.0, 700.0], dtype=torch.float64)
-IMAGE, NOISE = normal(0, "test/x0", range(4), (1, 2, 2)), normal(0, "test/eps", range(4), (1, 2, 2))
+IMAGE, NOISE = per_sample_normal(0, "test/x0", range(4), (1, 2, 2)), per_sample_normal(0, "test/eps", range(4), (1, 2, 2))
 # Conditions and, with them, noise levels are those of the last multiple of 20.
 LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
@@ -86,7 +86,7 @@ def test_the_network_is_called_twice_on_the_same_images_and_told_two_times(linea
 
 def test_there_is_no_penalty_within_a_sub_interval(tiny_denoiser):
     denoiser = tiny_denoiser(condition_map="e-tsdm")
-    x0, eps = normal(0, "test/x0", range(4), (1, 8, 8)), normal(0, "test/eps", range(4), (1, 8, 8))
+    x0, eps = per_sample_normal(0, "test/x0", range(4), (1, 8, 8)), per_sample_normal(0, "test/eps", range(4), (1, 8, 8))
     t = torch.tensor([0.0, 19.0, 20.0, 700.0], dtype=torch.float64)
     whole = LipschitzRegularized(weight=10).per_image(denoiser, x0, t, eps)
     plain = MSE().per_image(denoiser, x0, t, eps)
@@ -134,7 +134,7 @@ def test_the_gradient_goes_through_both_outputs(linear_in_time):
 
 def test_the_gradient_of_the_penalty_reaches_all_that_takes_in_the_time(tiny_denoiser):
     denoiser = tiny_denoiser()
-    x0, eps = normal(0, "test/x0", range(4), (1, 8, 8)), normal(0, "test/eps", range(4), (1, 8, 8))
+    x0, eps = per_sample_normal(0, "test/x0", range(4), (1, 8, 8)), per_sample_normal(0, "test/eps", range(4), (1, 8, 8))
     both = [LipschitzRegularized(weight=weight).per_image(denoiser, x0, T, eps).sum() for weight in (1.0, 2.0)]
     weights = list(denoiser.parameters())
     one, two = (torch.autograd.grad(loss, weights, allow_unused=True) for loss in both)

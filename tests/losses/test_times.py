@@ -9,7 +9,7 @@ from scipy import stats
 from etsdm.condition_maps import ETSDM, Identity, Inverse, InverseSigmoid, LogSNR, Sigma
 from etsdm.losses.times import LogNormal, SoftTruncation, Uniform, UniformIn
 from etsdm.randomness import generator
-from etsdm.registry import Problem, explain, time_samplers
+from etsdm.registry import FieldProblem, format_errors, time_samplers
 from etsdm.schedules import EDM, CosineContinuous, Flow, Linear, LinearContinuous
 
 SAMPLERS = [Uniform(), UniformIn(map=Inverse()), UniformIn(map=LogSNR()), SoftTruncation(), SoftTruncation(k=3), LogNormal()]
@@ -112,7 +112,7 @@ def test_a_map_that_shares_conditions_is_refused():
     with pytest.raises(ValidationError) as error:
         UniformIn(map=ETSDM())
     message = "'e-tsdm' gives several times one condition, so that no time follows from it; give a remap"
-    assert explain(error.value) == [Problem(("map",), message)]
+    assert format_errors(error.value) == [FieldProblem(("map",), message)]
 
 
 def truncated(t, k, least):
@@ -206,4 +206,4 @@ def test_levels_beyond_the_schedule_are_its_ends():
 def test_wrong_fields_are_named_with_the_mend(name, field, value, message):
     with pytest.raises(ValidationError) as error:
         time_samplers[name](**{field: value})
-    assert explain(error.value) == [Problem((field,), message)]
+    assert format_errors(error.value) == [FieldProblem((field,), message)]

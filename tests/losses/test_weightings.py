@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etsdm.losses import MSE, P2, Constant, MinSNR, Weighting
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import weightings
 from etsdm.schedules import VPEDM, Linear, LinearContinuous, ZeroTerminal
 from etsdm.targets import EDM, X0, Eps, Flow, Score, V
@@ -48,7 +48,7 @@ def test_the_constant_weighting_is_one_in_every_space():
 
 def test_a_loss_is_multiplied_by_its_weight(tiny_denoiser):
     denoiser, t = tiny_denoiser(), torch.tensor([0.0, 300.0, 999.0], dtype=torch.float64)
-    x0, eps = normal(0, "test/x0", range(3), (1, 8, 8)), normal(0, "test/eps", range(3), (1, 8, 8))
+    x0, eps = per_sample_normal(0, "test/x0", range(3), (1, 8, 8)), per_sample_normal(0, "test/eps", range(3), (1, 8, 8))
     plain, weighted = (MSE(weighting=weighting).per_image(denoiser, x0, t, eps) for weighting in (Constant(), SignalToNoise()))
     # alpha_bar / (1 - alpha_bar) with guided-diffusion's alpha_bar: 0.9999 at index 0, 4.035829765376e-05 at 999.
     ratio = weighted / plain
@@ -61,7 +61,7 @@ def test_a_loss_is_multiplied_by_its_weight(tiny_denoiser):
 @pytest.mark.parametrize("schedule", [Linear(), VPEDM()], ids=repr)  # the second does not preserve variance
 def test_a_weighting_is_the_same_training_in_every_space(tiny_denoiser, weighting, schedule):
     t = torch.tensor([0.001, 0.1, 0.9], dtype=torch.float64) * schedule.horizon
-    x0, eps = (normal(0, name, range(3), (1, 8, 8)).double() for name in ("test/x0", "test/eps"))
+    x0, eps = (per_sample_normal(0, name, range(3), (1, 8, 8)).double() for name in ("test/x0", "test/eps"))
     denoiser = tiny_denoiser(schedule=schedule, target="v").double()
     # The squared error in a space has the weight of that space; all say the same.
     spaces = (V(), Eps(), X0(), Score(), Score(scaled=True), Flow(), EDM(sigma_data=0.7))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from etsdm.metrics import Curve, Histogram, Outcome, Value, mean_value
+from etsdm.metrics import Curve, Histogram, MetricResult, Value, mean_value
 
 
 def test_a_mean_comes_with_its_standard_error():
@@ -28,12 +28,12 @@ def test_the_standard_error_covers_the_mean_as_often_as_it_should():
 
 
 def test_an_outcome_comes_back_from_json():
-    outcome = Outcome(
+    outcome = MetricResult(
         values={"a": mean_value(torch.rand(5, generator=torch.Generator().manual_seed(0))), "b": Value(value=0.1, description="b")},
         curves={"c": Curve(t=(0, 0.1), mean=(1 / 3, 2e-308), se=(0.0, 1e300), label="K", log_scale=True)},
         histograms={"d": Histogram(names=("0", "1"), shares=(0.25, 0.75), reference=(0.5, 0.5), label="share")},
     )
-    assert Outcome.model_validate_json(outcome.model_dump_json()) == outcome
+    assert MetricResult.model_validate_json(outcome.model_dump_json()) == outcome
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])

@@ -6,7 +6,7 @@ import torch
 from etsdm.data import Digits, LoadedImages
 from etsdm.errors import DataError
 from etsdm.metrics import Recognition, Subject
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_shares_of_the_classes_add_up_to_one(of_real_digits, digits):
 
 
 def test_noise_is_recognised_less_surely(of_real_digits, measure):
-    noise = measure(normal(0, "test/noise", range(50), (1, 8, 8)).clamp(-1, 1)).values["recognition"]
+    noise = measure(per_sample_normal(0, "test/noise", range(50), (1, 8, 8)).clamp(-1, 1)).values["recognition"]
     assert noise.value + 4 * noise.se < of_real_digits.values["recognition"].value
     assert noise.reference == of_real_digits.values["recognition"].reference  # the same classifier again
 

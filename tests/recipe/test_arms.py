@@ -4,7 +4,7 @@ import pytest
 
 from etsdm.errors import RecipeError
 from etsdm.recipe.load import arm_document, arm_names
-from etsdm.recipe.tree import Document, Mark
+from etsdm.recipe.tree import Document, SourceLocation
 from etsdm.recipe.yaml import compose
 
 ARMS = """\
@@ -24,7 +24,7 @@ arms:
 
 
 def document(text):
-    return Document(compose(text, partial(Mark, "a.yaml")))
+    return Document(compose(text, partial(SourceLocation, "a.yaml")))
 
 
 def refused(text, arm="x"):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.tree import Mark, Node, merge, nested
+from etsdm.recipe.tree import Node, SourceLocation, merge, nested
 
 
 def merged(*trees):
@@ -14,7 +14,7 @@ def merged(*trees):
 
 
 def at(line, value):
-    return Node(value, Mark("a.yaml", line))
+    return Node(value, SourceLocation("a.yaml", line))
 
 
 # Plain mappings: a name in capitals is always a mapping, one in small letters never.

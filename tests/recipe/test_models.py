@@ -12,7 +12,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 LATENT, SUPER_RESOLUTION = RECIPES / "latent.yaml", RECIPES / "super_resolution.yaml"
 
 
-def refusal(*overrides, recipe=DIGITS):
+def recipe_error(*overrides, recipe=DIGITS):
     with pytest.raises(RecipeError) as error:
         load_arms(recipe, *overrides)
     # The same problem is found in every arm; the first one is shown.
@@ -87,11 +87,11 @@ def refusal(*overrides, recipe=DIGITS):
     ],
 )
 def test_what_does_not_fit_is_refused_with_field_value_and_mend(override, message):
-    assert refusal(override) == message
+    assert recipe_error(override) == message
 
 
 def test_a_batch_of_problems_is_one_line_each():
-    lines = refusal("training.images=0", "sampling.n=no").splitlines()
+    lines = recipe_error("training.images=0", "sampling.n=no").splitlines()
     assert lines == [
         "training.images: found 0; give a value above 0 (command line)",
         "sampling.n: found 'no'; give an integer (command line)",
@@ -100,7 +100,7 @@ def test_a_batch_of_problems_is_one_line_each():
 
 def test_noise_prediction_without_signal_is_refused():
     # The product of 3,000 factors of at most a half is below the smallest float64.
-    message = refusal("model.schedule={type: linear, timesteps: 3000, beta_start: 0.5, beta_end: 0.9999}")
+    message = recipe_error("model.schedule={type: linear, timesteps: 3000, beta_start: 0.5, beta_end: 0.9999}")
     cause = "found 'eps'; the noise says nothing of x0 at alpha = 0; use v, or set allow_eps_at_zero_snr"
     assert message == f"model.target: {cause} (the last time of schedule 'linear') (digits.yaml:7)"
 
@@ -152,7 +152,7 @@ def test_the_file_name_is_the_recipes_name_and_is_not_inherited(tmp_path):
     ],
 )
 def test_a_loss_goes_with_the_variance_that_the_model_learns(overrides, message):
-    assert refusal(*overrides) == message
+    assert recipe_error(*overrides) == message
 
 
 def test_a_learned_variance_and_its_loss_go_together():
@@ -164,8 +164,8 @@ def test_a_context_is_made_of_labels_because_no_data_set_has_one():
     backbone = "type: ldm-unet, image_size: 8, in_channels: 1, out_channels: 1, model_channels: 8, num_res_blocks: 1, norm_groups: 4"
     backbone += ", attention_resolutions: [2], channel_mult: [1, 2], use_spatial_transformer: true, context_dim: 6"
     message = "6 channels of a context, but data sets have none; set label_context to make it of labels"
-    assert refusal(f"model.backbone={{{backbone}}}") == f"model.backbone.context_dim: {message} (command line)"
-    assert refusal(f"model.backbone={{{backbone}, num_classes: 10}}") == f"model.backbone.context_dim: {message} (command line)"
+    assert recipe_error(f"model.backbone={{{backbone}}}") == f"model.backbone.context_dim: {message} (command line)"
+    assert recipe_error(f"model.backbone={{{backbone}, num_classes: 10}}") == f"model.backbone.context_dim: {message} (command line)"
     labelled = load_arms(DIGITS, f"model.backbone={{{backbone}, num_classes: 10, label_context: true}}").recipes["e-tsdm"]
     assert not labelled.model.backbone.takes_context
 
@@ -203,7 +203,7 @@ def test_labels_are_none_the_datas_or_one_more_for_no_class(num_classes, dropout
     ],
 )
 def test_labels_are_dropped_if_and_only_if_there_is_one_of_no_class(num_classes, dropout, message):
-    found = refusal(f"model.backbone.num_classes={num_classes}", f"training.label_dropout={dropout}")
+    found = recipe_error(f"model.backbone.num_classes={num_classes}", f"training.label_dropout={dropout}")
     assert found == f"training.label_dropout: {message} (command line)"
 
 
@@ -233,7 +233,7 @@ def test_labels_are_dropped_if_and_only_if_there_is_one_of_no_class(num_classes,
     ],
 )
 def test_a_first_stage_that_does_not_fit_is_refused(overrides, message):
-    assert refusal(*overrides, recipe=LATENT) == message
+    assert recipe_error(*overrides, recipe=LATENT) == message
 
 
 def test_a_first_stage_is_between_the_data_and_the_backbone():
@@ -285,7 +285,7 @@ def test_a_latent_diffusion_of_published_size_is_described_without_its_weights()
     ],
 )
 def test_super_resolution_that_does_not_fit_is_refused(overrides, message):
-    assert refusal(*overrides, recipe=SUPER_RESOLUTION) == message
+    assert recipe_error(*overrides, recipe=SUPER_RESOLUTION) == message
 
 
 def test_super_resolution_takes_the_images_of_the_data_twice():

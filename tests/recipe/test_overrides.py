@@ -2,7 +2,7 @@ import pytest
 
 from etsdm.errors import RecipeError
 from etsdm.recipe.load import override
-from etsdm.recipe.tree import COMMAND_LINE, Document, Mark, Node
+from etsdm.recipe.tree import COMMAND_LINE, Document, Node, SourceLocation
 
 RECIPE = {"model": {"schedule": "linear"}, "training": {"images": 10}, "metrics": ["fid", {"type": "is"}]}
 
@@ -52,7 +52,7 @@ def test_no_override_changes_nothing():
 
 
 def test_a_value_is_marked_with_the_command_line():
-    here = Mark("a.yaml", 1)
+    here = SourceLocation("a.yaml", 1)
     document = override(Document(Node({"m": Node({"x": Node(1, here)}, here)}, here)), ["m.y=[1]"])
     assert document.marks == {(): here, ("m",): here, ("m", "x"): here, ("m", "y"): COMMAND_LINE, ("m", "y", 0): COMMAND_LINE}
 

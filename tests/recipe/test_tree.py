@@ -2,11 +2,11 @@ import pytest
 from pydantic import BaseModel
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.tree import COMMAND_LINE, Document, Mark, Node, refusal
+from etsdm.recipe.tree import COMMAND_LINE, Document, Node, SourceLocation, recipe_error
 
 
 def at(line, value):
-    return Node(value, Mark("a.yaml", line))
+    return Node(value, SourceLocation("a.yaml", line))
 
 
 DOCUMENT = Document(at(1, {"a": at(1, {"b": at(2, [at(2, 1), at(3, {"c": at(3, 4)})])}), "d": Node({"e": Node({"f": at(5, None)})})}))
@@ -36,7 +36,7 @@ def test_every_path_has_a_mark_and_one_made_by_a_dotted_key_that_of_its_value():
     [((), 1), (("a", "b", 1, "c"), 3), (("a", "b", 7), 2), (("a", "x", "b"), 1), (("d", "e"), 5), (("x",), 1), (("a", "b", 0, "c"), 2)],
 )
 def test_a_place_is_the_mark_of_the_longest_known_prefix(path, line):
-    assert DOCUMENT.place(path) == Mark("a.yaml", line)
+    assert DOCUMENT.place(path) == SourceLocation("a.yaml", line)
 
 
 def test_a_document_of_plain_data_has_no_marks():
@@ -63,11 +63,11 @@ def test_a_key_that_is_not_text_is_refused():
 @pytest.mark.parametrize(
     ("path", "mark", "message"),
     [
-        (("a", 0, "b"), Mark("a.yaml", 3), "a.0.b: is wrong (a.yaml:3)"),
+        (("a", 0, "b"), SourceLocation("a.yaml", 3), "a.0.b: is wrong (a.yaml:3)"),
         (("a",), COMMAND_LINE, "a: is wrong (command line)"),
         (("a",), None, "a: is wrong"),
-        ((), Mark("a.yaml", 3), "is wrong (a.yaml:3)"),
+        ((), SourceLocation("a.yaml", 3), "is wrong (a.yaml:3)"),
     ],
 )
 def test_a_refusal_says_the_field_and_the_place_as_far_as_they_are_known(path, mark, message):
-    assert str(refusal(path, "is wrong", mark)) == message
+    assert str(recipe_error(path, "is wrong", mark)) == message

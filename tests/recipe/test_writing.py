@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import Field, PositiveInt
 
 from etsdm.recipe.load import read, validate
-from etsdm.recipe.tree import Document, Mark
+from etsdm.recipe.tree import Document, SourceLocation
 from etsdm.recipe.yaml import compose, to_yaml
 from etsdm.registry import Frozen, Part, Registry
 
@@ -35,7 +35,7 @@ class Recipe(Frozen):
 
 
 def read_back(text):
-    return Document(compose(text, lambda line: Mark("a.yaml", line))).data
+    return Document(compose(text, lambda line: SourceLocation("a.yaml", line))).data
 
 
 def test_the_resolved_recipe_is_readable():

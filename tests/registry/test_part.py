@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
-from etsdm.registry import Frozen, Part, Registry, explain, field_error
+from etsdm.registry import Frozen, Part, Registry, field_error, format_errors
 
 shapes: Registry[Any] = Registry("shapes", "etsdm.registry", "shape")
 
@@ -55,7 +55,7 @@ SHAPES = st.recursive(
 def problems(model, value):
     with pytest.raises(ValidationError) as error:
         TypeAdapter(model).validate_python(value)
-    return {problem.field: problem.message for problem in explain(error.value)}
+    return {problem.field: problem.message for problem in format_errors(error.value)}
 
 
 @given(SHAPES)
@@ -133,7 +133,7 @@ def test_defaults_are_validated_as_well():
 
 def test_a_validator_of_several_fields_points_at_the_one_that_is_wrong():
     error = field_error("Drawing", ("shape", "radius"), "3 does not fit; give 2", 3)
-    assert [(problem.field, problem.message) for problem in explain(error)] == [("shape.radius", "3 does not fit; give 2")]
+    assert [(problem.field, problem.message) for problem in format_errors(error)] == [("shape.radius", "3 does not fit; give 2")]
 
 
 @pytest.mark.parametrize(

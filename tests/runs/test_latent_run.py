@@ -9,7 +9,7 @@ import torch
 import etsdm
 from etsdm.data import Digits
 from etsdm.errors import CheckpointError, DataError
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.runs.run import STAGES
 from etsdm.storage.tensors import write_tensors
 
@@ -118,7 +118,7 @@ def test_a_latent_recipe_runs_from_the_weights_of_its_file(finished_latent, firs
 def test_samples_of_a_latent_recipe_are_its_decoded_latents(finished_latent, first_stage):
     run = latent_run(finished_latent)
     denoiser = etsdm.load(finished_latent / "runs/latent/e-tsdm")
-    *_, last = run.recipe.sampling.sampler.trajectory(denoiser, normal(0, "sampling/noise", range(8), (2, 4, 4)))
+    *_, last = run.recipe.sampling.sampler.trajectory(denoiser, per_sample_normal(0, "sampling/noise", range(8), (2, 4, 4)))
     assert last.x.shape == (8, 2, 4, 4)
     drawn = run.samples.load().pixels
     torch.testing.assert_close(drawn, denoiser.decode(last.x).clamp(-1, 1), rtol=1e-4, atol=1e-5)

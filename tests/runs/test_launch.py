@@ -11,7 +11,7 @@ import pytest
 
 import etsdm
 from etsdm.errors import IntegrityError
-from etsdm.runs.launch import jobs_for, run_side_by_side
+from etsdm.runs.launch import jobs_for, run_in_processes
 
 TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
 LAST = "checkpoints/000000000320"
@@ -38,7 +38,7 @@ def wait_for(condition, seconds=120):
 
 def test_side_by_side_gives_the_same_weights_as_one_after_another(tmp_path):
     apart = etsdm.build(TINY, "compute.jobs=2", out=tmp_path / "apart")
-    events = list(run_side_by_side(apart.runs, ("train",)))
+    events = list(run_in_processes(apart.runs, ("train",)))
     assert {event.label for event in events if event.finished} == {"baseline", "e-tsdm"}
     assert max(event.progress.done for event in events if event.progress) == 320
     together = etsdm.build(TINY, out=tmp_path / "together")
@@ -77,7 +77,7 @@ def test_a_child_that_dies_is_reported_with_its_signal(tmp_path):
     experiment = etsdm.build(TINY, "training.images=3200", out=tmp_path).arm("baseline")
 
     def watch():
-        for event in run_side_by_side(experiment.runs, ("train",)):
+        for event in run_in_processes(experiment.runs, ("train",)):
             if event.progress and event.progress.done >= 64:
                 for child in children_of(os.getpid()):
                     if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
@@ -90,7 +90,7 @@ def test_a_child_that_dies_is_reported_with_its_signal(tmp_path):
 def test_an_error_of_one_run_names_it_and_keeps_its_kind(tmp_path):
     experiment = etsdm.build(TINY, "training.learning_rate=1e30", out=tmp_path).arm("e-tsdm")
     with pytest.raises(IntegrityError, match=r"^e-tsdm: training: "):
-        list(run_side_by_side(experiment.runs, ("train",)))
+        list(run_in_processes(experiment.runs, ("train",)))
 
 
 def test_jobs_are_what_the_recipe_says_and_no_more_than_runs():

@@ -11,7 +11,7 @@ from PIL import Image
 
 import etsdm
 from etsdm.data import Digits
-from etsdm.denoisers.wrappers import Guided
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.errors import DataError, IntegrityError
 from etsdm.randomness import generator
 from etsdm.runs.run import STAGES
@@ -322,9 +322,9 @@ def test_a_recipe_that_drops_labels_can_be_guided(tmp_path):
     x, y, none = torch.randn(10, 1, 8, 8, generator=generator(0, "test/x")), torch.arange(10), torch.full((10,), 10)
     conditional, unconditional = denoiser.output(x, 500.0, y=y), denoiser.output(x, 500.0, y=none)
     assert not torch.allclose(conditional, unconditional, atol=1e-2)
-    guided = Guided(denoiser, 3.0)
+    guided = ClassifierFreeGuidance(denoiser, 3.0)
     torch.testing.assert_close(guided.output(x, 500.0, y=y), 3 * conditional - 2 * unconditional, rtol=1e-4, atol=1e-4)
-    drawn = {w: etsdm.sample(Guided(denoiser, w), 10, sampler=run.recipe.sampling.sampler, y=y) for w in (0.0, 1.0, 3.0)}
+    drawn = {w: etsdm.sample(ClassifierFreeGuidance(denoiser, w), 10, sampler=run.recipe.sampling.sampler, y=y) for w in (0.0, 1.0, 3.0)}
     for w, alone in ((0.0, none), (1.0, y)):
         torch.testing.assert_close(drawn[w], etsdm.sample(denoiser, 10, sampler=run.recipe.sampling.sampler, y=alone), rtol=1e-4, atol=1e-4)
     assert drawn[3.0].isfinite().all()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity
-from etsdm.randomness import SampleNoise, normal
+from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
 from etsdm.samplers.model import CLEAN, Point
@@ -14,7 +14,7 @@ from etsdm.targets import X0, Eps, Target, V
 
 SAMPLERS = [DDPM(steps=4), DDPM(steps=4, variance="posterior"), DDIM(steps=4), DDIM(steps=4, eta=0.5)]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=["ddpm", "ddpm-posterior", "ddim", "ddim-noisy"])
-NOISE = normal(0, "test/noise", range(3), (1, 4, 4))
+NOISE = per_sample_normal(0, "test/noise", range(3), (1, 4, 4))
 
 
 class Answer(NamedTuple):

@@ -11,14 +11,14 @@ import diffusers
 import pytest
 import torch
 
-from etsdm.randomness import generator, normal
+from etsdm.randomness import generator, per_sample_normal
 from etsdm.samplers import DDIM, DDPM, DPM2, LMS, PLMS, Euler, EulerAncestral, Heun
 from etsdm.schedules import Linear
 from etsdm.theory import ExactDenoiser, mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # diffusers' own, with numpy 2
 DENOISER = ExactDenoiser(mixture("m1"), Linear())
-NOISE = normal(0, "test/diffusers", range(8), (1,))
+NOISE = per_sample_normal(0, "test/diffusers", range(8), (1,))
 N = 10
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02}  # of `linear`, which are not every scheduler's own
 

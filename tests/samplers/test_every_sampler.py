@@ -41,7 +41,7 @@ class Gaussian:
         alpha, sigma = self.schedule.alpha_sigma(t)
         variance = alpha**2 * SPREAD**2 + sigma**2
         x0, eps = alpha * SPREAD**2 / variance * x, sigma / variance * x
-        output = self.target.value(x0, eps, alpha, sigma)
+        output = self.target.training_target(x0, eps, alpha, sigma)
         return Prediction(x, output, self.target.coefficients(alpha, sigma), alpha, sigma)
 
 

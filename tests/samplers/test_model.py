@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.samplers import DDIM, Parts
-from etsdm.samplers.model import Network, Point
+from etsdm.samplers.model import CountedModel, Point
 from etsdm.schedules import Linear
 from etsdm.theory import ExactDenoiser, mixture
 
-X = 3 * normal(0, "test/x", range(4), (1,)).double()
+X = 3 * per_sample_normal(0, "test/x", range(4), (1,)).double()
 EXACT = ExactDenoiser(mixture("m1"), Linear())
 POINT = Point.at(Linear(), 500.0)
 
@@ -32,7 +32,7 @@ def close(found, expected):
 @pytest.mark.parametrize("settings", [{}, {"clip_x0": True}, {"quantile": 0.5}], ids=["as it is", "clipped", "dynamic"])
 @pytest.mark.parametrize("denoiser", [EXACT, Foreign(Linear(), bounded=False)], ids=["ours", "foreign"])
 def test_an_answer_is_consistent_with_x_and_mixes_its_own_x0_and_eps(denoiser, settings):
-    said = Network(denoiser, {}, **settings)(X, POINT)
+    said = CountedModel(denoiser, {}, **settings)(X, POINT)
     close(POINT.alpha * said.x0 + POINT.sigma * said.eps, X)
     for a, b in ((0.3, -1.7), (1, 0), (0, 1), (2, 0)):
         close(said.mixed(a, b), a * said.x0 + b * said.eps)
@@ -41,9 +41,9 @@ def test_an_answer_is_consistent_with_x_and_mixes_its_own_x0_and_eps(denoiser, s
 def test_x0_is_cut_where_it_is_asked_for():
     x = torch.full((1, 1), 40.0, dtype=torch.float64)
     assert EXACT.predict(x, 500.0).x0 > 1
-    assert Network(EXACT, {}, clip_x0=True)(x, POINT).x0 == 1
-    assert Network(EXACT, {}, clip_x0=None)(x, POINT).x0 > 1  # a mixture's data lie anywhere
-    assert Network(EXACT, {}, quantile=1.0)(x, POINT).x0 == 1  # divided by itself
+    assert CountedModel(EXACT, {}, clip_x0=True)(x, POINT).x0 == 1
+    assert CountedModel(EXACT, {}, clip_x0=None)(x, POINT).x0 > 1  # a mixture's data lie anywhere
+    assert CountedModel(EXACT, {}, quantile=1.0)(x, POINT).x0 == 1  # divided by itself
 
 
 def test_a_denoiser_that_answers_with_x0_and_eps_alone_is_sampled_like_one_of_ours():
@@ -68,14 +68,14 @@ def test_a_trajectory_keeps_the_dtype_of_its_noise(clip):
 
 
 def test_a_dynamic_threshold_is_as_precise_as_the_images():
-    x0 = 5 * normal(0, "test/x0", range(3), (1, 8, 8)).double()
+    x0 = 5 * per_sample_normal(0, "test/x0", range(3), (1, 8, 8)).double()
     largest = torch.tensor(np.quantile(x0.flatten(1).abs().numpy(), 0.9, axis=1)).clamp(min=1).reshape(3, 1, 1, 1)
     assert largest.min() > 1
     expected = x0.clamp(-largest, largest) / largest
     point = Point.at(Linear(), 0.0)
     told = Foreign(Linear())
     told_x0 = SimpleNamespace(predict=lambda x, t: SimpleNamespace(x0=x0, eps=x0), schedule=told.schedule, bounded=True)
-    torch.testing.assert_close(Network(told_x0, {}, quantile=0.9)(x0, point).x0, expected, rtol=1e-15, atol=0)
+    torch.testing.assert_close(CountedModel(told_x0, {}, quantile=0.9)(x0, point).x0, expected, rtol=1e-15, atol=0)
 
 
 def test_what_was_predicted_is_known_later_whatever_becomes_of_the_noise():

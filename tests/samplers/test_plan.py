@@ -9,7 +9,7 @@ import torch
 from etsdm.condition_maps import ETSDM
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import RegistryError
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM, SinglestepDPMSolver
 from etsdm.schedules import Linear, LinearContinuous
@@ -41,7 +41,7 @@ def test_the_plan_of_every_sampler_is_what_its_network_is_asked(name, schedule):
     denoiser = Counting(mixture("m1"), schedule)
     plan = sampler.plan(denoiser)
     assert denoiser.times == []
-    steps = list(sampler.trajectory(denoiser, normal(0, "test/noise", range(2), (1,)).double()))
+    steps = list(sampler.trajectory(denoiser, per_sample_normal(0, "test/noise", range(2), (1,)).double()))
     assert [call.t for call in plan.calls] == denoiser.times
     assert plan.nfe == steps[-1].nfe
     assert plan.steps == steps[-1].n

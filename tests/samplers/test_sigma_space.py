@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from etsdm.condition_maps import ETSDM
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers, schedules
 from etsdm.samplers import DDIM, EDMStochastic, Euler, Heun
 from etsdm.samplers.sigma_space import ancestral_split
@@ -33,7 +33,7 @@ FAMILY = {
 NOISELESS = {"euler": {}, "heun": {}, "dpm2": {}, "lms": {}, "plms": {}} | {
     name: {"eta": 0} for name in FAMILY if "ancestral" in name or "sde" in name
 }
-NOISE = normal(0, "test/noise", range(4), (1,))
+NOISE = per_sample_normal(0, "test/noise", range(4), (1,))
 every_one = pytest.mark.parametrize("name", FAMILY)
 
 
@@ -125,7 +125,7 @@ def test_noise_of_the_full_next_level_leaves_x0_and_that_noise(name):
     sampler = made(name, steps=3, eta=50)
     step = next(sampler.trajectory(denoiser, NOISE))
     s = sampler.path(denoiser)[1]
-    torch.testing.assert_close(step.x, s.alpha * step.x0 + s.sigma * normal(0, "sampling/steps", range(4), (1,)))
+    torch.testing.assert_close(step.x, s.alpha * step.x0 + s.sigma * per_sample_normal(0, "sampling/steps", range(4), (1,)))
 
 
 def test_the_order_of_every_step_is_told():

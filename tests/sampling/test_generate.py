@@ -5,7 +5,7 @@ from torch import nn
 import etsdm
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import RegistryError
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
 from etsdm.sampling import resolve_sampler, sample_batches, starting_noise
@@ -72,7 +72,7 @@ def test_a_sample_keeps_its_label_in_any_batch(labelled):
 
 def test_small_images_stay_with_their_samples(tiny_denoiser):
     denoiser = tiny_denoiser(target="v", super_resolution={"factor": 2}, backbone={"in_channels": 2})
-    small = normal(0, "test/small", range(3), (1, 4, 4)).clamp(-1, 1)
+    small = per_sample_normal(0, "test/small", range(3), (1, 4, 4)).clamp(-1, 1)
     together = etsdm.sample(denoiser, 3, sampler=STOCHASTIC, low_res=small)
     for k in range(3):
         close(etsdm.sample(denoiser, 1, sampler=STOCHASTIC, low_res=small[k : k + 1], first=k)[0], together[k])
@@ -107,7 +107,7 @@ def test_the_start_is_as_noisy_as_the_first_point(tiny_spec, schedule, target, s
     denoiser = Denoiser(tiny_spec(schedule=schedule, target=target), Halving())
     sampler = DDIM(steps=2, grid="linspace")
     found = starting_noise(denoiser, sampler, range(2, 4), seed=3)
-    torch.testing.assert_close(found, scale * normal(3, "sampling/noise", range(2, 4), (1, 8, 8)))
+    torch.testing.assert_close(found, scale * per_sample_normal(3, "sampling/noise", range(2, 4), (1, 8, 8)))
 
 
 def test_a_later_start_takes_fewer_times_and_the_noise_of_its_own_point(tiny_spec):
@@ -115,7 +115,7 @@ def test_a_later_start_takes_fewer_times_and_the_noise_of_its_own_point(tiny_spe
     [first, *_] = [step.t for _, step in sample_batches(denoiser, DDIM(steps=3, grid="linspace"), n=1, seed=0, batch_size=1, start=7.0)]
     assert first == 7
     noise = starting_noise(denoiser, DDIM(steps=3, grid="linspace"), [0], seed=0, start=7.0)
-    torch.testing.assert_close(noise, 7 * normal(0, "sampling/noise", [0], (1, 8, 8)))
+    torch.testing.assert_close(noise, 7 * per_sample_normal(0, "sampling/noise", [0], (1, 8, 8)))
 
 
 def test_samples_are_a_function_of_the_seed(denoiser):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from etsdm.randomness import SampleNoise, normal
+from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.samplers import DDIM, DDPM
 from etsdm.sampling import img2img
 from etsdm.schedules import Linear
@@ -16,7 +16,7 @@ def test_an_image_is_noised_to_the_start_and_sampled_from_there():
     # On Gaussian data a DDIM step from t to s multiplies x by a_s (1 - s_t g_t) / a_t + s_s g_t, g = s / (a^2 c^2 + s^2).
     times = [300.0, 200.0, 100.0, 0.0]
     levels = [tuple(level.item() for level in Linear().alpha_sigma(t)) for t in times]
-    x = levels[0][0] * IMAGES + levels[0][1] * normal(3, "sampling/noise", range(5), (1,)).double()
+    x = levels[0][0] * IMAGES + levels[0][1] * per_sample_normal(3, "sampling/noise", range(5), (1,)).double()
     for (alpha, sigma), (alpha_s, sigma_s) in zip(levels, [*levels[1:], (1.0, 0.0)], strict=True):
         g = sigma / (alpha**2 * C**2 + sigma**2)
         x = (alpha_s * (1 - sigma * g) / alpha + sigma_s * g) * x
@@ -39,7 +39,7 @@ def test_an_image_depends_on_its_index_and_not_on_its_batch():
 def test_noise_comes_from_the_streams_of_sampling():
     sampler = DDPM(steps=3)
     alpha, sigma = Linear().alpha_sigma(300.0)
-    x = alpha * IMAGES + sigma * normal(1, "sampling/noise", range(5), (1,)).double()
+    x = alpha * IMAGES + sigma * per_sample_normal(1, "sampling/noise", range(5), (1,)).double()
     *_, step = sampler.trajectory(GAUSSIAN, x, SampleNoise(1, "sampling/steps", range(5)), start=300)
     assert torch.equal(img2img(GAUSSIAN, IMAGES, start=300, sampler=sampler, seed=1), step.x)
 
@@ -48,13 +48,15 @@ def test_a_grid_that_stops_before_the_start_noises_to_its_first_time():
     sampler = DDIM(steps=3)  # 200, 100, 0 of the 301 timesteps
     found = img2img(GAUSSIAN, IMAGES, start=300, sampler=sampler)
     alpha, sigma = Linear().alpha_sigma(200.0)
-    *_, step = sampler.trajectory(GAUSSIAN, alpha * IMAGES + sigma * normal(0, "sampling/noise", range(5), (1,)).double(), start=300)
+    *_, step = sampler.trajectory(
+        GAUSSIAN, alpha * IMAGES + sigma * per_sample_normal(0, "sampling/noise", range(5), (1,)).double(), start=300
+    )
     assert torch.equal(found, step.x)
 
 
 def test_labels_reach_the_network(tiny_denoiser):
     denoiser = tiny_denoiser(target="v", backbone={"num_classes": 3})
-    images = normal(0, "test/x", range(2), (1, 8, 8))
+    images = per_sample_normal(0, "test/x", range(2), (1, 8, 8))
     one, other = (img2img(denoiser, images, start=300, steps=2, y=torch.tensor(y)) for y in ([0, 0], [0, 1]))
     assert one.dtype == torch.float32
     torch.testing.assert_close(one[0], other[0])

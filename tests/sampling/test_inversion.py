@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from etsdm.denoisers.wrappers import Guided, Labelled
-from etsdm.randomness import normal
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance, FixedLabels
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, EDMStochastic, Heun
 from etsdm.sampling import img2img, invert
@@ -112,7 +112,7 @@ def test_without_terminal_signal_noise_prediction_inverts_to_the_step_before():
 
 def test_clipping_is_left_out_on_the_way_to_noise(tiny_denoiser):
     denoiser = tiny_denoiser(target="v")
-    images = 3 * normal(0, "test/x", range(2), (1, 8, 8))
+    images = 3 * per_sample_normal(0, "test/x", range(2), (1, 8, 8))
     clipping, free = (invert(denoiser, images, sampler=DDIM(steps=3, clip_x0=clip)) for clip in (True, False))
     assert clipping.dtype == torch.float32
     assert torch.equal(clipping, free)
@@ -120,9 +120,9 @@ def test_clipping_is_left_out_on_the_way_to_noise(tiny_denoiser):
 
 def test_labels_and_wrappers_take_part(tiny_denoiser):
     denoiser = tiny_denoiser(target="v", backbone={"num_classes": 3})
-    images, y = normal(0, "test/x", range(2), (1, 8, 8)), torch.tensor([0, 1])
-    guided = Guided(denoiser, 2.0)
-    given, bound = invert(guided, images, steps=3, y=y), invert(Labelled(guided, y), images, steps=3)
+    images, y = per_sample_normal(0, "test/x", range(2), (1, 8, 8)), torch.tensor([0, 1])
+    guided = ClassifierFreeGuidance(denoiser, 2.0)
+    given, bound = invert(guided, images, steps=3, y=y), invert(FixedLabels(guided, y), images, steps=3)
     assert torch.equal(given, bound)
     assert (invert(denoiser, images, steps=3, y=y) - given).abs().max() > 1e-3
 
@@ -143,7 +143,7 @@ def test_without_churn_the_stochastic_sampler_is_inverted_like_heuns():
 
 def test_images_are_brought_to_where_the_denoiser_is(tiny_denoiser):
     denoiser = tiny_denoiser(backbone={"num_classes": 10}).to("meta")
-    images, y = normal(0, "test/x", range(2), (1, 8, 8)), torch.tensor([3, 7])
+    images, y = per_sample_normal(0, "test/x", range(2), (1, 8, 8)), torch.tensor([3, 7])
     assert invert(denoiser, images, steps=2, y=y).device.type == "meta"
     assert img2img(denoiser, images, start=300, steps=2, y=y).device.type == "meta"
 

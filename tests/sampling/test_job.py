@@ -7,7 +7,7 @@ from torch import nn
 import etsdm
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.samplers import DDIM, DDPM
-from etsdm.sampling import Drawing, carry_out
+from etsdm.sampling import SamplingTask, generate_missing
 
 
 class Batched(nn.Module):
@@ -40,13 +40,13 @@ class Memory(dict):
 
 @pytest.fixture
 def drawing(tiny_spec):
-    return Drawing(Denoiser(tiny_spec(target="v"), Batched()), DDPM(steps=3), seed=5)
+    return SamplingTask(Denoiser(tiny_spec(target="v"), Batched()), DDPM(steps=3), seed=5)
 
 
 @pytest.fixture
 def whole(drawing):
     store = Memory()
-    list(carry_out(drawing, store, n=11, batch_size=4))
+    list(generate_missing(drawing, store, n=11, batch_size=4))
     return store.stacked()
 
 
@@ -55,7 +55,7 @@ def test_a_job_draws_what_sample_draws(drawing, whole):
 
 
 def test_progress_goes_up_to_the_total_by_steps(drawing):
-    seen = [(progress.done, progress.total) for progress in carry_out(drawing, Memory(), n=11, batch_size=4)]
+    seen = [(progress.done, progress.total) for progress in generate_missing(drawing, Memory(), n=11, batch_size=4)]
     assert seen == [(k, 11) for k in (0, 1, 2, 4, 5, 6, 8, 9, 10, 11)]
 
 
@@ -63,7 +63,7 @@ def test_progress_goes_up_to_the_total_by_steps(drawing):
 def test_several_ranks_draw_the_images_of_one_to_the_last_bit(drawing, whole, world):
     store, shares = Memory(), 0
     for rank in reversed(range(world)):
-        *_, last = carry_out(drawing, store, n=11, batch_size=4, rank=rank, world=world)
+        *_, last = generate_missing(drawing, store, n=11, batch_size=4, rank=rank, world=world)
         assert last.done == last.total
         shares += last.total
     assert shares == 11
@@ -73,13 +73,13 @@ def test_several_ranks_draw_the_images_of_one_to_the_last_bit(drawing, whole, wo
 @pytest.mark.parametrize("steps", range(10))
 def test_a_job_that_was_stopped_anywhere_goes_on_to_the_same_bits(drawing, whole, steps):
     store = Memory()
-    work = carry_out(drawing, store, n=11, batch_size=4)
+    work = generate_missing(drawing, store, n=11, batch_size=4)
     for _ in range(steps + 1):
         next(work)
     work.close()
     there = len(store)
     drawing.denoiser.backbone.sizes.clear()
-    first, *_ = carry_out(drawing, store, n=11, batch_size=4)
+    first, *_ = generate_missing(drawing, store, n=11, batch_size=4)
     assert first.done == there
     # Three calls for each image that is drawn again, none for those that were there.
     assert sum(drawing.denoiser.backbone.sizes) == 3 * (11 - there)
@@ -88,11 +88,11 @@ def test_a_job_that_was_stopped_anywhere_goes_on_to_the_same_bits(drawing, whole
 
 def test_images_that_are_lost_are_drawn_in_the_batches_they_were_in(drawing, whole):
     store = Memory()
-    list(carry_out(drawing, store, n=11, batch_size=4))
+    list(generate_missing(drawing, store, n=11, batch_size=4))
     for k in (2, 9, 10):
         del store[k]
     drawing.denoiser.backbone.sizes.clear()
-    seen = [progress.done for progress in carry_out(drawing, store, n=11, batch_size=4)]
+    seen = [progress.done for progress in generate_missing(drawing, store, n=11, batch_size=4)]
     assert seen[0] == 8
     assert seen[-1] == 11
     assert drawing.denoiser.backbone.sizes == [4] * 3 + [3] * 3
@@ -101,16 +101,16 @@ def test_images_that_are_lost_are_drawn_in_the_batches_they_were_in(drawing, who
 
 def test_a_finished_job_asks_the_network_nothing(drawing):
     store = Memory()
-    list(carry_out(drawing, store, n=4, batch_size=4))
+    list(generate_missing(drawing, store, n=4, batch_size=4))
     drawing.denoiser.backbone.sizes.clear()
-    assert [tuple(progress) for progress in carry_out(drawing, store, n=4, batch_size=4)] == [(4, 4)]
+    assert [tuple(progress) for progress in generate_missing(drawing, store, n=4, batch_size=4)] == [(4, 4)]
     assert drawing.denoiser.backbone.sizes == []
 
 
 def test_more_images_can_be_asked_for_later(drawing, whole):
     store = Memory()
-    list(carry_out(drawing, store, n=4, batch_size=4))
-    seen = [progress.done for progress in carry_out(drawing, store, n=11, batch_size=4)]
+    list(generate_missing(drawing, store, n=4, batch_size=4))
+    seen = [progress.done for progress in generate_missing(drawing, store, n=11, batch_size=4)]
     assert seen[0] == 4
     assert torch.equal(store.stacked(), whole)
 
@@ -118,8 +118,8 @@ def test_more_images_can_be_asked_for_later(drawing, whole):
 def test_what_the_network_is_told_goes_with_the_image(tiny_denoiser):
     denoiser = tiny_denoiser(target="v", backbone={"num_classes": 10})
     labels = torch.tensor([3, 1, 4, 1, 5])
-    drawing = Drawing(denoiser, DDIM(steps=2), 0, lambda indices: {"y": labels[torch.tensor(indices)]})
+    drawing = SamplingTask(denoiser, DDIM(steps=2), 0, lambda indices: {"y": labels[torch.tensor(indices)]})
     store = Memory()
     for rank in (0, 1):
-        list(carry_out(drawing, store, n=5, batch_size=2, rank=rank, world=2))
+        list(generate_missing(drawing, store, n=5, batch_size=2, rank=rank, world=2))
     assert torch.equal(store.stacked(), etsdm.sample(denoiser, 5, sampler=DDIM(steps=2), batch_size=2, y=labels))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from etsdm.errors import IntegrityError
-from etsdm.sampling import JobFolder, write_grid, write_npz, write_zip
+from etsdm.sampling import PngStore, write_grid, write_npz, write_zip
 from etsdm.storage.files import digest_of
 
 PROTOCOL = {"sampler": {"type": "ddim", "steps": 50}, "seed": 0, "weights": "a" * 64}
@@ -19,7 +19,7 @@ PROTOCOL = {"sampler": {"type": "ddim", "steps": 50}, "seed": 0, "weights": "a" 
 
 @pytest.fixture
 def folder(tmp_path):
-    return JobFolder(tmp_path / "job", PROTOCOL, lambda k: {"seed": "0", "label": str(k % 3)})
+    return PngStore(tmp_path / "job", PROTOCOL, lambda k: {"seed": "0", "label": str(k % 3)})
 
 
 def levels(n, channels=1, size=4):
@@ -72,7 +72,7 @@ def test_other_files_in_the_folder_are_left_alone(folder):
 
 def test_the_same_protocol_may_come_again_and_ask_for_more(folder):
     for n in (4, 4, 9):
-        JobFolder(folder.path, PROTOCOL).claim(n)
+        PngStore(folder.path, PROTOCOL).open_for(n)
     assert json.loads((folder.path / "job.json").read_text())["images"] == 9
 
 
@@ -87,41 +87,41 @@ def test_the_same_protocol_may_come_again_and_ask_for_more(folder):
     ],
 )
 def test_another_protocol_is_refused(folder, changes, message):
-    folder.claim(4)
+    folder.open_for(4)
     before = (folder.path / "job.json").read_bytes()
     with pytest.raises(IntegrityError, match=message):
-        JobFolder(folder.path, {**PROTOCOL, **changes}).claim(4)
+        PngStore(folder.path, {**PROTOCOL, **changes}).open_for(4)
     assert (folder.path / "job.json").read_bytes() == before
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_to_is_refused(folder):
-    folder.claim(1)
+    folder.open_for(1)
     folder.images.chmod(0o500)
     with pytest.raises(IntegrityError, match=r"images: cannot be written to; give another folder$"):
-        folder.claim(1)
+        folder.open_for(1)
 
 
 def test_what_is_no_job_or_a_larger_one_is_refused(folder, tmp_path):
     (tmp_path / "file.png").write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"file\.png: is a file; give a folder$"):
-        JobFolder(tmp_path / "file.png", PROTOCOL).claim(1)
+        PngStore(tmp_path / "file.png", PROTOCOL).open_for(1)
     with pytest.raises(IntegrityError, match=r"file\.png/below/images: cannot be made \(Not a directory\); give another folder$"):
-        JobFolder(tmp_path / "file.png" / "below", PROTOCOL).claim(1)
-    folder.claim(9)
+        PngStore(tmp_path / "file.png" / "below", PROTOCOL).open_for(1)
+    folder.open_for(9)
     folder.write(range(4), levels(4)[1])
-    folder.claim(4)
+    folder.open_for(4)
     with pytest.raises(IntegrityError, match=r"holds image 3, beyond the 3 asked for; give 4 or more, or another folder$"):
-        folder.claim(3)
+        folder.open_for(3)
     (tmp_path / "other" / "images").mkdir(parents=True)
     (tmp_path / "other" / "images" / "cat.png").write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"holds images but no job\.json that says whose; give another folder$"):
-        JobFolder(tmp_path / "other", PROTOCOL).claim(1)
+        PngStore(tmp_path / "other", PROTOCOL).open_for(1)
 
 
 def test_two_processes_cannot_have_one_rank(folder):
     message = r"another process is drawing here as rank 1; wait for it, or give each its own rank$"
-    with folder.locked(0), folder.locked(1), pytest.raises(IntegrityError, match=message), JobFolder(folder.path, PROTOCOL).locked(1):
+    with folder.locked(0), folder.locked(1), pytest.raises(IntegrityError, match=message), PngStore(folder.path, PROTOCOL).locked(1):
         pass
     with folder.locked(1):
         pass

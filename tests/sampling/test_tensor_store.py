@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from etsdm.data import LoadedImages
 from etsdm.errors import IntegrityError
-from etsdm.sampling import DrawnImages, TensorStore
+from etsdm.sampling import SampledImages, TensorStore
 
 IMAGES = torch.randn(9, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
@@ -16,7 +16,7 @@ IMAGES = torch.randn(9, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 def full(tmp_path_factory):
     """A store of nine images that came in two goes."""
     store = TensorStore(tmp_path_factory.mktemp("full") / "samples", "digest")
-    store.claim()
+    store.open_for()
     store.write([4, 5, 8], IMAGES[[4, 5, 8]])
     assert store.missing(range(9)) == [0, 1, 2, 3, 6, 7]
     store.write([0, 1, 2, 3, 6, 7], IMAGES[[0, 1, 2, 3, 6, 7]])
@@ -43,7 +43,7 @@ def test_an_image_that_is_not_there_is_named(full, indices, missing):
 
 def test_a_gap_between_files_is_named(tmp_path):
     store = TensorStore(tmp_path, "one")
-    store.claim()
+    store.open_for()
     store.write([0, 1, 5], IMAGES[[0, 1, 5]])
     for indices, missing in (([0, 3, 5], 3), ([2], 2)):
         with pytest.raises(IntegrityError, match=f"image {missing} is missing"):
@@ -52,7 +52,7 @@ def test_a_gap_between_files_is_named(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     store = TensorStore(tmp_path, "one")
-    store.claim()
+    store.open_for()
     store.write([0], IMAGES[:1])
     [file] = tmp_path.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:40])
@@ -64,21 +64,21 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_what_another_digest_left_is_not_seen_and_removed_when_the_folder_is_claimed(tmp_path):
     one, two = TensorStore(tmp_path, "one"), TensorStore(tmp_path, "two")
-    one.claim()
+    one.open_for()
     one.write([0, 1], torch.zeros(2, 1, 2, 2))
     (tmp_path / "mine.txt").write_text("not the store's")
     assert TensorStore(tmp_path, "one").missing([0, 1, 2]) == [2]
     assert two.missing([0, 1, 2]) == [0, 1, 2]
     assert one.missing([0, 1, 2]) == [2]  # to look removes nothing
-    one.claim()
+    one.open_for()
     assert one.missing([0, 1, 2]) == [2]
-    two.claim()
+    two.open_for()
     assert one.missing([0, 1, 2]) == two.missing([0, 1, 2]) == [0, 1, 2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digest.txt", "mine.txt"]
 
 
 def test_drawn_images_are_those_of_a_data_set(full):
-    drawn = DrawnImages(full, 7, lambda indices: indices % 3)
+    drawn = SampledImages(full, 7, lambda indices: indices % 3)
     assert len(drawn) == 7
     assert drawn.digest() == "digest"
     expected = LoadedImages(IMAGES[:7], torch.arange(7) % 3)

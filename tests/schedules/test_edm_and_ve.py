@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 
-from etsdm.registry import explain
+from etsdm.registry import format_errors
 from etsdm.schedules import EDM, VE, VPEDM, Flow, LinearContinuous
 
 UNIT = torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_ve_wants_positive_noise(field):
 def test_ve_wants_noise_that_grows():
     with pytest.raises(ValueError, match="sigma_min") as error:
         VE(sigma_min=5, sigma_max=5)
-    assert explain(error.value) == [(("sigma_min",), "5 is not below sigma_max, 5; give a smaller one")]
+    assert format_errors(error.value) == [(("sigma_min",), "5 is not below sigma_max, 5; give a smaller one")]
 
 
 def test_edm_wants_noise():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from etsdm.registry import explain
+from etsdm.registry import format_errors
 from etsdm.schedules import Linear, LinearContinuous, Quadratic
 
 
@@ -45,7 +45,7 @@ def test_betas_of_the_paper_start_one_step_before_the_first_timestep():
 def test_a_wrong_first_beta_is_refused_with_the_mend(kind, fields, message):
     with pytest.raises(ValueError, match="beta_start") as error:
         kind(**fields)
-    assert [(problem.field, problem.message) for problem in explain(error.value)] == [("beta_start", message)]
+    assert [(problem.field, problem.message) for problem in format_errors(error.value)] == [("beta_start", message)]
 
 
 def test_signal_left_by_the_continuous_one():

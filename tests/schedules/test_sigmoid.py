@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from etsdm.registry import explain
+from etsdm.registry import format_errors
 from etsdm.schedules import Sigmoid
 
 
@@ -33,7 +33,7 @@ def test_low_temperature_overflows_nowhere():
 def test_a_start_behind_the_end_is_refused(start, end):
     with pytest.raises(ValueError, match="start") as error:
         Sigmoid(start=start, end=end)
-    assert explain(error.value) == [(("start",), f"{start:g} is not below end, {end:g}; give a smaller start")]
+    assert format_errors(error.value) == [(("start",), f"{start:g} is not below end, {end:g}; give a smaller start")]
 
 
 @pytest.mark.parametrize("tau", [0, -1])

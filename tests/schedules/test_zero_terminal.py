@@ -4,7 +4,7 @@ import mpmath as mp
 import pytest
 import torch
 
-from etsdm.registry import explain, schedules
+from etsdm.registry import format_errors, schedules
 from etsdm.schedules import (
     Cosine,
     CosineContinuous,
@@ -110,4 +110,4 @@ def test_it_is_made_from_names():
 def test_a_base_of_another_kind_is_refused_with_the_mend(kind, base, message):
     with pytest.raises(ValueError, match="base") as error:
         kind(base=base)
-    assert [(problem.field, problem.message) for problem in explain(error.value)] == [("base", message)]
+    assert [(problem.field, problem.message) for problem in format_errors(error.value)] == [("base", message)]

@@ -37,7 +37,7 @@ def test_diffusers_has_the_same_image_and_the_same_input():
 @given(LEVELS, SIGMA_DATA, st.floats(0.1, 10))
 def test_the_target_depends_on_the_ratio_of_noise_to_signal_alone(level, sigma_data, scale):
     (alpha, sigma), target = map(number, level), EDM(sigma_data=sigma_data)
-    for found, known in zip(target.mixture(scale * alpha, scale * sigma), target.mixture(alpha, sigma), strict=True):
+    for found, known in zip(target.output_weights(scale * alpha, scale * sigma), target.output_weights(alpha, sigma), strict=True):
         torch.testing.assert_close(found, known, rtol=1e-13, atol=0)
 
 
@@ -45,7 +45,7 @@ def test_the_target_depends_on_the_ratio_of_noise_to_signal_alone(level, sigma_d
 def test_input_and_ideal_output_have_unit_variance(level, sigma_data):
     alpha, sigma = map(number, level)
     target = EDM(sigma_data=sigma_data)
-    k_x0, k_eps = target.mixture(alpha, sigma)
+    k_x0, k_eps = target.output_weights(alpha, sigma)
     assert (k_x0**2 * sigma_data**2 + k_eps**2).item() == pytest.approx(1, rel=1e-13)
     assert (target.c_in(alpha, sigma) ** 2 * (alpha**2 * sigma_data**2 + sigma**2)).item() == pytest.approx(1, rel=1e-13)
 
@@ -75,7 +75,7 @@ def test_the_optimum_is_linear_in_sigma_near_zero():
 def test_with_unit_data_and_a_variance_preserving_schedule_it_is_the_velocity_negated():
     # sd = 1, alpha^2 + sigma^2 = 1: r = 1, F = sigma x0 - alpha eps.
     alpha, sigma = number([0.8, 0.6, 0.0]), number([0.6, 0.8, 1.0])
-    for found, known in zip(EDM(sigma_data=1).mixture(alpha, sigma), V().mixture(alpha, sigma), strict=True):
+    for found, known in zip(EDM(sigma_data=1).output_weights(alpha, sigma), V().mixture(alpha, sigma), strict=True):
         torch.testing.assert_close(found, -known)
 
 

@@ -41,7 +41,7 @@ def test_the_last_time_of_a_zero_terminal_schedule_is_refused_and_the_one_before
 @pytest.mark.parametrize("target", [Eps(allow_eps_at_zero_snr=True), Score(allow_eps_at_zero_snr=True)], ids=repr)
 def test_where_it_is_allowed_the_noise_is_there_and_the_image_is_not_finite(target):
     c = target.coefficients(numbers(0), numbers(1))
-    output = target.value(numbers(0.3), numbers(0.7), numbers(0), numbers(1))
+    output = target.training_target(numbers(0.3), numbers(0.7), numbers(0), numbers(1))
     assert (c.e_skip * 0.7 + c.e_out * output).item() == pytest.approx(0.7)
     assert math.isinf(c.c_skip.item())
     assert math.isinf(c.c_out.item())

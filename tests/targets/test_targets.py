@@ -72,7 +72,7 @@ def test_coefficients_solve_the_linear_system_in_fifty_digits(target, level):
 @given(level=INSIDE)
 def test_image_and_noise_come_back_from_the_ideal_output(target, level):
     alpha, sigma = level
-    x, output = alpha * IMAGE + sigma * NOISE, target.value(IMAGE, NOISE, alpha, sigma)
+    x, output = alpha * IMAGE + sigma * NOISE, target.training_target(IMAGE, NOISE, alpha, sigma)
     c = target.coefficients(alpha, sigma)
     close_to_terms(c.c_skip * x + c.c_out * output, IMAGE, c.c_skip * alpha * IMAGE, c.c_skip * sigma * NOISE, c.c_out * output)
     close_to_terms(c.e_skip * x + c.e_out * output, NOISE, c.e_skip * alpha * IMAGE, c.e_skip * sigma * NOISE, c.e_out * output)
@@ -87,7 +87,7 @@ def test_conversions_are_exact_on_every_schedule(schedule):
     image, noise = torch.randn(2, 30, 1, 4, 4, generator=generator(1, "test/targets"), dtype=torch.float64)
     x = alpha * image + sigma * noise
     for target in VARIANTS:
-        c, output = target.coefficients(alpha, sigma), target.value(image, noise, alpha, sigma)
+        c, output = target.coefficients(alpha, sigma), target.training_target(image, noise, alpha, sigma)
         x0, eps = c.c_skip * x + c.c_out * output, c.e_skip * x + c.e_out * output
         # An x0 that is divided by alpha, or an eps by sigma, has the roundings of x as many times over.
         assert ((x0 - image).abs() * alpha.clamp(max=1)).max() < 1e-12, target
@@ -132,7 +132,7 @@ def test_the_image_is_known_where_there_is_no_noise(target):
 def test_image_and_noise_are_known_where_there_is_no_signal(target):
     x, x0 = 0.7, -0.3
     alpha, sigma = numbers(0), numbers(1)
-    output = target.value(numbers(x0), numbers(x), alpha, sigma)
+    output = target.training_target(numbers(x0), numbers(x), alpha, sigma)
     c = target.coefficients(alpha, sigma)
     torch.testing.assert_close(c.c_skip * x + c.c_out * output, numbers(x0), rtol=0, atol=1e-15)
     torch.testing.assert_close(c.e_skip * x + c.e_out * output, numbers(x), rtol=0, atol=1e-15)
@@ -143,37 +143,37 @@ def test_image_and_noise_are_known_where_there_is_no_signal(target):
 @given(space=st.sampled_from(VARIANTS), level=INSIDE)
 def test_an_error_of_the_output_is_the_error_that_other_spaces_see(target, space, level):
     alpha, sigma = level
-    factor = target.error_in(space, alpha, sigma)
+    factor = target.error_factor(space, alpha, sigma)
     c = target.coefficients(alpha, sigma)
     # Two outputs that differ by 1, as outputs of the other space for x = 0: no term cancels but those of the factor itself.
     seen = space.value(c.c_out, c.e_out, alpha, sigma)
     assert factor.item() == pytest.approx(seen.item(), rel=1e-14)
-    assert (factor * space.error_in(target, alpha, sigma)).item() == pytest.approx(1, rel=1e-14)
+    assert (factor * space.error_factor(target, alpha, sigma)).item() == pytest.approx(1, rel=1e-14)
 
 
 @every_target
 @pytest.mark.parametrize("level", [(1.0, 0.0), (0.0, 1.0)], ids=["no noise", "no signal"])
 def test_an_error_is_itself_in_its_own_space_also_at_the_ends(target, level):
-    assert target.error_in(target, *map(numbers, level)).item() == 1
+    assert target.error_factor(target, *map(numbers, level)).item() == 1
 
 
 def test_errors_of_noise_and_image_are_each_others_by_the_noise_to_signal_ratio():
     alpha, sigma = numbers(0.8, 0.6), numbers(0.6, 0.8)
-    assert Eps().error_in(X0(), alpha, sigma).tolist() == pytest.approx([-0.75, -4 / 3])  # x0 = (x - sigma eps) / alpha
-    assert X0().error_in(Eps(), alpha, sigma).tolist() == pytest.approx([-4 / 3, -0.75])  # eps = (x - alpha x0) / sigma
-    assert V().error_in(X0(), alpha, sigma).tolist() == pytest.approx([-0.6, -0.8])  # x0 = alpha x - sigma v
-    assert V().error_in(Eps(), alpha, sigma).tolist() == pytest.approx([0.8, 0.6])  # eps = sigma x + alpha v
+    assert Eps().error_factor(X0(), alpha, sigma).tolist() == pytest.approx([-0.75, -4 / 3])  # x0 = (x - sigma eps) / alpha
+    assert X0().error_factor(Eps(), alpha, sigma).tolist() == pytest.approx([-4 / 3, -0.75])  # eps = (x - alpha x0) / sigma
+    assert V().error_factor(X0(), alpha, sigma).tolist() == pytest.approx([-0.6, -0.8])  # x0 = alpha x - sigma v
+    assert V().error_factor(Eps(), alpha, sigma).tolist() == pytest.approx([0.8, 0.6])  # eps = sigma x + alpha v
 
 
 def test_noise_prediction_is_of_no_error_for_itself_where_it_says_nothing_of_the_image():
-    assert Eps().error_in(Score(scaled=True), numbers(0), numbers(1)).item() == -1
-    assert X0().error_in(V(), numbers(0), numbers(1)).item() == -1  # v = -x0 at alpha = 0
+    assert Eps().error_factor(Score(scaled=True), numbers(0), numbers(1)).item() == -1
+    assert X0().error_factor(V(), numbers(0), numbers(1)).item() == -1  # v = -x0 at alpha = 0
 
 
 @every_target
 def test_coefficients_have_the_shape_of_alpha(target):
     alpha = torch.full((5, 1, 1, 1), 0.6, dtype=torch.float64)
-    for value in (*target.coefficients(alpha, (1 - alpha**2).sqrt()), target.error_in(V(), alpha, alpha)):
+    for value in (*target.coefficients(alpha, (1 - alpha**2).sqrt()), target.error_factor(V(), alpha, alpha)):
         assert value.shape == alpha.shape
         assert value.dtype == torch.float64
 
@@ -181,7 +181,7 @@ def test_coefficients_have_the_shape_of_alpha(target):
 @every_target
 def test_the_ideal_output_has_the_dtype_of_the_images(target):
     x0 = torch.zeros(2, 1, 4, 4)
-    assert target.value(x0, x0, numbers(0.8), numbers(0.6)).dtype == torch.float32
+    assert target.training_target(x0, x0, numbers(0.8), numbers(0.6)).dtype == torch.float32
 
 
 @every_target

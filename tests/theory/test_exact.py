@@ -87,8 +87,8 @@ def test_a_batch_of_times_is_answered_like_each_alone(times, weights):
     denoiser = exact(M2, condition_map=ETSDM(t_tilde=100, n=3), weights=weights)
     x, t = random_images(len(times), 2), torch.tensor(times, dtype=torch.float64)
     together = denoiser.output(x, t)
-    alone = torch.cat([denoiser.output(x[k : k + 1], t[k]) for k in range(len(times))])
-    assert torch.allclose(together, alone, rtol=1e-13, atol=1e-15)
+    is_unshared = torch.cat([denoiser.output(x[k : k + 1], t[k]) for k in range(len(times))])
+    assert torch.allclose(together, is_unshared, rtol=1e-13, atol=1e-15)
 
 
 def test_large_batches_are_answered_in_parts_and_alike():
@@ -170,14 +170,14 @@ def test_where_levels_are_shared_too_the_answer_is_that_of_the_one_level():
     # Training noises every image of a sub-interval at its left edge, so there is nothing to average.
     x = random_images(4, 2)
     denoiser = exact(M2, condition_map=ETSDM(share="both"))
-    assert denoiser.level_time(torch.tensor(30.0)) == 20
+    assert denoiser.noising_time(torch.tensor(30.0)) == 20
     assert torch.allclose(denoiser.output(x, 30.0), exact(M2).output(x, 20.0), rtol=1e-13)
 
 
 def test_without_any_time_all_timesteps_are_averaged():
     schedule, x = Linear(timesteps=10), random_images(4, 2)
-    alone = torch.stack([optimum(M2, schedule, x, float(u)).eps for u in range(10)])
-    assert torch.allclose(exact(M2, schedule, condition_map=Constant()).output(x, 3.0), alone.mean(0), rtol=1e-12)
+    is_unshared = torch.stack([optimum(M2, schedule, x, float(u)).eps for u in range(10)])
+    assert torch.allclose(exact(M2, schedule, condition_map=Constant()).output(x, 3.0), is_unshared.mean(0), rtol=1e-12)
 
 
 def test_a_remap_renames_the_times_and_changes_nothing():

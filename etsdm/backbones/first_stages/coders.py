@@ -59,7 +59,7 @@ class PixelAttention(Attention):
         """Args: x: (B, C, H, W). Returns: the same shape."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = (layer(pixels)[:, None] for layer in (self.q, self.k, self.v))
-        h: Tensor = self.proj_out(self.attend(q, k, v)[:, 0])
+        h: Tensor = self.proj_out(self.attention(q, k, v)[:, 0])
         return x + h.transpose(1, 2).reshape(x.shape)
 
 

@@ -1,9 +1,9 @@
 """Denoisers around a denoiser: guidance, fixed conditions, inpainting, a start without signal."""
 
-from etsdm.denoisers.wrappers.base import Drawable, Wrapper
-from etsdm.denoisers.wrappers.conditions import Labelled, SuperResolved
-from etsdm.denoisers.wrappers.guidance import Guided
-from etsdm.denoisers.wrappers.inpainting import Inpainted
-from etsdm.denoisers.wrappers.zero_snr_start import FirstStep
+from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable
+from etsdm.denoisers.wrappers.conditions import FixedLabels, FixedLowRes
+from etsdm.denoisers.wrappers.guidance import ClassifierFreeGuidance
+from etsdm.denoisers.wrappers.inpainting import Inpainting
+from etsdm.denoisers.wrappers.zero_snr_start import ZeroSNRStart
 
-__all__ = ["Drawable", "FirstStep", "Guided", "Inpainted", "Labelled", "SuperResolved", "Wrapper"]
+__all__ = ["ClassifierFreeGuidance", "DenoiserWrapper", "Drawable", "FixedLabels", "FixedLowRes", "Inpainting", "ZeroSNRStart"]

@@ -18,7 +18,7 @@ from etsdm.denoisers.protocol import Predictor
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
-__all__ = ["Drawable", "Wrapper", "on_device", "rows_for"]
+__all__ = ["DenoiserWrapper", "Drawable", "on_device", "rows_for"]
 
 
 class Drawable(Predictor, Protocol):
@@ -40,7 +40,7 @@ class Drawable(Predictor, Protocol):
         """The images of what was denoised, so many at a time, in [-1, 1]; of an exact denoiser x itself."""
 
 
-class Wrapper:
+class DenoiserWrapper:
     """A denoiser that asks another one.
 
     Args:
@@ -80,7 +80,7 @@ class Wrapper:
     @property
     def rows(self) -> int:
         """Images in a batch, where something is given for each of them; 1 for any number."""
-        return self.denoiser.rows if isinstance(self.denoiser, Wrapper) else 1
+        return self.denoiser.rows if isinstance(self.denoiser, DenoiserWrapper) else 1
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
         """The images of what was denoised, `chunk` at a time."""
@@ -90,9 +90,9 @@ class Wrapper:
         """What the network is told at time t, same shape."""
         return self.denoiser.condition(t)
 
-    def level_time(self, t: Tensor) -> Tensor:
+    def noising_time(self, t: Tensor) -> Tensor:
         """The time at which training noises an image that drew t, same shape."""
-        return self.denoiser.level_time(t)
+        return self.denoiser.noising_time(t)
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
         """F at (x, t), in the target's space; see `Denoiser.output`."""

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction
-from etsdm.denoisers.wrappers.base import Drawable, Wrapper, rows_for
+from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable, rows_for
 
-__all__ = ["Labelled", "SuperResolved"]
+__all__ = ["FixedLabels", "FixedLowRes"]
 
 
-class Bound(Wrapper):
+class FixedCondition(DenoiserWrapper):
     """A denoiser one of whose conditions is fixed."""
 
     name: ClassVar[str]
@@ -24,7 +24,7 @@ class Bound(Wrapper):
 
     @property
     def rows(self) -> int:
-        """Rows of the condition, or those inside; see `Wrapper.rows`."""
+        """Rows of the condition, or those inside; see `DenoiserWrapper.rows`."""
         return max(len(self._value), super().rows)
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Bound(Wrapper):
         return {**cond, self.name: rows_for(x, self.name, self._value)}
 
 
-class Labelled(Bound):
+class FixedLabels(FixedCondition):
     """A class-conditional denoiser with fixed labels, which needs no label any more.
 
     Args:
@@ -70,7 +70,7 @@ class Labelled(Bound):
         return None
 
 
-class SuperResolved(Bound):
+class FixedLowRes(FixedCondition):
     """A super-resolution denoiser that is told fixed small images.
 
     Args:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction, predicted
-from etsdm.denoisers.wrappers.base import Drawable, Wrapper
+from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable
 
-__all__ = ["Guided"]
+__all__ = ["ClassifierFreeGuidance"]
 
 
-class Guided(Wrapper):
+class ClassifierFreeGuidance(DenoiserWrapper):
     """A class-conditional denoiser with classifier-free guidance.
 
     Both outputs come from one call with every image twice in it, which a sampler counts as one network call. A learned variance is
@@ -43,7 +43,7 @@ class Guided(Wrapper):
         classes = denoiser.num_classes
         if classes is None or classes < 2:
             raise ValueError(f"denoiser: has {classes or 'no'} classes; give one with a null label beside its classes")
-        if isinstance(denoiser, Wrapper) and denoiser.rows > 1:
+        if isinstance(denoiser, DenoiserWrapper) and denoiser.rows > 1:
             message = f"{type(denoiser).__name__} inside has {denoiser.rows} rows, one for each image, and guidance asks of each twice"
             raise ValueError(f"denoiser: {message}; wrap it around Guided instead")
         if null is not None and not 0 <= null < classes:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction, levels
-from etsdm.denoisers.wrappers.base import Drawable, Wrapper, rows_for
+from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable, rows_for
 
-__all__ = ["Inpainted"]
+__all__ = ["Inpainting"]
 
 
 class PartlyKnown(Prediction):
@@ -52,7 +52,7 @@ class PartlyKnown(Prediction):
         return torch.where(self._mask, a * x0 + b * eps, self._said.mixed(a, b))
 
 
-class Inpainted(Wrapper):
+class Inpainting(DenoiserWrapper):
     """A denoiser that knows part of the image; where it wraps other wrappers it is the outermost.
 
     Args:
@@ -79,7 +79,7 @@ class Inpainted(Wrapper):
 
     @property
     def rows(self) -> int:
-        """Known images, or rows inside; see `Wrapper.rows`."""
+        """Known images, or rows inside; see `DenoiserWrapper.rows`."""
         return max(len(self._known), super().rows)
 
     def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
@@ -87,14 +87,14 @@ class Inpainted(Wrapper):
         mask, known, noise = self._parts(x)
         alpha, sigma = levels(self, x, t)
         output = self.denoiser.output(_replaced(x, mask, known, noise, alpha, sigma), t, told=told, **cond)
-        return torch.where(mask, self.target.value(known, noise, alpha, sigma), output)
+        return torch.where(mask, self.target.training_target(known, noise, alpha, sigma), output)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """What is known, and predicted of the rest, at (x', t); see `Denoiser.predict`."""
         mask, known, noise = self._parts(x)
         alpha, sigma = levels(self, x, t)
         said = self.denoiser.predict(_replaced(x, mask, known, noise, alpha, sigma), t, **cond)
-        output = torch.where(mask, self.target.value(known, noise, alpha, sigma), said.output)
+        output = torch.where(mask, self.target.training_target(known, noise, alpha, sigma), said.output)
         return PartlyKnown(said, mask, known, noise, output)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

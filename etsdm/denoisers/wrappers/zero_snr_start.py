@@ -11,13 +11,13 @@ from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction, predicted
 from etsdm.denoisers.protocol import Predictor
-from etsdm.denoisers.wrappers.base import Drawable, Wrapper
+from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable
 from etsdm.targets import V
 
-__all__ = ["FirstStep"]
+__all__ = ["ZeroSNRStart"]
 
 
-class FirstStep(Wrapper):
+class ZeroSNRStart(DenoiserWrapper):
     """A denoiser that is replaced by another one where alpha = 0, so that also a noise-predicting one starts there.
 
     Its target is `v`, which exists at every time, and its output is what the two say in that space.

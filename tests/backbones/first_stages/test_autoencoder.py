@@ -9,8 +9,8 @@ from torch import nn
 from etsdm.backbones.first_stages import FirstStage, KLNetwork, VQAutoencoder, VQNetwork
 from etsdm.backbones.first_stages.coders import Halving, PixelAttention, ResidualBlock
 from etsdm.errors import RegistryError
-from etsdm.randomness import ambient, normal
-from etsdm.registry import explain, first_stages
+from etsdm.randomness import per_sample_normal, seeded_global_rng
+from etsdm.registry import first_stages, format_errors
 
 SMALL = {
     "resolution": 16,
@@ -33,19 +33,19 @@ def spec(kind="vq", **changes):
 
 
 def network(kind="vq", **changes):
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         return spec(kind, **changes).build().eval()
 
 
 def images(batch, height=16, width=16, channels=3):
-    return normal(0, "test/images", range(batch), (channels, height, width)).clamp(-1, 1)
+    return per_sample_normal(0, "test/images", range(batch), (channels, height, width)).clamp(-1, 1)
 
 
 def refused(**changes):
     """The field that is refused, and the sentence."""
     with pytest.raises(ValidationError) as error:
         VQAutoencoder(**{**SMALL, **KINDS["vq"], **changes})
-    (problem,) = explain(error.value)
+    (problem,) = format_errors(error.value)
     return problem.field, problem.message
 
 
@@ -168,7 +168,7 @@ def test_wrong_shapes_and_chunks_are_refused(kind):
 
 def test_a_tanh_keeps_images_in_range():
     plain, bounded = network("kl"), network("kl", tanh_out=True)
-    z = 5 * normal(0, "test/latents", range(2), (5, 4, 4))
+    z = 5 * per_sample_normal(0, "test/latents", range(2), (5, 4, 4))
     assert torch.equal(bounded.decode(z), plain.decode(z).tanh())
 
 
@@ -239,7 +239,7 @@ def test_halving_pads_below_and_to_the_right():
 
 
 def test_a_residual_block_is_two_convolutions_around_a_skip():
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         block = ResidualBlock(spec(), 8, 12)
     x = 1e-3 * images(2, channels=8)
     h = block.conv1(F.silu(F.group_norm(x, 4, block.norm1.weight, block.norm1.bias, 1e-6)))
@@ -249,7 +249,7 @@ def test_a_residual_block_is_two_convolutions_around_a_skip():
 
 
 def test_attention_is_the_formula_in_one_head():
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         layer = PixelAttention(spec(), 8)
         for parameter in layer.parameters():
             nn.init.normal_(parameter, std=0.5)

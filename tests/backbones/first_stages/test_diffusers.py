@@ -9,7 +9,7 @@ import pytest
 import torch
 from recorded import weight
 
-from etsdm.randomness import normal
+from etsdm.randomness import per_sample_normal
 from etsdm.registry import first_stages
 
 SMALL = {
@@ -68,7 +68,7 @@ def stages(kind, peer, **changes):
 
 
 def images():
-    return normal(0, "test/images", range(3), (3, 32, 32)).clamp(-1, 1)
+    return per_sample_normal(0, "test/images", range(3), (3, 32, 32)).clamp(-1, 1)
 
 
 def close(ours, theirs):

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from etsdm.backbones.first_stages import unit_scale_factor
-from etsdm.randomness import ambient, generator
+from etsdm.randomness import generator, seeded_global_rng
 from etsdm.registry import first_stages
 
 
 def network(**changes):
     fields = {"resolution": 8, "in_channels": 1, "out_ch": 1, "ch": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": ()}
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         return first_stages.create("kl", **fields, z_channels=3, norm_groups=4, **changes).build().eval()
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.backbones.first_stages.vq import Codebook
-from etsdm.randomness import ambient, generator
+from etsdm.randomness import generator, seeded_global_rng
 from etsdm.registry import first_stages
 
 
@@ -22,7 +22,7 @@ def pixels(*rows):
 
 def network(**changes):
     fields = {"resolution": 8, "in_channels": 1, "out_ch": 1, "ch": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": ()}
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         return first_stages.create("vq", **fields, z_channels=3, n_embed=6, norm_groups=4, **changes).build().eval()
 
 
@@ -65,7 +65,7 @@ def test_the_gradient_passes_straight_through():
 
 
 def test_fresh_entries_lie_within_one_over_their_number():
-    with ambient(0, "test/weights"):
+    with seeded_global_rng(0, "test/weights"):
         weight = Codebook(50, 40).embedding.weight
     assert 0.019 < weight.abs().max() <= 0.02
 

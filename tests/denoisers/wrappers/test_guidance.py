@@ -5,14 +5,14 @@ import torch
 
 import etsdm
 from etsdm.denoisers.prediction import Prediction
-from etsdm.denoisers.wrappers import Guided, Inpainted, Labelled, Wrapper
-from etsdm.randomness import normal
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance, DenoiserWrapper, FixedLabels, Inpainting
+from etsdm.randomness import per_sample_normal
 from etsdm.samplers import DDIM, DDPM
 from etsdm.schedules import Linear, LinearContinuous
 from etsdm.targets import V
 from etsdm.theory import ExactDenoiser, GaussianMixture
 
-X = normal(0, "test/x", range(3), (1, 8, 8))
+X = per_sample_normal(0, "test/x", range(3), (1, 8, 8))
 Y = torch.tensor([3, 1, 4])
 TIMES = torch.tensor([7.0, 59.0, 400.0], dtype=torch.float64)
 MEANS = (1.5, -0.5, 0.25)  # of two classes and of the null label
@@ -62,9 +62,9 @@ def close(found, expected):
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
 def test_guided_gaussians_of_one_width_are_gaussians_further_apart(scale):
     # The score of N(a, s^2) plus w times that of N(b, s^2) less it is the score of N(a + w (b - a), s^2) (in closed form).
-    noise = normal(0, "test/noise", range(4), (1,)).double()
+    noise = per_sample_normal(0, "test/noise", range(4), (1,)).double()
     y = torch.tensor([0, 1, 0, 1])
-    *_, found = DDIM(steps=10, grid="linspace").trajectory(Guided(Gaussians(), scale), noise, y=y)
+    *_, found = DDIM(steps=10, grid="linspace").trajectory(ClassifierFreeGuidance(Gaussians(), scale), noise, y=y)
     for row in range(4):
         mean = MEANS[2] + scale * (MEANS[y[row]] - MEANS[2])
         shifted = ExactDenoiser(GaussianMixture([[mean]], [0.4], [1.0]), LinearContinuous())
@@ -76,7 +76,7 @@ def test_guided_gaussians_of_one_width_are_gaussians_further_apart(scale):
 def test_both_outputs_come_from_one_call(labelled, batches, t):
     conditional, unconditional = (labelled.predict(X, t, y=y) for y in (Y, torch.full((3,), 10)))
     batches.clear()
-    found = Guided(labelled, 2.5).predict(X, t, y=Y)
+    found = ClassifierFreeGuidance(labelled, 2.5).predict(X, t, y=Y)
     assert batches == [6]
     for space in ("output", "x0", "eps", "v", "score"):
         one, other = getattr(conditional, space), getattr(unconditional, space)
@@ -85,7 +85,7 @@ def test_both_outputs_come_from_one_call(labelled, batches, t):
 
 
 def test_a_scale_of_one_is_the_conditional_output_alone(labelled, batches):
-    guided = Guided(labelled, 1.0)
+    guided = ClassifierFreeGuidance(labelled, 1.0)
     found = guided.predict(X, 59.0, y=Y)
     assert batches == [3]
     assert torch.equal(found.x0, labelled.predict(X, 59.0, y=Y).x0)
@@ -93,8 +93,8 @@ def test_a_scale_of_one_is_the_conditional_output_alone(labelled, batches):
 
 def test_guidance_acts_in_an_interval_of_noise_levels(labelled, batches):
     level = (Linear().sigma(TIMES) / Linear().alpha(TIMES)).tolist()
-    guided = Guided(labelled, 3.0, interval=(level[0], level[1]))
-    alone, everywhere = labelled.predict(X, TIMES, y=Y), Guided(labelled, 3.0).predict(X, TIMES, y=Y)
+    guided = ClassifierFreeGuidance(labelled, 3.0, interval=(level[0], level[1]))
+    alone, everywhere = labelled.predict(X, TIMES, y=Y), ClassifierFreeGuidance(labelled, 3.0).predict(X, TIMES, y=Y)
     batches.clear()
     for k, t in enumerate(TIMES.tolist()):
         expected = everywhere if k == 1 else alone
@@ -106,27 +106,30 @@ def test_guidance_acts_in_an_interval_of_noise_levels(labelled, batches):
 
 
 def test_a_call_is_one_network_call_to_a_sampler(labelled, batches):
-    *_, step = DDPM(steps=4).trajectory(Guided(labelled, 2.0, (0.1, 50.0)), X, y=Y)
+    *_, step = DDPM(steps=4).trajectory(ClassifierFreeGuidance(labelled, 2.0, (0.1, 50.0)), X, y=Y)
     assert step.nfe == 4
     # At 0, 333, 666 and 999 sigma/alpha is .01, 1.5, 9.4 and 157.
     assert batches == [3, 6, 6, 3]
 
 
 def test_the_last_class_is_the_null_label_unless_another_is_named(labelled):
-    assert Guided(labelled, 2.0).num_classes == 10
-    named = Guided(labelled, 0.0, null=2)
+    assert ClassifierFreeGuidance(labelled, 2.0).num_classes == 10
+    named = ClassifierFreeGuidance(labelled, 0.0, null=2)
     assert named.num_classes == 11
     close(named.predict(X, 59.0, y=Y).x0, labelled.predict(X, 59.0, y=torch.full((3,), 2)).x0)
 
 
 def test_labels_may_be_fixed_around_guidance(labelled):
-    close(Labelled(Guided(labelled, 2.0), Y).predict(X, 59.0).x0, Guided(labelled, 2.0).predict(X, 59.0, y=Y).x0)
+    close(
+        FixedLabels(ClassifierFreeGuidance(labelled, 2.0), Y).predict(X, 59.0).x0,
+        ClassifierFreeGuidance(labelled, 2.0).predict(X, 59.0, y=Y).x0,
+    )
     with pytest.raises(ValueError, match=r"^y: 10 is none of 10 classes; give 0 to 9$"):
-        Labelled(Guided(labelled, 2.0), 10)
+        FixedLabels(ClassifierFreeGuidance(labelled, 2.0), 10)
 
 
 def test_a_guided_image_is_the_same_in_any_batch(labelled):
-    guided, y = Guided(labelled, 2.0), torch.tensor([3, 1, 4, 1, 5])
+    guided, y = ClassifierFreeGuidance(labelled, 2.0), torch.tensor([3, 1, 4, 1, 5])
     together = etsdm.sample(guided, 5, sampler=DDIM(steps=3), y=y)
     close(etsdm.sample(guided, 5, sampler=DDIM(steps=3), y=y, batch_size=2), together)
     assert (etsdm.sample(labelled, 5, sampler=DDIM(steps=3), y=y) - together).abs().max() > 1e-3
@@ -134,29 +137,29 @@ def test_a_guided_image_is_the_same_in_any_batch(labelled):
 
 def test_guidance_without_labels_is_refused(labelled, tiny_denoiser):
     with pytest.raises(ValueError, match=r"^y: the labels are missing, towards which is guided; give them, or wrap in Labelled$"):
-        Guided(labelled, 2.0).predict(X, 59.0)
+        ClassifierFreeGuidance(labelled, 2.0).predict(X, 59.0)
     with pytest.raises(ValueError, match=r"^denoiser: has no classes; give one with a null label beside its classes$"):
-        Guided(tiny_denoiser(), 2.0)
+        ClassifierFreeGuidance(tiny_denoiser(), 2.0)
     with pytest.raises(ValueError, match=r"^denoiser: has 1 classes; give one with a null label beside its classes$"):
-        Guided(tiny_denoiser(backbone={"num_classes": 1}), 2.0)
+        ClassifierFreeGuidance(tiny_denoiser(backbone={"num_classes": 1}), 2.0)
 
 
 def test_a_null_label_or_an_interval_that_is_none_is_refused(labelled):
     with pytest.raises(ValueError, match=r"^null: 11 is none of 11 labels; give 0 to 10$"):
-        Guided(labelled, 2.0, null=11)
+        ClassifierFreeGuidance(labelled, 2.0, null=11)
     for interval in ((2.0, 1.0), (1.0, 1.0), (-1.0, 1.0)):
         with pytest.raises(ValueError, match=r"^interval: no noise level lies in .*; give 0 or more, the lower one first$"):
-            Guided(labelled, 2.0, interval)
+            ClassifierFreeGuidance(labelled, 2.0, interval)
 
 
 def test_what_is_given_for_each_image_goes_around_guidance(labelled):
-    inside = Inpainted(labelled, X, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X))
+    inside = Inpainting(labelled, X, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X))
     message = "denoiser: Inpainted inside has 3 rows, one for each image, and guidance asks of each twice; wrap it around Guided instead"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Guided(inside, 2.0)
+        ClassifierFreeGuidance(inside, 2.0)
     with pytest.raises(ValueError, match=r"^denoiser: Wrapper inside has 3 rows"):
-        Guided(Wrapper(inside), 2.0)
-    one_for_all = Inpainted(labelled, X[:1], torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X[:1]))
-    close(Guided(one_for_all, 2.0).predict(X, 59.0, y=Y).x0, X[:1].expand(3, 1, 8, 8))
-    around = Inpainted(Guided(labelled, 2.0), X, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X))
+        ClassifierFreeGuidance(DenoiserWrapper(inside), 2.0)
+    one_for_all = Inpainting(labelled, X[:1], torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X[:1]))
+    close(ClassifierFreeGuidance(one_for_all, 2.0).predict(X, 59.0, y=Y).x0, X[:1].expand(3, 1, 8, 8))
+    around = Inpainting(ClassifierFreeGuidance(labelled, 2.0), X, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X))
     assert torch.equal(around.predict(X, 59.0, y=Y).x0, X)

@@ -3,14 +3,14 @@ import torch
 
 import etsdm
 from etsdm.denoisers.protocol import Predictor
-from etsdm.denoisers.wrappers import FirstStep, Guided, Inpainted, Labelled, SuperResolved, Wrapper
-from etsdm.randomness import normal
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance, DenoiserWrapper, FixedLabels, FixedLowRes, Inpainting, ZeroSNRStart
+from etsdm.randomness import per_sample_normal
 from etsdm.samplers import DDIM, DDPM
 from etsdm.schedules import LinearContinuous, ZeroTerminal
 from etsdm.targets import V
 from etsdm.theory import ExactDenoiser, mixture
 
-X = normal(0, "test/x", range(3), (1, 8, 8))
+X = per_sample_normal(0, "test/x", range(3), (1, 8, 8))
 Y = torch.tensor([3, 1, 4])
 TIMES = torch.tensor([7.0, 59.0, 400.0], dtype=torch.float64)
 
@@ -28,12 +28,12 @@ def upscaler(tiny_denoiser):
 def every_wrapper(denoiser):
     x = torch.zeros(1, *denoiser.shape)
     return {
-        "none": Wrapper(denoiser),
-        "labels": Labelled(denoiser, 3),
-        "guidance": Guided(denoiser, 2.0),
-        "first step": FirstStep(denoiser, ExactDenoiser(mixture("m1"), denoiser.schedule, target=V())),
-        "inpainting": Inpainted(denoiser, x, x == 0, x),
-        "several": Inpainted(Labelled(Guided(denoiser, 2.0), 3), x, x == 0, x),
+        "none": DenoiserWrapper(denoiser),
+        "labels": FixedLabels(denoiser, 3),
+        "guidance": ClassifierFreeGuidance(denoiser, 2.0),
+        "first step": ZeroSNRStart(denoiser, ExactDenoiser(mixture("m1"), denoiser.schedule, target=V())),
+        "inpainting": Inpainting(denoiser, x, x == 0, x),
+        "several": Inpainting(FixedLabels(ClassifierFreeGuidance(denoiser, 2.0), 3), x, x == 0, x),
     }
 
 
@@ -48,7 +48,7 @@ def test_a_wrapper_is_a_denoiser_with_the_map_and_the_schedule_of_the_one_inside
     assert wrapper.condition_map is labelled.condition_map
     assert (wrapper.shape, wrapper.device, wrapper.bounded) == ((1, 8, 8), torch.device("cpu"), True)
     assert wrapper.condition(TIMES).tolist() == [0, 40, 400]
-    assert torch.equal(wrapper.level_time(TIMES), TIMES)
+    assert torch.equal(wrapper.noising_time(TIMES), TIMES)
     assert torch.equal(wrapper.decode(X), X.clamp(-1, 1))
 
 
@@ -63,7 +63,7 @@ def test_output_and_prediction_of_a_wrapper_agree(labelled, name, t):
     torch.testing.assert_close(found.output, wrapper.output(X, t, told=times, **cond))
     alpha, sigma = (level.float().reshape(-1, 1, 1, 1) for level in labelled.schedule.alpha_sigma(times))
     torch.testing.assert_close(alpha * found.x0 + sigma * found.eps, found.x, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(wrapper.target.value(found.x0, found.eps, alpha, sigma), found.output, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(wrapper.target.training_target(found.x0, found.eps, alpha, sigma), found.output, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
@@ -90,10 +90,10 @@ def test_the_condition_that_is_told_in_place_of_the_true_one_reaches_the_network
 def test_fixed_labels_are_those_that_could_be_given(labelled):
     for y in (Y, 4, torch.tensor([4])):
         rows = torch.as_tensor(y).reshape(-1).expand(3)
-        assert torch.equal(Labelled(labelled, y).predict(X, 59.0).x0, labelled.predict(X, 59.0, y=rows).x0)
-    images = etsdm.sample(Labelled(labelled, 4), 3, sampler=DDIM(steps=2), batch_size=2)
+        assert torch.equal(FixedLabels(labelled, y).predict(X, 59.0).x0, labelled.predict(X, 59.0, y=rows).x0)
+    images = etsdm.sample(FixedLabels(labelled, 4), 3, sampler=DDIM(steps=2), batch_size=2)
     torch.testing.assert_close(images, etsdm.sample(labelled, 3, sampler=DDIM(steps=2), y=torch.full((3,), 4)))
-    assert Labelled(labelled, 4).num_classes is None
+    assert FixedLabels(labelled, 4).num_classes is None
 
 
 @pytest.mark.parametrize(
@@ -106,41 +106,41 @@ def test_fixed_labels_are_those_that_could_be_given(labelled):
 )
 def test_labels_beyond_the_classes_are_refused(labelled, y, message):
     with pytest.raises(ValueError, match=message):
-        Labelled(labelled, y)
+        FixedLabels(labelled, y)
 
 
 def test_labels_without_classes_are_refused(tiny_denoiser):
     with pytest.raises(ValueError, match=r"^denoiser: has no classes; give a class-conditional one, or leave the labels out$"):
-        Labelled(tiny_denoiser(), 1)
+        FixedLabels(tiny_denoiser(), 1)
 
 
 def test_labels_that_do_not_fit_the_batch_or_come_twice_are_refused(labelled):
     with pytest.raises(ValueError, match=r"^y: found 2 rows for a batch of 3; give one, or one for each image$"):
-        Labelled(labelled, Y[:2]).predict(X, 59.0)
+        FixedLabels(labelled, Y[:2]).predict(X, 59.0)
     with pytest.raises(ValueError, match=r"^y: is given to Labelled already; leave it out$"):
-        Labelled(labelled, Y).predict(X, 59.0, y=Y)
+        FixedLabels(labelled, Y).predict(X, 59.0, y=Y)
 
 
 def test_fixed_small_images_are_those_that_could_be_given(upscaler):
     low_res = X[:, :, :4, :4].clamp(-1, 1)
-    found = SuperResolved(upscaler, low_res).predict(X, 59.0)
+    found = FixedLowRes(upscaler, low_res).predict(X, 59.0)
     assert torch.equal(found.x0, upscaler.predict(X, 59.0, low_res=low_res).x0)
-    images = etsdm.sample(SuperResolved(upscaler, low_res[:1]), 3, sampler=DDPM(steps=2), batch_size=2)
+    images = etsdm.sample(FixedLowRes(upscaler, low_res[:1]), 3, sampler=DDPM(steps=2), batch_size=2)
     torch.testing.assert_close(images, etsdm.sample(upscaler, 3, sampler=DDPM(steps=2), low_res=low_res[:1].expand(3, -1, -1, -1)))
 
 
 def test_a_wrapper_decodes_what_was_denoised(latent_denoiser):
     denoiser = latent_denoiser
-    assert torch.equal(Wrapper(denoiser).decode(X, chunk=2), denoiser.decode(X, chunk=2))
-    assert Wrapper(denoiser).decode(X).shape == (3, *denoiser.spec.image_shape)
-    assert not Wrapper(denoiser).bounded
+    assert torch.equal(DenoiserWrapper(denoiser).decode(X, chunk=2), denoiser.decode(X, chunk=2))
+    assert DenoiserWrapper(denoiser).decode(X).shape == (3, *denoiser.spec.image_shape)
+    assert not DenoiserWrapper(denoiser).bounded
     exact = ExactDenoiser(mixture("m1"), LinearContinuous())
-    assert torch.equal(Wrapper(exact).decode(X), X)
+    assert torch.equal(DenoiserWrapper(exact).decode(X), X)
 
 
 def test_wrappers_of_an_exact_denoiser_sample():
     denoiser = ExactDenoiser(mixture("m2"), ZeroTerminal(), target=V())
-    noise = normal(0, "test/noise", range(3), (2,)).double()
+    noise = per_sample_normal(0, "test/noise", range(3), (2,)).double()
     *_, plain = DDIM(steps=5, grid="trailing").trajectory(denoiser, noise)
-    *_, wrapped = DDIM(steps=5, grid="trailing").trajectory(Wrapper(Wrapper(denoiser)), noise)
+    *_, wrapped = DDIM(steps=5, grid="trailing").trajectory(DenoiserWrapper(DenoiserWrapper(denoiser)), noise)
     assert torch.equal(plain.x, wrapped.x)

@@ -3,8 +3,8 @@ import warnings
 import pytest
 import torch
 
-from etsdm.denoisers.wrappers import FirstStep, Guided
-from etsdm.randomness import normal
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance, ZeroSNRStart
+from etsdm.randomness import per_sample_normal
 from etsdm.samplers import DDIM, DDPM, Heun
 from etsdm.schedules import Linear, ZeroTerminal
 from etsdm.targets import X0, Eps, V
@@ -12,7 +12,7 @@ from etsdm.theory import ExactDenoiser, mixture
 
 SCHEDULE = ZeroTerminal()
 M2 = mixture("m2")
-NOISE = normal(0, "test/noise", range(4), (2,)).double()
+NOISE = per_sample_normal(0, "test/noise", range(4), (2,)).double()
 TIMES = torch.tensor([999.0, 20.0, 999.0, 998.0], dtype=torch.float64)
 
 
@@ -21,7 +21,7 @@ def exact(target, **parts):
 
 
 def two_denoisers(target=X0()):  # noqa: B008
-    return FirstStep(exact(Eps(allow_eps_at_zero_snr=True)), exact(target))
+    return ZeroSNRStart(exact(Eps(allow_eps_at_zero_snr=True)), exact(target))
 
 
 @pytest.mark.parametrize("target", [X0(), V()], ids=str)
@@ -58,17 +58,17 @@ def test_each_image_is_asked_of_the_denoiser_of_its_time():
 
 def test_labels_go_with_their_images(tiny_denoiser):
     denoiser = tiny_denoiser(schedule="zero-terminal-snr", target="v", backbone={"num_classes": 4, "out_channels": 2})
-    both = FirstStep(denoiser, denoiser)
-    x, y = normal(0, "test/x", range(4), (1, 8, 8)), torch.tensor([3, 0, 1, 2])
+    both = ZeroSNRStart(denoiser, denoiser)
+    x, y = per_sample_normal(0, "test/x", range(4), (1, 8, 8)), torch.tensor([3, 0, 1, 2])
     found, expected = both.predict(x, TIMES, y=y), denoiser.predict(x, TIMES, y=y)
     torch.testing.assert_close(found.x0, expected.x0, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.variance_logit, expected.variance_logit, rtol=1e-4, atol=1e-4)
-    guided, expected = (Guided(inside, 3.0, null=0).predict(x, TIMES, y=y) for inside in (both, denoiser))
+    guided, expected = (ClassifierFreeGuidance(inside, 3.0, null=0).predict(x, TIMES, y=y) for inside in (both, denoiser))
     torch.testing.assert_close(guided.x0, expected.x0, rtol=1e-4, atol=1e-4)
 
 
 def test_a_first_denoiser_that_knows_no_image_there_is_refused():
     with pytest.raises(ValueError, match=r"^first: target 'eps' says nothing of x0 at alpha = 0; give one of x0 or v$"):
-        FirstStep(exact(V()), exact(Eps(allow_eps_at_zero_snr=True)))
+        ZeroSNRStart(exact(V()), exact(Eps(allow_eps_at_zero_snr=True)))
     with pytest.raises(ValueError, match=r"^first: its schedule 'linear' is not that of the denoiser, 'zero-terminal-snr'; give"):
-        FirstStep(exact(V()), ExactDenoiser(M2, Linear(), target=V()))
+        ZeroSNRStart(exact(V()), ExactDenoiser(M2, Linear(), target=V()))
