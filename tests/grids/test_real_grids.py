@@ -126,9 +126,9 @@ def test_the_grid_of_karras_is_that_of_diffusers(n):
 def test_times_between_timesteps_reach_the_condition_as_they_are():
     denoiser = ExactDenoiser(mixture("m1"), Linear())
     found = Euler(steps=7).path(denoiser)
-    assert any(point.t != round(point.t) for point in found[:-1])
+    assert any(point != round(point) for point in found[:-1])
     for point in found[:-1]:
-        assert (point.alpha, point.sigma) == tuple(value.item() for value in Linear().alpha_sigma(point.t))
+        assert (point.alpha, point.sigma) == tuple(value.item() for value in Linear().alpha_sigma(float(point)))
 
 
 @every_grid

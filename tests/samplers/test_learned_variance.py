@@ -40,7 +40,7 @@ def test_the_ends_of_what_can_be_learned_are_the_two_fixed_variances(logit, vari
 
 
 def test_half_way_the_variance_is_the_geometric_mean():
-    schedule = Learned.schedule
+    schedule = Linear(timesteps=T)
     alpha_bar, before = schedule.alpha_bar(9).item(), schedule.alpha_bar(8).item()
     beta = 1 - alpha_bar / before
     posterior = beta * (1 - before) / (1 - alpha_bar)

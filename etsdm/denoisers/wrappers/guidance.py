@@ -91,7 +91,7 @@ class ClassifierFreeGuidance(DenoiserWrapper):
 
     def _labelled(self, cond: dict[str, Tensor]) -> dict[str, Tensor]:
         if "y" not in cond:
-            raise ValueError("y: the labels are missing, towards which is guided; give them, or wrap in Labelled")
+            raise ValueError("y: guidance needs the labels; give them, or wrap in FixedLabels")
         return cond
 
     def _both(self, cond: dict[str, Tensor]) -> dict[str, Any]:
