@@ -22,7 +22,7 @@ from etsdm.errors import DataError
 
 __all__ = ["EncodedDataset", "EncodedImages"]
 
-NAMES_SHOWN = 8  # sub-folders that a message lists
+MAX_FOLDERS_LISTED = 8  # in a message
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ class EncodedDataset(Dataset):
         folders = [name.partition("/")[0] for name in names]
         found = sorted(set(folders))
         if len(found) != self.classes:
-            listed = ", ".join(found[:NAMES_SHOWN]) + (", ..." if len(found) > NAMES_SHOWN else "")
+            listed = ", ".join(found[:MAX_FOLDERS_LISTED]) + (", ..." if len(found) > MAX_FOLDERS_LISTED else "")
             raise DataError(
                 f"data.classes: {self.classes}, but {self.root} has {len(found)} sub-folders with images ({listed}); give that number"
             )

@@ -19,7 +19,7 @@ __all__ = ["ImageFolder"]
 class ImageFolder(EncodedDataset):
     """PNG, JPEG and WebP images in a folder and its sub-folders, cropped to their middle square and reduced to one size.
 
-    Images are ordered by their paths below `path`. Names that begin with a dot are skipped.
+    Images are ordered by their paths below `path`. Names that begin with a dot are skipped. Other fields are those of `EncodedDataset`.
 
     Attributes:
         extensions: of the files that are images, in lower case and without a dot; other files are skipped.
