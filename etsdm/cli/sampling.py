@@ -15,8 +15,8 @@ from torch import Tensor
 from etsdm.checkpoints.format import read_checkpoint
 from etsdm.checkpoints.latest import checkpoint_folder
 from etsdm.cli.subjects import part
-from etsdm.data.decoding import read_whole_image
-from etsdm.data.listing import EXTENSIONS, image_files
+from etsdm.data.decode import EXTENSIONS, decode_exact
+from etsdm.data.listing import image_files, read_file
 from etsdm.denoisers.config import ScheduleConfig
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
@@ -188,7 +188,7 @@ def _small_images(denoiser: Denoiser, path: Path | None) -> Tensor | None:
     size = {"width": width // enlarged.factor, "height": height // enlarged.factor}
     try:
         files = [path / name for name in image_files(path)] if path.is_dir() else [path]
-        images = [read_whole_image(file, **size, channels=channels) for file in files]
+        images = [decode_exact(read_file(file), str(file), **size, channels=channels) for file in files]
     except DataError as error:
         raise RecipeError(f"--low-res: {error}") from None
     if not images:

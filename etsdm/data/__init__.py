@@ -1,8 +1,23 @@
-"""Image data sets, and the order in which training sees them."""
+"""Image data sets, their splits, and the order of training images."""
 
-from etsdm.data.base import Dataset, Files, Images, LoadedImages, Split
-from etsdm.data.digits import Digits
-from etsdm.data.folder import FolderImages, ImageFolder
+from etsdm.data import presets as presets  # registers the published sets
+from etsdm.data import sources as sources  # registers every module in that folder
+from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
+from etsdm.data.encoded import EncodedDataset, EncodedImages
 from etsdm.data.order import SampleOrder
+from etsdm.data.sources.digits import Digits
+from etsdm.data.sources.folder import ImageFolder
+from etsdm.data.split import Split
 
-__all__ = ["Dataset", "Digits", "Files", "FolderImages", "ImageFolder", "Images", "LoadedImages", "SampleOrder", "Split"]
+__all__ = [
+    "Dataset",
+    "Digits",
+    "EncodedDataset",
+    "EncodedImages",
+    "Files",
+    "ImageFolder",
+    "Images",
+    "LoadedImages",
+    "SampleOrder",
+    "Split",
+]

@@ -1,4 +1,4 @@
-"""The image files of a folder, in an order that is the same everywhere, and a digest that tells them apart."""
+"""Image files below a folder: listed in an order that is the same on every machine, read, and fingerprinted."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from etsdm.data.decode import EXTENSIONS
 from etsdm.errors import DataError
 from etsdm.storage.files import sha256_of
 
-__all__ = ["EXTENSIONS", "image_files", "listing_digest"]
+__all__ = ["image_files", "quick_fingerprint", "read_file"]
 
-EXTENSIONS = ("png", "jpg", "jpeg", "webp")  # of files that are images where nothing else is said
-READ = 64 * 2**20  # bytes of content that a digest of a listing is made of, about
+FINGERPRINT_BYTES = 64 * 2**20  # content that a quick fingerprint reads, about
 
 
 def image_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> list[str]:
-    """Finds the image files in a folder and its sub-folders, also where these are links.
+    """Lists the image files in a folder and its sub-folders, links to folders included.
 
     Args:
         root: the folder.
-        extensions: of names that are images, in lower case and without a dot; names in capitals match too.
+        extensions: of image files, in lower case and without a dot; names in capitals match too.
 
     Returns:
-        Paths below `root`, with `/`, in the order of their characters; nothing whose name begins with a dot.
+        Paths below `root`, with `/`, sorted by code point. Files and folders whose names begin with a dot are skipped.
 
     Raises:
-        DataError: a sub-folder cannot be listed, or is a link to a folder that it is in.
+        DataError: a sub-folder cannot be listed, or is a link to a folder that contains it.
     """
     found = []
-    for folder, below, names in os.walk(root, onerror=_stop, followlinks=True):
+    for folder, below, names in os.walk(root, onerror=_refuse_unlisted, followlinks=True):
         here = Path(folder)
         _refuse_circle(here)
         below[:] = (name for name in below if not name.startswith("."))
@@ -40,40 +40,52 @@ def image_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> list[st
     return sorted(found)
 
 
-def listing_digest(root: Path, names: Sequence[str], read: int = READ) -> str:
-    """Tells files apart by their names and sizes, and by the content of as many as `read` bytes allow.
+def read_file(file: Path) -> bytes:
+    """Reads a file. Raises: DataError if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise _unreadable(error) from error
 
-    Files that hold no more than `read` bytes together are all read. Of more, every k-th is, and a change that keeps all names and
-    sizes and touches none of these is not seen; compressed images that differ seldom have one size.
+
+def quick_fingerprint(root: Path, names: Sequence[str], max_bytes: int = FINGERPRINT_BYTES) -> str:
+    """Hashes names and sizes of all files, and contents up to about `max_bytes`.
+
+    All contents count if they have `max_bytes` or fewer together. Of more, that of every k-th file does: a change that keeps all names
+    and sizes and touches none of these files is not noticed. Compressed images that differ seldom have the same size.
 
     Args:
         root: the folder.
         names: paths below it.
-        read: bytes.
+        max_bytes: content to read.
 
     Returns:
-        Hex sha256, the same wherever the folder is.
+        Hex sha256, independent of where the folder is.
 
     Raises:
         DataError: a file cannot be read.
     """
-    digest = hashlib.sha256()
+    fingerprint = hashlib.sha256()
     try:
         sizes = [(root / name).stat().st_size for name in names]
-        every = max(1, -(-sum(sizes) // read))
+        every = max(1, -(-sum(sizes) // max_bytes))
         for k, (name, size) in enumerate(zip(names, sizes, strict=True)):
             content = "" if k % every else sha256_of(root / name)
-            digest.update(os.fsencode(f"{size} {content} {name}\0"))
+            fingerprint.update(os.fsencode(f"{size} {content} {name}\0"))
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); make it readable or move it away") from error
-    return digest.hexdigest()
+        raise _unreadable(error) from error
+    return fingerprint.hexdigest()
 
 
 def _refuse_circle(folder: Path) -> None:
     # Its images would be found again and again, forty times deep.
     if folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"{folder}: is a link to a folder that it is in; remove it")
+        raise DataError(f"{folder}: is a link to a folder that contains it; remove it")
 
 
-def _stop(error: OSError) -> None:
+def _refuse_unlisted(error: OSError) -> None:
     raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable or move it away") from error
+
+
+def _unreadable(error: OSError) -> DataError:
+    return DataError(f"{error.filename}: cannot be read ({error.strerror}); make it readable or move it away")

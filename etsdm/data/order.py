@@ -1,4 +1,4 @@
-"""The order in which training sees its images: a function of the seed and of how many were seen."""
+"""The order of training images, as a function of the seed and of images seen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SampleOrder"]
 
 
 class SampleOrder:
-    """Every image once an epoch, in a new random order each time.
+    """Shuffled epochs: every image once an epoch, in a new random order each time.
 
     Args:
         n: number of images.
@@ -25,11 +25,11 @@ class SampleOrder:
         self._permutation = torch.empty(0, dtype=torch.long)
 
     def indices(self, images_seen: int, count: int) -> Tensor:
-        """Which images come after `images_seen` others.
+        """Indices of the images after the first `images_seen`.
 
         Args:
-            images_seen: images before these, over all epochs.
-            count: how many; they may run over the end of an epoch.
+            images_seen: number of images before these, over all epochs.
+            count: number of images; they may run over the end of an epoch.
 
         Returns:
             int64, (count,).

@@ -269,7 +269,7 @@ def test_small_images_are_enlarged_in_turn(tiny_denoiser, tmp_path):
         ((), "--low-res: this denoiser enlarges small images; give a folder of them, or one"),
         (
             ("--low-res", tmp_path / "out/grid.png"),
-            f"--low-res: {tmp_path / 'out/grid.png'}: is 172x36, but images of 4x4 are read; give those",
+            f"--low-res: {tmp_path / 'out/grid.png'}: is 172x36 pixels, expected 4x4; give an image of that size",
         ),
         (
             ("--low-res", tmp_path / "empty"),
@@ -299,8 +299,8 @@ def test_small_images_are_read_as_training_images_are(tiny_denoiser, tmp_path):
     for file, found in [
         (tmp_path / "deep.png", "has more than 8 bits a channel; save it with 8"),
         (tmp_path / "clear.png", "is transparent in places, so its colours there are undefined; save it on a background"),
-        (small / "notes.txt", "cannot be read as an image (UnidentifiedImageError: "),
-        (tmp_path / "gone.png", "cannot be read as an image (FileNotFoundError: "),
+        (small / "notes.txt", "is not a PNG, JPEG or WebP image"),
+        (tmp_path / "gone.png", "cannot be read (No such file or directory); "),
     ]:
         refused = run(*plan, "--low-res", file, "--out", tmp_path / "none")
         assert (refused.returncode, refused.stdout) == (2, "")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etsdm.data.listing import image_files, listing_digest
+from etsdm.data.listing import image_files, quick_fingerprint, read_file
 from etsdm.errors import DataError
 
 EXTENSIONS = ("png", "jpg", "jpeg")
@@ -54,7 +54,7 @@ def test_a_link_back_is_refused(tmp_path, target):
     link.symlink_to(target)
     with pytest.raises(DataError) as error:
         image_files(tmp_path / "root", EXTENSIONS)
-    assert str(error.value) == f"{link}: is a link to a folder that it is in; remove it"
+    assert str(error.value) == f"{link}: is a link to a folder that contains it; remove it"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list every folder")
@@ -68,10 +68,10 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path):
 def write(root, **contents):
     for name, content in contents.items():
         (root / name).write_bytes(content)
-    return listing_digest(root, sorted(contents))
+    return quick_fingerprint(root, sorted(contents))
 
 
-def test_a_digest_tells_names_sizes_and_contents_apart_and_not_where_they_are(tmp_path):
+def test_a_fingerprint_tells_names_sizes_and_contents_apart_and_not_where_they_are(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     found = write(tmp_path / "a", x=b"123", y=b"45")
@@ -87,18 +87,23 @@ def test_of_more_than_is_read_every_kth_content_counts_and_all_names_and_sizes(t
     for name in names:
         (tmp_path / name).write_bytes(b"ab")
     seen = []
-    whole = listing_digest(tmp_path, names, read=5)  # of 20 bytes, so every fourth file
+    whole = quick_fingerprint(tmp_path, names, max_bytes=5)  # of 20 bytes, so every fourth file
     for name in names:
         (tmp_path / name).write_bytes(b"cd")
-        seen.append(listing_digest(tmp_path, names, read=5) != whole)
+        seen.append(quick_fingerprint(tmp_path, names, max_bytes=5) != whole)
         (tmp_path / name).write_bytes(b"ab")
     assert [k for k in range(10) if seen[k]] == [0, 4, 8]
     (tmp_path / "1.png").write_bytes(b"abc")
-    assert listing_digest(tmp_path, names, read=5) != whole
+    assert quick_fingerprint(tmp_path, names, max_bytes=5) != whole
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(DataError) as error:
-        listing_digest(tmp_path, ["a.png"])
-    assert str(error.value) == f"{tmp_path / 'a.png'}: cannot be read (No such file or directory); make it readable or move it away"
+    for use in (lambda: quick_fingerprint(tmp_path, ["a.png"]), lambda: read_file(tmp_path / "a.png")):
+        with pytest.raises(DataError, match=rf"^{tmp_path / 'a.png'}: cannot be read \(No such file or directory\); make it readable"):
+            use()
+
+
+def test_a_file_is_read_whole(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\r\n\0")
+    assert read_file(tmp_path / "a.png") == b"\r\n\0"

@@ -1,66 +1,73 @@
-"""Image data sets: what they hold, split by split."""
+"""Data sets of images and labels, split by split.
+
+A `Dataset` is a part of a recipe; `open` gives the `Images` of one split, which have random access by batches of indices.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from etsdm.data.split import Split
 from etsdm.errors import DataError
 from etsdm.registry import Part, datasets
 
-__all__ = ["Dataset", "Files", "Images", "LoadedImages", "Split"]
-
-Split = Literal["train", "test"]
+__all__ = ["Dataset", "Files", "Images", "LoadedImages"]
 
 
 class Images(ABC):
-    """Images and labels, of one split or drawn, which need not be in memory: they come a batch at a time."""
+    """Images and labels with random access by batches; they need not be in memory.
+
+    Picklable, so that the workers of `torch.utils.data.DataLoader` can take them, with `batch` to collate lists of indices:
+
+        DataLoader(range(len(images)), batch_sampler=lists_of_indices, collate_fn=images.batch, num_workers=4)
+    """
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of images."""
 
     @abstractmethod
     def batch(self, indices: Sequence[int] | Tensor) -> LoadedImages:
-        """Some of them.
+        """Reads the images of some indices.
 
         Args:
-            indices: which, in any order, each from 0 to the number of images - 1.
+            indices: from 0 to the number of images - 1, in any order and as often as they stand there.
 
         Returns:
-            In the order of `indices`, on the device that `to` named.
+            Images in the order of `indices`, on the device given to `to`.
 
         Raises:
-            DataError: one of them cannot be read.
+            DataError: an image cannot be read.
         """
 
     @abstractmethod
     def digest(self) -> str:
-        """sha256 of all that decides pixels and labels, the identity of a reference set."""
+        """sha256 over everything that determines pixels and labels; identifies a reference set."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Images:
-        """The same images, whose batches come on a device."""
+        """The same images with batches on another device."""
 
     def batches(self, batch_size: int) -> Iterator[tuple[range, LoadedImages]]:
-        """All of them in order, at most `batch_size` at a time, with their indices. Raises: DataError if there are none."""
-        n = self._some()
+        """Iterates over all images in order, `batch_size` or fewer at a time, with their indices. Raises: DataError if there are none."""
+        n = self._number()
         for start in range(0, n, batch_size):
             indices = range(start, min(start + batch_size, n))
             yield indices, self.batch(indices)
 
     def load(self) -> LoadedImages:
-        """All of them in memory. Raises: DataError if there are none."""
-        return self.batch(range(self._some()))
+        """Reads all images into memory. Raises: DataError if there are none."""
+        return self.batch(range(self._number()))
 
-    def _some(self) -> int:
+    def _number(self) -> int:
         if not len(self):
-            raise DataError("data.held_out: no image is held out, and what is measured needs some; hold out one or more")
+            raise DataError("data.held_out: no image is held out, but one or more are needed here; hold out one or more")
         return len(self)
 
 
@@ -84,7 +91,7 @@ class LoadedImages(Images):
         return LoadedImages(self.pixels[chosen], self.labels[chosen])
 
     def digest(self) -> str:
-        """sha256 of the pixels and labels."""
+        """sha256 of pixels and labels."""
         content = hashlib.sha256()
         for tensor in (self.pixels, self.labels):
             content.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -92,22 +99,23 @@ class LoadedImages(Images):
         return content.hexdigest()
 
     def to(self, device: torch.device | str) -> LoadedImages:
-        """The same images on a device."""
         return LoadedImages(self.pixels.to(device), self.labels.to(device))
 
 
 class Files(NamedTuple):
-    """Files that something is read from. Fields: place, as a recipe names it; content, a digest, None where there are none."""
+    """Files that a recipe names. Fields: place, as written in the recipe; content, a digest, None if the files are missing."""
 
     place: str | None
     content: str | None
 
 
 class Dataset(Part, family=datasets):
-    """A source of images of one shape, with a split for training and one held out.
+    """Images of one shape with a training and a test split.
+
+    A new source is one subclass, registered in a module of `etsdm.data.sources`.
 
     Attributes:
-        descriptive: names of the fields that change no image, where the files are the same.
+        descriptive: names of the fields that change no image as long as the files are the same.
     """
 
     descriptive: ClassVar[frozenset[str]] = frozenset()
@@ -115,12 +123,12 @@ class Dataset(Part, family=datasets):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """(C, H, W) of an image."""
 
     @property
     @abstractmethod
     def num_classes(self) -> int:
-        """How many labels there are."""
+        """Number of class labels."""
 
     @property
     def holds_out(self) -> bool:
@@ -128,16 +136,16 @@ class Dataset(Part, family=datasets):
         return True
 
     def check(self) -> None:
-        """Looks whether the data is there, without reading an image.
+        """Checks that the images exist, without decoding one.
 
         Raises:
-            DataError: it is not, or is not what was declared; the message says how to get it and where to put it.
+            DataError: they do not, or are not as declared; the message says how to get them and where to put them.
         """
 
     def files(self) -> Files | None:
-        """The files that hold the images, told apart at a cost that every command can bear; None where the fields say all."""
+        """Files that hold the images, with a quick fingerprint as their content; None where the fields determine the images."""
         return None
 
     @abstractmethod
     def open(self, split: Split) -> Images:
-        """One split. Raises: DataError if it is not there or is not what was declared."""
+        """Opens one split. Raises: DataError as `check`."""

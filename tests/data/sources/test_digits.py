@@ -5,6 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from etsdm.data import Digits, LoadedImages
+from etsdm.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,12 @@ def test_the_share_that_is_held_out_can_be_set(held_out, expected):
 def test_a_split_without_images_is_refused(held_out):
     with pytest.raises(ValueError, match="held_out"):
         Digits(held_out=held_out)
+
+
+@pytest.mark.parametrize("held_out", [0.0001, 0.9999])
+def test_a_share_that_leaves_a_split_without_images_is_refused(held_out):
+    with pytest.raises(DataError, match=rf"^data.held_out: {held_out} of 1797 images"):
+        Digits(held_out=held_out).open("train")
 
 
 def test_a_digest_is_the_same_at_every_opening(train, test):

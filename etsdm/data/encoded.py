@@ -1,0 +1,211 @@
+"""Data sets of encoded images, PNG, JPEG or WebP: labels, split, decoding and messages, shared by folders and archives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
+from etsdm.data.decode import Filter, decode_resized
+from etsdm.data.split import HeldOut, Split, split_indices
+from etsdm.errors import DataError
+
+__all__ = ["EncodedDataset", "EncodedImages"]
+
+MAX_FOLDERS_LISTED = 8  # in a message
+
+T = TypeVar("T")
+
+
+class EncodedDataset(Dataset):
+    """Encoded images by name, cropped to their middle square and reduced to one size as they are read.
+
+    A source (a folder, an archive) is a subclass with `names`, `read` and `files`. Image k is the k-th of `names`.
+
+    Attributes:
+        path: where the images are, absolute or from the working directory.
+        image_size: side in pixels; smaller images are refused.
+        channels: 3 for RGB, 1 for grey.
+        classes: number of top-level sub-folders, which are classes, labelled in the order of their names; None for no labels.
+        filter: Pillow's resampling filter.
+        held_out: the test split, as a share below 1 or a whole number of images; 0 trains on all.
+        split_seed: seed of the split.
+        count: required number of images; None for any.
+        source: name of the published set and where to download it, for the message when images are missing.
+        container: kind of place that `path` is, for messages.
+    """
+
+    descriptive: ClassVar[frozenset[str]] = frozenset({"path", "count", "source"})
+    container: ClassVar[str] = "archive"
+
+    path: str = Field(min_length=1)
+    image_size: PositiveInt
+    channels: Literal[1, 3] = 3
+    classes: PositiveInt | None = None
+    filter: Filter = "lanczos"
+    held_out: HeldOut = 0.1
+    split_seed: int = 0
+    count: PositiveInt | None = None
+    source: str = ""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Lists the images in a fixed order, with `/` between folder and file. Raises: `missing` if the container is not there."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Reads one encoded image, also from several threads at once and in forked processes. Raises: DataError if it cannot."""
+
+    @abstractmethod
+    def files(self) -> Files:
+        """The container's `path` and a quick fingerprint, None if it has no images. Raises: DataError if a file cannot be read."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, image_size, image_size)."""
+        return self.channels, self.image_size, self.image_size
+
+    @property
+    def num_classes(self) -> int:
+        """`classes`, or 1 without labels."""
+        return self.classes or 1
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether `held_out` is above 0."""
+        return self.held_out > 0
+
+    @property
+    def root(self) -> Path:
+        """`path` as an absolute path."""
+        return Path(self.path).expanduser().absolute()
+
+    def check(self) -> None:
+        """Lists the images and decodes none.
+
+        Raises:
+            DataError: they are missing, are not `count` images in `classes` classes, or none is left for training.
+        """
+        self.open("train")
+
+    def open(self, split: Split) -> EncodedImages:
+        """Opens one split and decodes no image yet. Raises: DataError as `check`."""
+        names = self.names()
+        if not names:
+            raise self.missing("holds no images")
+        if self.count not in (None, len(names)):
+            raise self.missing(f"holds {len(names)} images, not {self.count}", f"; if these are all, set data.count={len(names)}")
+        labels, chosen = self._labels(names), split_indices(len(names), self.held_out, self.split_seed, split)
+        return EncodedImages(self, [names[i] for i in chosen.tolist()], labels[chosen])
+
+    def location(self, name: str) -> str:
+        """Where an image is, for messages."""
+        return str(self.root / name)
+
+    def missing(self, found: str, mend: str = "") -> DataError:
+        """The error for images that are not at `path`.
+
+        Args:
+            found: what is there instead.
+            mend: another mend than to put the images there, after a semicolon.
+        """
+        number = "" if self.count is None else f"{self.count:,} "
+        layout = "" if self.classes is None else f", in one sub-folder for each of {self.classes} classes"
+        size = f"{self.image_size}x{self.image_size}"
+        lines = [
+            f"data.path: {self.root} {found}",
+            f"expected in this {self.container}: {number}PNG, JPEG or WebP images{layout}, of {size} pixels or larger; "
+            f"larger ones are cropped to their middle square and reduced to {size} as they are read",
+            *([f"get {self.source}"] if self.source else []),
+            f"put the images there, or name another {self.container} with data.path={self.container.upper()}{mend}",
+        ]
+        return DataError("\n".join(lines))
+
+    def _labels(self, names: Sequence[str]) -> Tensor:
+        """Class label of each image, int64, (N,)."""
+        if self.classes is None:
+            return torch.zeros(len(names), dtype=torch.long)
+        for name in names:
+            if "/" not in name:
+                place = self.location(name)
+                raise DataError(f"{place}: is in no class; move it to a sub-folder, or set data.classes=null for no labels")
+        folders = [name.partition("/")[0] for name in names]
+        found = sorted(set(folders))
+        if len(found) != self.classes:
+            listed = ", ".join(found[:MAX_FOLDERS_LISTED]) + (", ..." if len(found) > MAX_FOLDERS_LISTED else "")
+            raise DataError(
+                f"data.classes: {self.classes}, but {self.root} has {len(found)} sub-folders with images ({listed}); give that number"
+            )
+        label = {folder: k for k, folder in enumerate(found)}
+        return torch.tensor([label[folder] for folder in folders])
+
+
+class EncodedImages(Images):
+    """Encoded images of one split, decoded in as many threads as torch uses.
+
+    Args:
+        dataset: reads them.
+        names: names in the data set, (N,).
+        labels: class labels, int64, (N,).
+        device: of the batches.
+    """
+
+    def __init__(self, dataset: EncodedDataset, names: Sequence[str], labels: Tensor, device: torch.device | str = "cpu") -> None:
+        self.dataset = dataset
+        self.names = names
+        self.labels = labels
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def batch(self, indices: Sequence[int] | Tensor) -> LoadedImages:
+        chosen = torch.as_tensor(indices, dtype=torch.long)
+        pixels = torch.empty(len(chosen), *self.dataset.shape, dtype=torch.uint8)
+        for row, image in zip(pixels, _map_in_threads(self._decode, [self.names[i] for i in chosen.tolist()]), strict=True):
+            row.copy_(image)
+        # Scaled on the CPU: elsewhere a division by a number may be a multiplication by its rounded inverse.
+        return LoadedImages(pixels.float() / 127.5 - 1, self.labels[chosen]).to(self.device)
+
+    def digest(self) -> str:
+        """sha256 of shape, filter, and of names, labels and contents of the images; the first call reads all of them."""
+        return self._digest
+
+    def to(self, device: torch.device | str) -> EncodedImages:
+        return EncodedImages(self.dataset, self.names, self.labels, device)
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256(f"{self.dataset.shape}{self.dataset.filter}".encode())
+        for name, label, content in zip(self.names, self.labels.tolist(), _map_in_threads(self._sha256, self.names), strict=True):
+            digest.update(os.fsencode(f"\n{content} {label} {name}"))
+        return digest.hexdigest()
+
+    def _decode(self, name: str) -> Tensor:
+        d = self.dataset
+        return decode_resized(d.read(name), d.location(name), image_size=d.image_size, channels=d.channels, filter=d.filter)
+
+    def _sha256(self, name: str) -> str:
+        return hashlib.sha256(self.dataset.read(name)).hexdigest()
+
+
+def _map_in_threads(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """Results in the order of the names; without a pool where torch has one thread, as in the workers of a DataLoader."""
+    threads = torch.get_num_threads()
+    return map(function, names) if threads == 1 else _pool(os.getpid(), threads).map(function, names)
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    # One for each process: a forked one inherits the pool but not its threads, and would wait for them forever.
+    return ThreadPoolExecutor(threads)

@@ -1,0 +1,55 @@
+"""Published image sets as presets of `image-folder`.
+
+The paper trains on FFHQ, CelebA-HQ, AFHQ-Cat, AFHQ-Wild and two categories of LSUN, at 256x256. LSUN is published as a database and has
+no preset: its images, written to files by its own tool, are an `image-folder` like any other.
+
+The number of held-out images is this library's choice, enough for metrics on unseen images; 0 trains on all.
+"""
+
+from __future__ import annotations
+
+from etsdm.data.sources.folder import ImageFolder
+from etsdm.registry import datasets
+
+__all__: list[str] = []
+
+datasets.preset(
+    "ffhq",
+    ImageFolder,
+    "Flickr-Faces-HQ (Karras et al. 2019), 70,000 faces, at 256x256.",
+    path="data/ffhq",
+    image_size=256,
+    count=70_000,
+    held_out=1000,
+    source="FFHQ's folder images1024x1024, 70,000 PNG files, 89.1 GB: see https://github.com/NVlabs/ffhq-dataset",
+)
+datasets.preset(
+    "celebahq",
+    ImageFolder,
+    "CelebA-HQ (Karras et al. 2018), 30,000 faces, at 256x256.",
+    path="data/celebahq",
+    image_size=256,
+    count=30_000,
+    held_out=1000,
+    source="CelebA-HQ, 30,000 files, for example CelebAMask-HQ's folder CelebA-HQ-img: see https://github.com/switchablenorms/CelebAMask-HQ",
+)
+datasets.preset(
+    "afhq-cat",
+    ImageFolder,
+    "The cats of Animal Faces-HQ (Choi et al. 2020), 5,153 training images, at 256x256.",
+    path="data/afhq/train/cat",
+    image_size=256,
+    count=5153,
+    held_out=100,
+    source="AFHQ's folder train/cat, 5,153 files, of its first version: see https://github.com/clovaai/stargan-v2",
+)
+datasets.preset(
+    "afhq-wild",
+    ImageFolder,
+    "The wild animals of Animal Faces-HQ (Choi et al. 2020), 4,738 training images, at 256x256.",
+    path="data/afhq/train/wild",
+    image_size=256,
+    count=4738,
+    held_out=100,
+    source="AFHQ's folder train/wild, 4,738 files, of its first version: see https://github.com/clovaai/stargan-v2",
+)

@@ -1,0 +1,47 @@
+"""Images in a folder and its sub-folders."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from etsdm.data.dataset import Files
+from etsdm.data.decode import EXTENSIONS, Extension
+from etsdm.data.encoded import EncodedDataset
+from etsdm.data.listing import image_files, quick_fingerprint, read_file
+from etsdm.registry import datasets
+
+__all__ = ["ImageFolder"]
+
+
+@datasets.register("image-folder")
+class ImageFolder(EncodedDataset):
+    """PNG, JPEG and WebP images in a folder and its sub-folders, cropped to their middle square and reduced to one size.
+
+    Images are ordered by their paths below `path`. Names that begin with a dot are skipped. Other fields are those of `EncodedDataset`.
+
+    Attributes:
+        extensions: of the files that are images, in lower case and without a dot; other files are skipped.
+    """
+
+    container: ClassVar[str] = "folder"
+
+    extensions: tuple[Extension, ...] = Field(EXTENSIONS, min_length=1)
+
+    def names(self) -> list[str]:
+        """Paths below the folder. Raises: DataError if there is no folder, or no image in it."""
+        if not self.root.is_dir():
+            raise self.missing("is no folder")
+        names = image_files(self.root, self.extensions)
+        if not names:
+            raise self.missing(f"holds no image files ({', '.join(self.extensions)})")
+        return names
+
+    def read(self, name: str) -> bytes:
+        return read_file(self.root / name)
+
+    def files(self) -> Files:
+        """The folder and a quick fingerprint of its images; an empty folder counts as none."""
+        names = image_files(self.root, self.extensions) if self.root.is_dir() else []
+        return Files(self.path, quick_fingerprint(self.root, names) if names else None)

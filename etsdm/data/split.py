@@ -1,0 +1,49 @@
+"""Training and test splits, drawn from a seed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+from torch import Tensor
+
+from etsdm.errors import DataError
+from etsdm.randomness import permutation
+
+__all__ = ["HeldOut", "Split", "split_indices"]
+
+Split = Literal["train", "test"]
+
+
+def _share_or_number(value: int | float) -> int | float:
+    if value < 0 or (isinstance(value, float) and value >= 1):
+        raise ValueError("is no part of the images; give a share below 1, or a whole number of images, 0 for none")
+    return value
+
+
+# Type of a field: the test split as a share in [0, 1), a float, or as a number of images, an int.
+HeldOut = Annotated[int | float, AfterValidator(_share_or_number)]
+
+
+def split_indices(n: int, held_out: int | float, seed: int, split: Split) -> Tensor:
+    """Draws a split of n images.
+
+    Args:
+        n: number of images.
+        held_out: size of the test split, a share (float) or a number of images (int).
+        seed: of the draw.
+        split: the part to return.
+
+    Returns:
+        Indices in rising order, int64, (size of the split,).
+
+    Raises:
+        DataError: no image is left for training, or a share above 0 comes to no image.
+    """
+    test = held_out if isinstance(held_out, int) else round(n * held_out)
+    if test >= n:
+        raise DataError(f"data.held_out: {held_out} of {n} images leaves none for training; hold out fewer")
+    if held_out and not test:
+        raise DataError(f"data.held_out: {held_out} of {n} images is none; hold out more, or 0 for none")
+    order = permutation(seed, "data/split", 0, n)
+    return (order[:test] if split == "test" else order[test:]).sort().values
