@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from etsdm.errors import PartError
+
 __all__ = ["FieldProblem", "Frozen", "field_error", "format_errors", "suggestion"]
 
 Location = tuple[str | int, ...]
@@ -116,17 +118,21 @@ def format_errors(error: ValidationError) -> list[FieldProblem]:
     """Puts each error of a validation into one sentence: what was found, and what to give instead."""
     problems = []
     for item in error.errors(include_url=False):
-        kind = item["type"]
+        kind, location = item["type"], item["loc"]
         context = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in item.get("ctx", {}).items()}
         if kind == "missing":
             message = "is required and missing; add it"
         elif kind == "etsdm":
             message = item["msg"]
         elif kind == "value_error":
-            message = f"{_show(item['input'])}: {item['msg'].removeprefix('Value error, ')}"
+            cause = item["ctx"]["error"]
+            if isinstance(cause, PartError):
+                location, message = (*location, *cause.path), cause.message
+            else:
+                message = f"{_show(item['input'])}: {cause}"
         elif kind in _EXPECTED:
             message = f"found {_show(item['input'])}; {_EXPECTED[kind].format(**context)}"
         else:
             message = f"found {_show(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
-        problems.append(FieldProblem(item["loc"], message))
+        problems.append(FieldProblem(location, message))
     return problems
