@@ -70,8 +70,8 @@ def recipe_error(*overrides, recipe=DIGITS):
             "sampling.sampler.variance: found 'learned', but the model learns no variance; give beta or posterior (command line)",
         ),
         (
-            "training.warmup=80000",
-            "training.warmup: 80000 images of warm-up are more than the 76800 of the training; give fewer (command line)",
+            "training.warmup_images=80000",
+            "training.warmup_images: 80000 images of warm-up are more than the 76800 of the training; give fewer (command line)",
         ),
         (
             "evaluation.metrics=[recognition, recognition]",
