@@ -71,7 +71,7 @@ class Trainer:
         x0, cond = self.denoiser.prepare_batch(images.pixels, labels, generator(self.seed, "training/latents", seen, self._device))
         t = training.time_sampler.draw(self.denoiser.schedule, count, generator(self.seed, "training/times", seen, self._device))
         eps = torch.empty_like(x0).normal_(generator=generator(self.seed, "training/noise", seen, self._device))
-        with seeded_global_rng(self.seed, "training/dropout", seen):
+        with seeded_global_rng(self.seed, "training/dropout", seen, self._device):
             losses = training.loss.per_image(self.denoiser, x0, t, eps, **cond)
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate_at(seen)
