@@ -99,20 +99,20 @@ def test_the_first_step_is_adams_step_on_the_named_streams(make, digits):
         torch.testing.assert_close(moved[strong], -1e-3 * parameter.grad.sign()[strong], rtol=2e-3, atol=1e-6)
 
 
-def test_labels_become_that_of_no_class_at_their_rate_and_from_their_stream(make, tiny_spec, digits):
-    trainer, told = make(tiny_spec(backbone={"num_classes": 11}), images=1280, label_dropout=0.3), []
-    trainer.denoiser.backbone.register_forward_pre_hook(lambda module, args, cond: told.append(cond["y"]), with_kwargs=True)
+def test_labels_become_the_null_class_at_their_rate_and_from_their_stream(make, tiny_spec, digits):
+    trainer, given = make(tiny_spec(backbone={"num_classes": 11}), images=1280, label_dropout=0.3), []
+    trainer.denoiser.backbone.register_forward_pre_hook(lambda module, args, cond: given.append(cond["y"]), with_kwargs=True)
     for _ in range(40):
         trainer.step()
     own = digits.labels[torch.randperm(len(digits), generator=generator(0, "data/order", 0))[:1280]]
     drawn = torch.cat([torch.rand(32, generator=generator(0, "training/labels", 32 * step)) for step in range(40)])
-    assert torch.equal(torch.cat(told), torch.where(drawn < 0.3, 10, own))
+    assert torch.equal(torch.cat(given), torch.where(drawn < 0.3, 10, own))
     # The standard error of the rate is sqrt(0.21 / 1280) = 0.013.
-    assert (torch.cat(told) == 10).float().mean() == pytest.approx(0.3, abs=0.05)
+    assert (torch.cat(given) == 10).float().mean() == pytest.approx(0.3, abs=0.05)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_the_label_of_no_class_is_trained_where_labels_are_dropped(make, tiny_spec, dropout):
+def test_the_null_class_is_trained_if_and_only_if_labels_are_dropped(make, tiny_spec, dropout):
     trainer = make(tiny_spec(backbone={"num_classes": 11}), label_dropout=dropout)
     before = trainer.denoiser.backbone.label_emb.weight.detach().clone()
     for _ in range(10):
