@@ -55,9 +55,9 @@ time_samplers: Registry[Any] = Registry("time_samplers", "etsdm.losses", "time s
 samplers: Registry[Any] = Registry("samplers", "etsdm.samplers", "sampler")
 grids: Registry[Any] = Registry("grids", "etsdm.grids", "grid")
 metrics: Registry[Any] = Registry("metrics", "etsdm.metrics", "metric")
-optimizers: Registry[Any] = Registry("optimizers", "etsdm.training.optimizers", "optimizer")
-lr_schedules: Registry[Any] = Registry("lr_schedules", "etsdm.training.lr_schedules", "learning-rate schedule")
-emas: Registry[Any] = Registry("emas", "etsdm.training.ema", "moving average")
+optimizers: Registry[Any] = Registry("optimizers", "etsdm.training", "optimizer")
+lr_schedules: Registry[Any] = Registry("lr_schedules", "etsdm.training", "learning-rate schedule")
+emas: Registry[Any] = Registry("emas", "etsdm.training", "moving average")
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.name: registry
