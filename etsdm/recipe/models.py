@@ -1,4 +1,4 @@
-"""`Recipe`: the typed description of a denoiser and of what is done with it."""
+"""`Recipe`: data, model, training, sampling and evaluation of one arm, and the checks across these sections."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Recipe"]
 
 
 class Recipe(Frozen):
-    """One arm of an experiment, fully described.
+    """The complete description of one arm of an experiment.
 
     Attributes:
-        name: of the experiment, and of its folder under `runs/`; the file's stem unless it is stated.
-        description: a line for the report.
-        seeds: one run each; weights, data order and noise follow from the seed.
+        name: name of the experiment and of its folder under `runs/`; the file's stem by default.
+        description: one line for the report.
+        seeds: seeds of weights, data order and noise; one run per seed.
         data, model, training, sampling, evaluation, compute: the sections.
     """
 
@@ -63,22 +63,22 @@ class Recipe(Frozen):
             message = f"{backbone.image_size} pixels, but images of data set {name!r} are {height}x{width}; give {height}"
             raise field_error("Recipe", ("model", "backbone", "image_size"), message)
         known = self.data.num_classes
-        # One more is the label of no class, which guidance takes for unconditional prediction.
+        # One more for the null class, the unconditional label of classifier-free guidance.
         if backbone.num_classes not in (None, known, known + 1):
             message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
             raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
         return self
 
     @model_validator(mode="after")
-    def _dropped_labels_have_a_place(self) -> Self:
+    def _null_class_is_trained(self) -> Self:
         dropout, found, known = self.training.label_dropout, self.model.backbone.num_classes, self.data.num_classes
         if dropout and found != known + 1:
             labels = "no labels" if found is None else f"{found} labels, all of them classes"
-            message = f"{dropout:g} of the labels become that of no class, but the model has {labels}"
+            message = f"{dropout:g} of the labels become the null class, but the model has {labels}"
             mend = f"give model.backbone.num_classes {known + 1}, or leave label_dropout out"
             raise field_error("Recipe", ("training", "label_dropout"), f"{message}; {mend}", dropout)
         if not dropout and found == known + 1:
-            message = f"0, so nothing trains the last of the model's {found} labels, that of no class"
+            message = f"0, so nothing trains the null class, the last of the model's {found} labels"
             mend = f"give a probability such as 0.1, or model.backbone.num_classes {known}"
             raise field_error("Recipe", ("training", "label_dropout"), f"{message}; {mend}", dropout)
         return self
@@ -90,7 +90,7 @@ class Recipe(Frozen):
                 message = f"{metric.type_name!r} measures held-out images, and data.held_out is 0; hold out some, or leave the metric out"
                 raise field_error("Recipe", ("evaluation", "metrics", i), message)
         if self.model.super_resolution is not None and not self.data.holds_out:
-            message = "samples enlarge held-out images, and data.held_out is 0; hold out some"
+            message = "samples are enlarged held-out images, and data.held_out is 0; hold out some"
             raise field_error("Recipe", ("model", "super_resolution"), message)
         return self
 
@@ -108,7 +108,7 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        """The checks that parts make themselves."""
+        """Runs the parts' own checks."""
         with _errors_below("model", "backbone"):
             self.model.backbone.check({"y"})
         with _errors_below("training"):

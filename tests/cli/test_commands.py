@@ -147,7 +147,7 @@ def test_mistakes_in_options_exit_with_2(finished):
         (("run", TINY, "--stage", "sampel"), "error: --stage: 'sampel' is no stage; did you mean 'sample'?\n"),
         (("sample", "runs/tiny/nothing"), "error: runs/tiny/nothing: is no folder; give a checkpoint's folder or a run's folder\n"),
         (("sample", "runs/tiny/e-tsdm", "--sampler", "dim"), "error: --sampler: unknown sampler 'dim'; did you mean 'ddim'?\n"),
-        (("parts", "schedule"), "error: unknown registry 'schedule'; did you mean 'schedules'?\n"),
+        (("parts", "schedule"), "error: unknown registry 'schedule'; did you mean 'schedules' or 'lr_schedules'?\n"),
     ]:
         result = run(*arguments, cwd=folder)
         assert (result.returncode, result.stderr) == (2, message)

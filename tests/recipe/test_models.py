@@ -172,7 +172,7 @@ def test_a_context_is_made_of_labels_because_no_data_set_has_one():
 
 
 @pytest.mark.parametrize(("num_classes", "dropout"), [("null", 0), ("10", 0), ("11", 0.1)])
-def test_labels_are_none_the_datas_or_one_more_for_no_class(num_classes, dropout):
+def test_labels_are_none_the_datas_or_one_more_for_the_null_class(num_classes, dropout):
     overrides = f"model.backbone.num_classes={num_classes}", f"training.label_dropout={dropout}"
     recipe = load_arms(DIGITS, *overrides).recipes["baseline"]
     assert recipe.model.backbone.num_classes == (None if num_classes == "null" else int(num_classes))
@@ -184,26 +184,26 @@ def test_labels_are_none_the_datas_or_one_more_for_no_class(num_classes, dropout
         (
             "null",
             "0.1",
-            "0.1 of the labels become that of no class, but the model has no labels; give model.backbone.num_classes 11, or leave "
+            "0.1 of the labels become the null class, but the model has no labels; give model.backbone.num_classes 11, or leave "
             "label_dropout out",
         ),
         (
             "10",
             "0.1",
-            "0.1 of the labels become that of no class, but the model has 10 labels, all of them classes; give "
+            "0.1 of the labels become the null class, but the model has 10 labels, all of them classes; give "
             "model.backbone.num_classes 11, or leave label_dropout out",
         ),
         (
             "11",
             "0",
-            "0, so nothing trains the last of the model's 11 labels, that of no class; give a probability such as 0.1, or "
+            "0, so nothing trains the null class, the last of the model's 11 labels; give a probability such as 0.1, or "
             "model.backbone.num_classes 10",
         ),
         ("11", "1", "found 1; give a value below 1"),
         ("11", "-0.1", "found -0.1; give 0 or more"),
     ],
 )
-def test_labels_are_dropped_if_and_only_if_there_is_one_of_no_class(num_classes, dropout, message):
+def test_labels_are_dropped_if_and_only_if_there_is_a_null_class(num_classes, dropout, message):
     found = recipe_error(f"model.backbone.num_classes={num_classes}", f"training.label_dropout={dropout}")
     assert found == f"training.label_dropout: {message} (command line)"
 
