@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.analysis.modes import MODES, Measurable, Noised
+from etsdm.analysis.modes import MODES, Noised
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.errors import PartError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import suggestion
@@ -68,7 +69,7 @@ class LipschitzCurve(NamedTuple):
 
 @torch.no_grad()
 def lipschitz_curve(
-    denoiser: Measurable,
+    denoiser: DenoiserLike,
     images: Batches,
     t: Iterable[float] | None = None,
     *,

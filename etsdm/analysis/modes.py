@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -23,17 +23,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 
-__all__ = ["MODES", "Measurable", "Mode", "Noised"]
-
-
-class Measurable(Predictor, Protocol):
-    """What an estimator asks for: a predictor that says where it wants its images."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where images go."""
+__all__ = ["MODES", "Mode", "Noised"]
 
 
 class Noised(NamedTuple):
@@ -68,7 +60,7 @@ class Estimator(ABC):
 
     is_finite_difference: ClassVar[bool] = True  # whether it compares t with a neighbour
 
-    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, points: TimePairs) -> None:
         self.denoiser = denoiser
         self.points = points
         self.times = points.t.tolist()
@@ -89,7 +81,7 @@ class Estimator(ABC):
 class SharedX(Estimator):
     """Told t and told t' at the same x_t; both in one forward pass."""
 
-    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, points: TimePairs) -> None:
         super().__init__(denoiser, points)
         differs = denoiser.condition(points.t) != denoiser.condition(points.neighbour)
         self.needed = torch.nonzero(differs).flatten().tolist()
@@ -99,8 +91,10 @@ class SharedX(Estimator):
         here, neighbour = self.points.t.to(values.device), self.points.neighbour.to(values.device)
         for k in self.needed:
             x = noised.at(*self.levels[k])
-            told = torch.stack([here[k], neighbour[k]]).repeat_interleave(n)
-            first, second = self.denoiser.output(torch.cat([x, x]), here[k].repeat(2 * n), told=told, **cond).double().chunk(2)
+            condition_t = torch.stack([here[k], neighbour[k]]).repeat_interleave(n)
+            first, second = (
+                self.denoiser.output(torch.cat([x, x]), here[k].repeat(2 * n), condition_t=condition_t, **cond).double().chunk(2)
+            )
             values[k] = _norm(first - second) / self.points.dt
         return values
 
@@ -108,7 +102,7 @@ class SharedX(Estimator):
 class Coupled(Estimator):
     """The output at t against the output at t', each with its own noisy image; one pass serves two neighbouring points."""
 
-    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, points: TimePairs) -> None:
         super().__init__(denoiser, points)
         self.neighbour_levels = self._levels(points.neighbour)
 
@@ -141,7 +135,7 @@ class Derivative(Estimator):
 
     is_finite_difference = False
 
-    def __init__(self, denoiser: Measurable, points: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, points: TimePairs) -> None:
         super().__init__(denoiser, points)
         slope: Tensor = torch.func.jvp(denoiser.condition, (points.t,), (torch.ones_like(points.t),))[1]
         self.needed = torch.nonzero(slope).flatten().tolist()
@@ -154,10 +148,10 @@ class Derivative(Estimator):
             for k in self.needed:
                 x, t = noised.at(*self.levels[k]), here[k].repeat(n)
 
-                def told(time: Tensor, x: Tensor = x, t: Tensor = t) -> Tensor:
-                    return self.denoiser.output(x, t, told=time, **noised.cond)
+                def output(time: Tensor, x: Tensor = x, t: Tensor = t) -> Tensor:
+                    return self.denoiser.output(x, t, condition_t=time, **noised.cond)
 
-                values[k] = _norm(torch.func.jvp(told, (t,), (torch.ones_like(t),))[1].double())
+                values[k] = _norm(torch.func.jvp(output, (t,), (torch.ones_like(t),))[1].double())
         return values
 
 

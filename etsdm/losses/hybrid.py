@@ -27,10 +27,10 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from etsdm.denoisers.config import Asked
+from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.learned_variance import learned_log_variance
 from etsdm.denoisers.prediction import Prediction
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.errors import PartError
 from etsdm.losses.mse import MSE, Loss, Noisy
 from etsdm.registry import losses
@@ -119,7 +119,7 @@ class Hybrid(Loss):
     vlb_weight: PositiveFloat = 0.001
     simple: MSE = MSE()
 
-    def check(self, denoiser: Asked) -> None:
+    def check(self, denoiser: DenoiserConfig) -> None:
         """Raises PartError where the variational bound is undefined: without two timesteps, without noise at the first, or without
         x0 at the last."""
         schedule, target = denoiser.schedule, denoiser.target
@@ -136,7 +136,7 @@ class Hybrid(Loss):
             message = f"{found} ends at alpha = 0, where target {target.type_name!r} does not determine the x0 of hybrid's bound"
             raise PartError("loss", f"{message}; give target 'v'")
 
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """The squared error plus vlb_weight times T times the term of the bound at t, from one network call; see `Loss.per_image`.
 
         Raises:
@@ -149,7 +149,7 @@ class Hybrid(Loss):
         return simple + self.vlb_weight * denoiser.schedule.horizon * _bits(denoiser, prediction, noisy, x0, eps)
 
 
-def _bits(denoiser: Predictor, prediction: Prediction, noisy: Noisy, x0: Tensor, eps: Tensor) -> Tensor:
+def _bits(denoiser: DenoiserLike, prediction: Prediction, noisy: Noisy, x0: Tensor, eps: Tensor) -> Tensor:
     """L_t of each image in bits per element, (B,)."""
     if prediction.variance_logit is None:
         message = "hybrid trains a variance, which the network does not learn"

@@ -13,8 +13,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.config import Asked
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.config import DenoiserConfig
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.losses.weightings import Constant, Weighting
 from etsdm.registry import Part, losses
 from etsdm.targets import Target
@@ -33,11 +33,11 @@ class Loss(Part, family=losses):
     learns_variance: ClassVar[bool] = False
     evaluations: ClassVar[int] = 1
 
-    def check(self, denoiser: Asked) -> None:
+    def check(self, denoiser: DenoiserConfig) -> None:
         """Raises PartError, on `loss`, if the loss is undefined for a denoiser's schedule and target."""
 
     @abstractmethod
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """The loss of each image.
 
         Args:
@@ -61,7 +61,7 @@ class Noisy(NamedTuple):
     sigma: Tensor
 
     @classmethod
-    def of(cls, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor) -> Noisy:
+    def of(cls, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor) -> Noisy:
         """x = alpha x0 + sigma eps at the denoiser's `noising_time(t)`; arguments as in `Loss.per_image`."""
         t = denoiser.noising_time(t)
         alpha, sigma = (c.reshape(-1, *[1] * (x0.ndim - 1)) for c in denoiser.schedule.alpha_sigma(t))
@@ -79,12 +79,12 @@ class MSE(Loss):
     space: Target | None = None
     weighting: Weighting = Constant()
 
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """weighting(t) times the mean of (prediction - truth)^2; see `Loss.per_image`."""
         noisy = Noisy.of(denoiser, x0, t, eps)
         return self.of_output(denoiser, denoiser.output(noisy.x, noisy.t, **cond), noisy, x0, eps)
 
-    def of_output(self, denoiser: Predictor, output: Tensor, noisy: Noisy, x0: Tensor, eps: Tensor) -> Tensor:
+    def of_output(self, denoiser: DenoiserLike, output: Tensor, noisy: Noisy, x0: Tensor, eps: Tensor) -> Tensor:
         """The loss of each image for an output F of the network, (B, C, H, W), at `noisy`; see `Loss.per_image`."""
         _, t, alpha, sigma = noisy
         target, space = denoiser.target, self.space or denoiser.target

@@ -14,7 +14,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.losses.mse import MSE, Loss, Noisy
 from etsdm.registry import losses
 
@@ -40,7 +40,7 @@ class LipschitzRegularized(Loss):
     dt: PositiveFloat | None = None
     mse: MSE = MSE()
 
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """MSE plus weight times the squared difference quotient in steps; see `Loss.per_image`."""
         noisy = Noisy.of(denoiser, x0, t, eps)
         step = denoiser.schedule.step

@@ -35,9 +35,9 @@ def best_noise(x, i):
 LINE = np.linspace(-9, 9, 10_001)
 
 
-def shared_x(i, told=None):
-    """E |eps*(x_i, told) - eps*(x_i, told')| by the trapezoidal rule, for pairs of means over timesteps."""
-    here, there = told or ([i], [i + 1])
+def shared_x(i, condition_t=None):
+    """E |eps*(x_i, t) - eps*(x_i, t')| by the trapezoidal rule, for pairs of means over timesteps."""
+    here, there = condition_t or ([i], [i + 1])
     first, second = (np.mean([best_noise(LINE, u)[0] for u in times], axis=0) for times in (here, there))
     return np.trapezoid(best_noise(LINE, i)[1] * np.abs(first - second), LINE)
 
@@ -194,7 +194,7 @@ def test_the_derivative_of_a_network_is_the_limit_of_its_differences(tiny_spec):
     h = 2.0**-7
     for k, t in enumerate(times):
         x = noisy(denoiser.schedule, t)
-        ends = [denoiser.output(x, t.expand(6), told=(t + side * h).expand(6)) for side in (1, -1)]
+        ends = [denoiser.output(x, t.expand(6), condition_t=(t + side * h).expand(6)) for side in (1, -1)]
         central = (ends[0] - ends[1]).flatten(1).norm(dim=1) / (2 * h)
         torch.testing.assert_close(exact[k], central, rtol=1e-3, atol=0)
 
