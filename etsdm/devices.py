@@ -1,4 +1,4 @@
-"""Which device this process computes on."""
+"""The device of a process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["resolve_device"]
 
 
 def resolve_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
-    """The device that is asked for.
+    """The device for a setting of `compute.device`.
 
     Args:
-        wanted: `auto` is a GPU where there is one, else the CPU.
+        wanted: `cpu`, `cuda`, or `auto` for a GPU if there is one, else the CPU.
 
     Returns:
-        The CPU, or one GPU. Of several it is the first, or under torchrun the one of this process, by `LOCAL_RANK`; that goes round
-        where a launcher shows each process its own GPU alone.
+        The CPU or one GPU: the first, or under torchrun number `LOCAL_RANK`, modulo the number of visible GPUs, because some launchers
+        make a single one visible to each process.
 
     Raises:
-        RecipeError: a GPU is asked for and there is none.
+        RecipeError: `cuda` without a GPU.
     """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")

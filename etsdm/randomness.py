@@ -1,9 +1,9 @@
-"""Named random streams: every random number in etsdm comes from here.
+"""Named random streams, the source of every random number in etsdm.
 
-A stream is a function of (seed, name, index): `generator(0, "training/noise", 51200)` gives the same numbers on any machine
-with the same device type, whatever was drawn before. So sample k does not depend on its batch, and a resumed training
-draws what the uninterrupted one would have drawn. Nothing else makes a generator, and the global generators are used only
-inside `seeded_global_rng`, for code that cannot be handed one (initialisers, dropout).
+A stream is a function of (seed, name, index): `generator(0, "training/noise", 51200)` gives the same numbers on any machine with the
+same type of device, whatever was drawn before. So sample k does not depend on its batch, and a resumed training draws the numbers of
+the uninterrupted one. No other module makes a generator, and the global generators are used only inside `seeded_global_rng`, for code
+without a `generator` argument (initialisers, dropout).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ __all__ = ["SampleNoise", "generator", "per_sample_normal", "permutation", "seed
 
 
 def stream_seed(seed: int, name: str, index: int = 0) -> int:
-    """A 63-bit seed for one stream, from the hash of (seed, name, index)."""
+    """The 63-bit seed of a stream, a hash of (seed, name, index)."""
     digest = hashlib.blake2b(f"{seed}\x1f{name}\x1f{index}".encode(), digest_size=8).digest()
     # torch accepts seeds up to 2^63 - 1 on every device.
     return int.from_bytes(digest, "little") >> 1
 
 
 def generator(seed: int, name: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator at the start of the stream (seed, name, index) on a device."""
+    """A new generator at the start of the stream (seed, name, index), on a device."""
     return torch.Generator(device).manual_seed(stream_seed(seed, name, index))
 
 
 def per_sample_normal(seed: int, name: str, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Standard normal noise, one stream an index, so that each row is the same in any company.
+    """Standard normal noise with one stream per sample, so that a sample's noise does not depend on its batch.
 
     Args:
-        seed: the run's seed.
-        name: the stream's name.
-        indices: sample indices, one a row.
+        seed: seed of the run.
+        name: name of the stream.
+        indices: sample indices, one per row.
         shape: shape of one row.
 
     Returns:
@@ -46,17 +46,17 @@ def per_sample_normal(seed: int, name: str, indices: Sequence[int], shape: Seque
 
 
 def permutation(seed: int, name: str, index: int, n: int) -> Tensor:
-    """A random order of 0..n-1, for example the order of one epoch. Returns: int64, (n,)."""
+    """A random permutation of 0..n-1, for example the order of one epoch. Returns: int64, (n,)."""
     return torch.randperm(n, generator=generator(seed, name, index))
 
 
 class SampleNoise:
-    """Successive standard normal draws for several samples, each from a stream of its own.
+    """Successive standard normal draws for several samples, one stream per sample.
 
     Args:
-        seed: the run's seed.
-        name: the stream's name.
-        indices: sample indices, one a row of each draw.
+        seed: seed of the run.
+        name: name of the stream.
+        indices: sample indices, one per row of a draw.
     """
 
     def __init__(self, seed: int, name: str, indices: Sequence[int]) -> None:
@@ -71,13 +71,22 @@ class SampleNoise:
 
 
 @contextmanager
-def seeded_global_rng(seed: int, name: str, index: int = 0) -> Iterator[None]:
-    """Runs a block with torch's global generators at the start of a stream, and puts them back afterwards.
+def seeded_global_rng(seed: int, name: str, index: int = 0, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Context in which torch's global generators start at a stream; their states are restored on exit.
 
-    For code that draws from the global generator and cannot be handed one: weight initialisers and dropout.
+    For code without a `generator` argument: weight initialisers and dropout.
+
+    Args:
+        seed: seed of the run.
+        name: name of the stream.
+        index: index of the stream.
+        device: the device that draws; its generator is seeded besides the CPU's, those of other GPUs are not touched.
     """
-    with torch.random.fork_rng():
+    device = torch.device(device)
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus):  # by default torch saves the state of every GPU, which initialises them all
         torch.default_generator.manual_seed(stream_seed(seed, name, index))
-        if torch.cuda.is_available():
-            torch.cuda.manual_seed_all(stream_seed(seed, name, index))
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(stream_seed(seed, name, index))
         yield

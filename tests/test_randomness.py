@@ -78,24 +78,45 @@ def test_permutations_of_two_epochs_differ():
     assert not torch.equal(permutation(0, "order", 0, 50), permutation(0, "order", 1, 50))
 
 
-def test_ambient_draws_from_the_stream_of_its_name():
+def test_the_global_generator_starts_at_the_named_stream():
     with seeded_global_rng(0, "a", 2):
         inside = torch.randn(8)
     assert torch.equal(inside, draw(0, "a", 2))
 
 
-def test_ambient_puts_the_global_generator_back():
+def test_the_global_generator_is_restored():
     state = torch.get_rng_state()
     with seeded_global_rng(0, "a"):
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_ambient_puts_the_global_generator_back_after_an_error():
+def test_the_global_generator_is_restored_after_an_error():
     state = torch.get_rng_state()
     with pytest.raises(KeyError), seeded_global_rng(0, "a"):
         raise KeyError(torch.rand(3))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_on_the_cpu_no_gpu_is_initialised(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("get_rng_state", "set_rng_state", "manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args, **kwargs: pytest.fail("a GPU is asked for its generator"))
+    with seeded_global_rng(0, "a", 2):
+        inside = torch.randn(8)
+    assert torch.equal(inside, draw(0, "a", 2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_its_global_generator_starts_at_the_stream_and_is_restored():
+    before = torch.cuda.get_rng_state()
+    with seeded_global_rng(0, "a", 2, "cuda"):
+        inside = torch.randn(8, device="cuda")
+        on_the_cpu = torch.randn(8)
+    assert torch.equal(inside, torch.randn(8, device="cuda", generator=generator(0, "a", 2, "cuda")))
+    assert torch.equal(on_the_cpu, draw(0, "a", 2))
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_nothing_here_touches_the_global_generator():

@@ -1,4 +1,4 @@
-"""Checkpoints: a denoiser on disk, verified and atomic."""
+"""Checkpoints: denoisers on disk, written atomically and verified on reading."""
 
 from etsdm.checkpoints.format import DENOISER_FILE, Checkpoint, load_first_stage, read_checkpoint, read_json, write_denoiser
 from etsdm.checkpoints.latest import checkpoint_folder, latest_checkpoint

@@ -1,10 +1,10 @@
-"""A denoiser on disk: a folder with its specification in JSON and its weights in safetensors.
+"""Checkpoint format of a denoiser: a folder with its spec in JSON and its weights in safetensors.
 
-    denoiser.json          format, specification (condition map included), what the weights are, their file and sha256
-    weights.safetensors    the backbone's state dict
-    first-stage.safetensors    that of the first stage, of a latent denoiser
+    denoiser.json              format, spec (condition map included), facts, files of weights and their sha256
+    weights.safetensors        state dict of the backbone
+    first-stage.safetensors    state dict of the first stage of a latent denoiser
 
-Writing is atomic and reading verifies the weights against their record, so a folder is either whole or refused.
+Folders are written atomically and weights are verified on reading, so that an incomplete or damaged checkpoint is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FIRST_STAGE_FILE = "first-stage.safetensors"
 
 
 class Checkpoint(NamedTuple):
-    """What a folder holds: the denoiser in eval mode, and the facts that were stored with it."""
+    """A checkpoint in memory. Fields: denoiser, in eval mode; facts stored with it; weights_sha256 of the backbone's file."""
 
     denoiser: Denoiser
     facts: dict[str, Any]
@@ -51,10 +51,10 @@ def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor],
     """Writes a denoiser into an existing folder.
 
     Args:
-        folder: where; make it with `atomic_folder`, so that it appears whole.
-        denoiser: whose specification is written.
-        weights: the backbone's state dict, for example its moving average.
-        **facts: JSON values to keep beside it, for example `weights_are="ema"` and `images_seen`.
+        folder: a folder from `atomic_folder`, so that it appears whole.
+        denoiser: the denoiser; its spec is written, and its first stage.
+        weights: state dict of its backbone, for example the moving average.
+        **facts: JSON values to store, for example `weights_are="ema"` and `images_seen`.
     """
     record = {
         "format": FORMAT,
@@ -68,7 +68,7 @@ def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor],
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON record of a checkpoint. Raises: CheckpointError if it is missing or is no JSON of a known format."""
+    """Reads a JSON record of a checkpoint. Raises: CheckpointError if it is missing, no JSON or of an unknown format."""
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
@@ -107,14 +107,14 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
 
 
 def load_first_stage(denoiser: Denoiser, path: Path) -> None:
-    """Puts published weights into a denoiser's first stage, with strict keys.
+    """Loads published weights into the first stage of a denoiser, with strict keys.
 
     Args:
-        denoiser: with a first stage.
-        path: a safetensors file of its state dict, in the keys of CompVis/latent-diffusion.
+        denoiser: a denoiser with a first stage.
+        path: safetensors file of the first stage's state dict, with the keys of CompVis/latent-diffusion.
 
     Raises:
-        CheckpointError: the file is no safetensors file, or holds other weights than the first stage's.
+        CheckpointError: the file is no safetensors file, or its keys or shapes do not fit.
     """
     try:
         weights = load_file(path)

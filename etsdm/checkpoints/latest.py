@@ -1,4 +1,4 @@
-"""The newest checkpoint below a folder."""
+"""The latest checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from etsdm.errors import CheckpointError
 __all__ = ["CHECKPOINTS", "all_checkpoints", "checkpoint_folder", "latest_checkpoint"]
 
 
-CHECKPOINTS = "checkpoints"  # folder of a run that holds them, each in a folder named by images seen
+CHECKPOINTS = "checkpoints"  # folder of a run, with one folder per checkpoint, named by images seen
 
 
 def all_checkpoints(run: Path) -> list[Path]:
-    """Whole checkpoints of a run's folder, oldest first."""
+    """The checkpoint folders of a run, by images seen."""
     return sorted(path for path in (run / CHECKPOINTS).glob("[0-9]*") if path.is_dir())
 
 
 def latest_checkpoint(run: Path) -> Path | None:
-    """The checkpoint of a run's folder after the most images."""
+    """The checkpoint of a run with the most images seen, None without any."""
     found = all_checkpoints(run)
     return found[-1] if found else None
 
 
 def checkpoint_folder(path: str | Path) -> Path:
-    """The folder of a checkpoint: the path itself, or the latest checkpoint of a run's folder. Raises: CheckpointError without one."""
+    """Resolves a path to a checkpoint folder: itself, or the latest of a run. Raises: CheckpointError if there is none."""
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is no folder; give a checkpoint's folder or a run's folder")

@@ -36,6 +36,10 @@ class DenoiserConfig(Protocol):
     def bounded(self) -> bool:
         """Whether clean x lie in [-1, 1]."""
 
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the network's output has a second half, for the variance of sampling steps."""
+
 
 class ScheduleConfig(NamedTuple):
     """The configuration that a schedule has alone: noise prediction and no condition map."""
@@ -45,6 +49,7 @@ class ScheduleConfig(NamedTuple):
     condition_map: ConditionMap = Identity()
     time_input: TimeInput = Timesteps()
     bounded: bool = True
+    learns_variance: bool = True  # plans are the same for all networks, so `ddpm` with a learned variance has one too
 
 
 def condition_at(config: DenoiserConfig, t: Tensor) -> Tensor:

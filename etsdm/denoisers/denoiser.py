@@ -26,6 +26,7 @@ from etsdm.denoisers.config import condition_at
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.super_resolution import SuperResolution
 from etsdm.denoisers.time_point import TimeBatch, TimePoint, time_of
+from etsdm.errors import PartError
 from etsdm.randomness import seeded_global_rng
 from etsdm.registry import Frozen, field_error
 from etsdm.schedules import Schedule
@@ -82,10 +83,9 @@ class DenoiserSpec(Frozen):
     def _target_is_defined_at_the_ends(self) -> Self:
         try:
             self.target.coefficients(*self.schedule.alpha_sigma(self.schedule.domain[1]))
-        except ValueError as error:
-            reason = str(error).removeprefix(f"target {self.target.type_name}: ")
+        except PartError as error:
             where = f"the last time of schedule {self.schedule.type_name!r}"
-            raise field_error("DenoiserSpec", ("target",), f"found {self.target.type_name!r}; {reason} ({where})") from None
+            raise field_error("DenoiserSpec", error.path, f"{error.message} ({where})") from None
         return self
 
     @model_validator(mode="after")
@@ -167,6 +167,11 @@ class Denoiser(nn.Module):
     def bounded(self) -> bool:
         """Whether clean x lie in [-1, 1]; see `DenoiserSpec.bounded`."""
         return self.spec.bounded
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether predictions carry a variance for sampling steps; see `DenoiserSpec.learns_variance`."""
+        return self._learns_variance
 
     @property
     def num_classes(self) -> int | None:
@@ -280,7 +285,7 @@ class Denoiser(nn.Module):
         given = c_in.to(x.dtype) * x if isinstance(c_in, Tensor) else x if c_in == 1 else c_in * x
         if self.spec.super_resolution is not None:
             if "low_res" not in cond:
-                raise ValueError("low_res: super-resolution needs the low-resolution images; give them")
+                raise PartError("low_res", "super-resolution needs the low-resolution images; give them")
             cond = dict(cond)
             given = torch.cat([given, self.spec.super_resolution.enlarge(cond.pop("low_res"), x)], dim=1)
         network: Tensor = self.backbone(given, time, **cond)

@@ -23,6 +23,7 @@ class ZeroDenoiser:
     """
 
     num_classes = None
+    learns_variance = True
     shape = (1, 1, 1)
     device = torch.device("cpu")
 

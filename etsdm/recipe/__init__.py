@@ -1,8 +1,10 @@
-"""Recipes: what is built, trained, sampled and measured, as typed models and as YAML."""
+"""Recipes: typed descriptions of data, model, training, sampling and evaluation, and their YAML files."""
 
+from etsdm.recipe.arms import DEFAULT_ARM, arm_document, arm_names
 from etsdm.recipe.compare import MISSING, Difference, canonical, diff, fingerprint
 from etsdm.recipe.compute import Compute
-from etsdm.recipe.load import DEFAULT_ARM, Arms, arm_document, arm_names, find, load_arms, names, override, read, recipe_schema, validate
+from etsdm.recipe.files import find, names, read
+from etsdm.recipe.load import Arms, load_arms, override, recipe_schema, validate
 from etsdm.recipe.models import Recipe
 from etsdm.recipe.tree import Document, SourceLocation
 from etsdm.recipe.yaml import to_yaml

@@ -1,7 +1,6 @@
-"""When two recipes are the same, and where they differ.
+"""Comparison of recipes: canonical form, fingerprint and differences.
 
-Recipes are compared as validated models, so the spelling does not matter: a bare name, the same part as a mapping, and
-defaults written out all have one canonical form.
+Recipes are compared as validated models, so that a bare name, the same part as a mapping, and explicit defaults are equal.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["MISSING", "Difference", "Missing", "canonical", "diff", "fingerprint
 
 
 class Missing(Enum):
-    """What `diff` shows on the side that has no such field."""
+    """The value that `diff` gives for a field that a recipe does not have."""
 
     MISSING = "missing"
 
@@ -31,7 +30,7 @@ MISSING = Missing.MISSING
 
 
 class Difference(NamedTuple):
-    """A field in which two recipes differ: its dotted path and the two values."""
+    """A field in which two recipes differ. Fields: path, dotted; a and b, its values."""
 
     path: str
     a: Any
@@ -39,20 +38,20 @@ class Difference(NamedTuple):
 
 
 def canonical(recipe: BaseModel) -> str:
-    """The one JSON text of a recipe: all fields, sorted by name, without spaces."""
+    """The canonical JSON of a recipe: all fields, keys sorted, no spaces."""
     return _json(recipe.model_dump(mode="json"))
 
 
 def fingerprint(recipe: BaseModel) -> str:
-    """The SHA-256 of the canonical form, 64 hexadecimal digits."""
+    """The sha256 of the canonical JSON, 64 hexadecimal digits."""
     return hashlib.sha256(canonical(recipe).encode()).hexdigest()
 
 
 def diff(a: BaseModel, b: BaseModel) -> list[Difference]:
-    """The fields in which two recipes differ, in the order of `a`; empty if, and only if, the fingerprints agree.
+    """The fields in which two recipes differ, in the order of `a`; empty if and only if their fingerprints are equal.
 
-    Parts of different type differ as a whole, and so do lists of plain values; lists of parts are compared entry by entry. A
-    field or entry that only one has is `MISSING` in the other.
+    Parts of different types and lists of plain values are compared as a whole, lists of parts entry by entry. A field or entry that one
+    recipe lacks is `MISSING` there.
     """
     return list(_differences((), a.model_dump(mode="json"), b.model_dump(mode="json")))
 
@@ -68,7 +67,7 @@ def _differences(path: tuple[str, ...], a: Any, b: Any) -> Iterator[Difference]:
     elif isinstance(a, list) and isinstance(b, list) and _holds_parts(a) and _holds_parts(b):
         for i, (in_a, in_b) in enumerate(zip_longest(a, b, fillvalue=MISSING)):
             yield from _differences((*path, str(i)), in_a, in_b)
-    # Compared as JSON: to Python 1 and true are equal.
+    # Compared as JSON, because 1 == True in Python.
     elif a is MISSING or b is MISSING or _json(a) != _json(b):
         yield Difference(".".join(path), a, b)
 

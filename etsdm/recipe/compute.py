@@ -1,4 +1,4 @@
-"""`Compute`: where and how a recipe runs."""
+"""`Compute`: the compute section of a recipe."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ __all__ = ["Compute"]
 
 
 class Compute(Execution):
-    """Where and how it runs; changes no result beyond rounding and counts in no digest.
+    """Device, threads and parallel runs; results depend on it by rounding errors alone, and digests leave it out.
 
-    Fields: those of `Execution`, for the networks; device; threads of one arm's process, None to share the cores among the arms
-    that run side by side; jobs, how many runs go side by side, None for as many as the cores and threads allow (one on a GPU).
+    Attributes:
+        device: device of every run.
+        threads: CPU threads of a run's process, None to divide the cores among parallel runs.
+        jobs: number of parallel runs, None for as many as cores and threads allow (one on a GPU).
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,18 +1,19 @@
-"""`Recipe`: the typed description of a denoiser and of what is done with it."""
+"""`Recipe`: data, model, training, sampling and evaluation of one arm, and the checks across these sections."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from etsdm.backbones import LDMUNet
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
+from etsdm.errors import PartError
 from etsdm.metrics.config import Evaluation
 from etsdm.recipe.compute import Compute
 from etsdm.registry import Frozen, field_error
-from etsdm.samplers import DDPM
 from etsdm.sampling.config import Sampling
 from etsdm.training.config import Training
 
@@ -20,12 +21,12 @@ __all__ = ["Recipe"]
 
 
 class Recipe(Frozen):
-    """One arm of an experiment, fully described.
+    """The complete description of one arm of an experiment.
 
     Attributes:
-        name: of the experiment, and of its folder under `runs/`; the file's stem unless it is stated.
-        description: a line for the report.
-        seeds: one run each; weights, data order and noise follow from the seed.
+        name: name of the experiment and of its folder under `runs/`; the file's stem by default.
+        description: one line for the report.
+        seeds: seeds of weights, data order and noise; one run per seed.
         data, model, training, sampling, evaluation, compute: the sections.
     """
 
@@ -62,25 +63,22 @@ class Recipe(Frozen):
             message = f"{backbone.image_size} pixels, but images of data set {name!r} are {height}x{width}; give {height}"
             raise field_error("Recipe", ("model", "backbone", "image_size"), message)
         known = self.data.num_classes
-        # One more is the label of no class, which guidance takes for unconditional prediction.
+        # One more for the null class, the unconditional label of classifier-free guidance.
         if backbone.num_classes not in (None, known, known + 1):
             message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
             raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
-        if isinstance(backbone, LDMUNet) and backbone.takes_context:
-            message = f"{backbone.context_dim} channels of a context, but data sets have none; set label_context to make it of labels"
-            raise field_error("Recipe", ("model", "backbone", "context_dim"), message)
         return self
 
     @model_validator(mode="after")
-    def _dropped_labels_have_a_place(self) -> Self:
+    def _null_class_is_trained(self) -> Self:
         dropout, found, known = self.training.label_dropout, self.model.backbone.num_classes, self.data.num_classes
         if dropout and found != known + 1:
             labels = "no labels" if found is None else f"{found} labels, all of them classes"
-            message = f"{dropout:g} of the labels become that of no class, but the model has {labels}"
+            message = f"{dropout:g} of the labels become the null class, but the model has {labels}"
             mend = f"give model.backbone.num_classes {known + 1}, or leave label_dropout out"
             raise field_error("Recipe", ("training", "label_dropout"), f"{message}; {mend}", dropout)
         if not dropout and found == known + 1:
-            message = f"0, so nothing trains the last of the model's {found} labels, that of no class"
+            message = f"0, so nothing trains the null class, the last of the model's {found} labels"
             mend = f"give a probability such as 0.1, or model.backbone.num_classes {known}"
             raise field_error("Recipe", ("training", "label_dropout"), f"{message}; {mend}", dropout)
         return self
@@ -92,7 +90,7 @@ class Recipe(Frozen):
                 message = f"{metric.type_name!r} measures held-out images, and data.held_out is 0; hold out some, or leave the metric out"
                 raise field_error("Recipe", ("evaluation", "metrics", i), message)
         if self.model.super_resolution is not None and not self.data.holds_out:
-            message = "samples enlarge held-out images, and data.held_out is 0; hold out some"
+            message = "samples are enlarged held-out images, and data.held_out is 0; hold out some"
             raise field_error("Recipe", ("model", "super_resolution"), message)
         return self
 
@@ -106,27 +104,24 @@ class Recipe(Frozen):
         if loss.learns_variance and not self.model.learns_variance:
             message = f"{loss.type_name!r} trains a variance, which the model does not learn; give backbone.out_channels"
             raise field_error("Recipe", ("training", "loss"), f"{message} {2 * backbone.out_channels}")
-        try:
-            loss.check(self.model)
-        except ValueError as error:
-            raise field_error("Recipe", ("training", "loss"), str(error).removeprefix(f"loss {loss.type_name}: ")) from None
         return self
 
     @model_validator(mode="after")
-    def _sampler_fits_model(self) -> Self:
-        sampler = self.sampling.sampler
-        if isinstance(sampler, DDPM) and sampler.variance == "learned" and not self.model.learns_variance:
-            message = "found 'learned', but the model learns no variance; give beta or posterior"
-            raise field_error("Recipe", ("sampling", "sampler", "variance"), message)
+    def _parts_fit(self) -> Self:
+        """Runs the parts' own checks."""
+        with _errors_below("model", "backbone"):
+            self.model.backbone.check({"y"})
+        with _errors_below("training"):
+            self.training.loss.check(self.model)
+        with _errors_below("sampling", "sampler"):
+            self.sampling.sampler.check(self.model)
         return self
 
-    @model_validator(mode="after")
-    def _sampler_fits_schedule(self) -> Self:
-        try:
-            self.sampling.sampler.path(self.model)
-        except ValueError as error:
-            field, _, reason = str(error).partition(": ")
-            places: dict[str, tuple[str, ...]] = {"steps": ("steps",), "t_end": ("t_end",), "at": ("grid", "at")}
-            place, message = (places[field], reason) if field in places else (("grid",), str(error))
-            raise field_error("Recipe", ("sampling", "sampler", *place), message) from None
-        return self
+
+@contextmanager
+def _errors_below(*path: str) -> Iterator[None]:
+    """Puts a path before the field of a `PartError`."""
+    try:
+        yield
+    except PartError as error:
+        raise field_error("Recipe", (*path, *error.path), error.message) from None

@@ -1,21 +1,21 @@
-"""The tree of a recipe: plain data in which every value remembers the file and line that set it, and the one rule of merging.
+"""The tree of a recipe: plain data with the source location (file and line) of every value, and the rule of merging.
 
-A document is a tree of nodes. `Document.data` is what a model validates, `Document.place` is where to point when it refuses:
-`extends`, arms and overrides merge trees, so that marks follow values.
+A document is a tree of nodes. Models validate `Document.data`; `Document.location_of` gives the source location for an error message.
+`extends`, arms and overrides merge trees, so that source locations follow values.
 
 The merge rule, of a file over what it extends, of an arm over its recipe, and of an override over what it overrides:
 
-- Mappings merge key by key, to any depth. Anything else (a number, text, null, a list) replaces what is below.
-- A mapping whose `type` differs from the `type` below replaces it whole: the fields of one part mean nothing to another. If
-  only one of the two has a `type`, they merge.
-- Text below a mapping is a part's bare name: `linear` becomes `{type: linear}`, then the two merge. A bare name above
-  replaces the part whole, even one of the same type: `schedule: linear` is a linear schedule with its defaults, whereas
-  `schedule: {type: linear}` keeps the fields that a linear schedule below has.
-- A mapping whose keys are all numbers, over a list, merges into those entries of the list, counted from 0.
+- Mappings merge key by key, recursively. Any other value (number, text, null, list) replaces the value below.
+- A mapping replaces one with another `type`, because parts of different types have different fields. If only one of the two has a
+  `type`, they merge.
+- Text below a mapping is the bare name of a part: `linear` becomes `{type: linear}`, then the two merge. A bare name above replaces
+  the part below, even one of the same type: `schedule: linear` is a linear schedule with its defaults, whereas
+  `schedule: {type: linear}` keeps the fields of a linear schedule below.
+- A mapping over a list, with numbers as keys, merges into those entries of the list, counted from 0.
 
 In arms and overrides a dotted key is a path: `model.condition_map.n: 10` is `model: {condition_map: {n: 10}}`. A field whose
-own name holds a dot can be set in a recipe, not in an arm or override. Shorter paths are set first, whatever the order of the
-lines: `schedule: cosine` with `schedule.s: 0.01` is a cosine schedule with that `s`.
+own name contains a dot can be set in a recipe, not in an arm or override. Shorter paths apply first, whatever the order of lines:
+`schedule: cosine` with `schedule.s: 0.01` is a cosine schedule with that `s`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from pydantic import BaseModel
 
 from etsdm.errors import RecipeError
 
-__all__ = ["COMMAND_LINE", "Document", "Location", "Node", "SourceLocation", "merge", "nested", "recipe_error"]
+__all__ = ["COMMAND_LINE", "Document", "FieldPath", "Node", "SourceLocation", "merge", "nested", "recipe_error"]
 
 
 # The path of a field: names, and indices in lists.
-Location = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class SourceLocation:
-    """Where a value was written: the file as it was named, and the line, counted from 1; None if there are no lines."""
+    """The source location of a value: the file as the user named it, and the line from 1, None for the command line."""
 
     file: str
     line: int | None = None
@@ -50,29 +50,29 @@ class SourceLocation:
 COMMAND_LINE = SourceLocation("command line")
 
 
-def recipe_error(path: Location, message: str, mark: SourceLocation | None) -> RecipeError:
-    """The error `field.path: message (file:line)`, without the parts that are not known."""
+def recipe_error(path: FieldPath, message: str, location: SourceLocation | None) -> RecipeError:
+    """A `RecipeError` with the text `field.path: message (file:line)`, without an empty path or unknown location."""
     field = ".".join(str(step) for step in path)
-    where = f" ({mark})" if mark else ""
+    where = f" ({location})" if location else ""
     return RecipeError(f"{field}: {message}{where}" if field else f"{message}{where}")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value and its mark.
+    """A value with its source location.
 
     Attributes:
         value: a dict of nodes by name, a list of nodes, or a scalar.
-        mark: for an entry of a mapping, the line of its key. None for a mapping that exists only because a dotted key passes
-            through it, and for values that were not read from a file.
+        location: its source location; for an entry of a mapping, the line of its key. None for a mapping made from a dotted key, and for
+            values that were not read from a file.
     """
 
     value: Any
-    mark: SourceLocation | None = None
+    location: SourceLocation | None = None
 
     @classmethod
-    def of(cls, value: Any, path: Location = ()) -> Node:
-        """A tree without marks from plain data; models in it are replaced by their dumps."""
+    def of(cls, value: Any, path: FieldPath = ()) -> Node:
+        """A tree without source locations, from plain data and models, which are dumped."""
         if isinstance(value, BaseModel):
             value = value.model_dump(mode="json")
         if isinstance(value, Mapping):
@@ -94,12 +94,12 @@ class Node:
         return self.value
 
     @property
-    def place(self) -> SourceLocation | None:
-        """The node's own mark, or else that of its first entry that has one."""
-        return self.mark or next((node.place for _, node in self.entries() if node.place), None)
+    def nearest_location(self) -> SourceLocation | None:
+        """The source location of the node, or else of its first entry with one."""
+        return self.location or next((node.nearest_location for _, node in self.entries() if node.nearest_location), None)
 
     def entries(self) -> Iterator[tuple[str | int, Node]]:
-        """The keys or indices, and the nodes there; nothing for a scalar."""
+        """Yields keys or indices with their nodes; nothing for a scalar."""
         if isinstance(self.value, dict):
             yield from self.value.items()
         elif isinstance(self.value, list):
@@ -108,81 +108,81 @@ class Node:
 
 @dataclass(frozen=True)
 class Document:
-    """A recipe as it was written, before any model looks at it. Its root is a mapping."""
+    """A recipe before validation: a tree whose root is a mapping."""
 
     root: Node
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any] | BaseModel) -> Document:
-        """A document without marks, from a mapping or from a model. Raises: RecipeError for a key that is not text."""
+        """A document without source locations, from a mapping or model. Raises: RecipeError for a key that is not text."""
         return cls(Node.of(recipe))
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """The plain data."""
+        """The plain data, as dicts, lists and scalars."""
         data: dict[str, Any] = self.root.plain
         return data
 
     @cached_property
-    def marks(self) -> dict[Location, SourceLocation]:
-        """Where each value was written, by its path; `()` is the whole document."""
-        return dict(_marks(self.root, ()))
+    def locations(self) -> dict[FieldPath, SourceLocation]:
+        """The source location of each value by its path; `()` is the whole document."""
+        return dict(_locations(self.root, ()))
 
-    def place(self, path: Location) -> SourceLocation | None:
-        """Where to look for `path`: the mark of its longest prefix that the document holds."""
-        node, mark = self.root, self.root.place
+    def location_of(self, path: FieldPath) -> SourceLocation | None:
+        """The source location for a path: that of its longest prefix in the document."""
+        node, location = self.root, self.root.nearest_location
         for step in path:
             entries = dict(node.entries())
             if step not in entries:
                 break
             node = entries[step]
-            mark = node.place or mark
-        return mark
+            location = node.nearest_location or location
+        return location
 
 
-def _marks(node: Node, path: Location) -> Iterator[tuple[Location, SourceLocation]]:
-    if node.place:
-        yield path, node.place
+def _locations(node: Node, path: FieldPath) -> Iterator[tuple[FieldPath, SourceLocation]]:
+    if node.nearest_location:
+        yield path, node.nearest_location
     for step, entry in node.entries():
-        yield from _marks(entry, (*path, step))
+        yield from _locations(entry, (*path, step))
 
 
-def merge(below: Node, above: Node, path: Location = ()) -> Node:
-    """Lays one tree over another; neither is changed.
+def merge(below: Node, above: Node, path: FieldPath = ()) -> Node:
+    """Merges two trees into a new one by the rule of this module.
 
-    A mapping of both keeps the mark of the upper one if it has any.
+    A mapping of both has the source location of the upper one, if any.
 
     Args:
-        below: what is changed.
-        above: the changes, which win.
-        path: where the two trees stand in the recipe, for messages.
+        below: the tree to change.
+        above: the changes.
+        path: path of both in the recipe, for messages.
 
     Raises:
-        RecipeError: a change of an entry that a list does not have.
+        RecipeError: a change of an entry that the list below does not have.
     """
     if not isinstance(above.value, dict):
         return above
     if isinstance(below.value, str):
-        below = Node({"type": below}, below.mark)
+        below = Node({"type": below}, below.location)
     if isinstance(below.value, list) and above.value and all(_is_index(key) for key in above.value):
-        return _merge_entries(below.value, above, path, below.mark)
+        return _merge_entries(below.value, above, path, below.location)
     if not isinstance(below.value, dict) or _differ_in_type(below.value, above.value):
         return above
     entries = dict(below.value)
     for key, node in above.value.items():
         entries[key] = merge(entries[key], node, (*path, key)) if key in entries else node
-    return Node(entries, above.mark or below.mark)
+    return Node(entries, above.location or below.location)
 
 
-def _merge_entries(below: list[Node], above: Node, path: Location, mark: SourceLocation | None) -> Node:
+def _merge_entries(below: list[Node], above: Node, path: FieldPath, location: SourceLocation | None) -> Node:
     entries = list(below)
     for key, node in above.value.items():
         i = int(key)
         if i >= len(entries):
             known = f"its entries are 0 to {len(entries) - 1}" if entries else "it is empty; give the whole list"
-            raise recipe_error((*path, i), f"the list has no such entry; {known}", node.place)
+            raise recipe_error((*path, i), f"the list has no such entry; {known}", node.nearest_location)
         entries[i] = merge(entries[i], node, (*path, i))
-    return Node(entries, above.mark or mark)
+    return Node(entries, above.location or location)
 
 
 def _is_index(key: str) -> bool:
@@ -193,21 +193,22 @@ def _differ_in_type(below: dict[str, Node], above: dict[str, Node]) -> bool:
     return "type" in below and "type" in above and below["type"].value != above["type"].value
 
 
-def nested(changes: Node, path: Location = ()) -> Node:
-    """Turns the dotted keys of a mapping, at any depth, into nested mappings; those carry no marks, only the values do.
+def nested(changes: Node, path: FieldPath = ()) -> Node:
+    """Turns dotted keys, at any depth, into nested mappings, which have no source location of their own.
 
     Args:
         changes: a mapping.
-        path: where it stands in the recipe, for messages.
+        path: its path in the recipe, for messages.
 
     Raises:
-        RecipeError: one value is given under two spellings, or a key has an empty step.
+        RecipeError: a value is given in two spellings, or a key has an empty step.
     """
     result = Node({})
-    given: dict[Location, Node] = {}
+    given: dict[FieldPath, Node] = {}
     for steps, node in sorted(_values(changes, (), path), key=lambda pair: len(pair[0])):
         if steps in given:
-            raise recipe_error((*path, *steps), f"given twice, here and at {given[steps].place}; keep one", node.place)
+            message = f"given twice, here and at {given[steps].nearest_location}; keep one"
+            raise recipe_error((*path, *steps), message, node.nearest_location)
         given[steps] = node
         for step in reversed(steps):
             node = Node({step: node})
@@ -215,12 +216,13 @@ def nested(changes: Node, path: Location = ()) -> Node:
     return result
 
 
-def _values(node: Node, steps: tuple[str, ...], path: Location) -> Iterator[tuple[tuple[str, ...], Node]]:
+def _values(node: Node, steps: tuple[str, ...], path: FieldPath) -> Iterator[tuple[tuple[str, ...], Node]]:
     if not isinstance(node.value, dict) or (steps and not node.value):
         yield steps, node
         return
     for key, entry in node.value.items():
         names = key.split(".")
         if "" in names:
-            raise recipe_error((*path, *steps), f"the key {key!r} has an empty step; write names with single dots between", entry.place)
+            message = f"the key {key!r} has an empty step; write names with single dots between"
+            raise recipe_error((*path, *steps), message, entry.nearest_location)
         yield from _values(entry, (*steps, *names), path)

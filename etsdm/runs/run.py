@@ -28,7 +28,7 @@ from etsdm.runs.folder import RunFolder, StageRecord
 from etsdm.runs.environment import environment
 from etsdm.sampling import SampledImages, SamplingTask, TensorStore, generate_missing
 from etsdm.storage.files import digest_of, read_record, write_atomically, write_record
-from etsdm.storage.images import PREVIEW, image_grid, png_bytes
+from etsdm.storage.images import PREVIEW_IMAGES, image_grid, png_bytes
 from etsdm.training import Trainer
 
 __all__ = ["STAGES", "Run", "StageProgress"]
@@ -223,7 +223,7 @@ class Run:
         for progress in generate_missing(drawing, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield StageProgress("sample", progress.done, sampling.n, "images")
         facts["nfe"] = sampling.sampler.plan(denoiser).nfe
-        first = self.samples.batch(range(min(sampling.n, PREVIEW))).pixels
+        first = self.samples.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
         protocol = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
         write_atomically(self.folder.grid_file, png_bytes(image_grid(first), protocol))
 

@@ -8,9 +8,11 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import Tensor
 
+from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.learned_variance import learned_log_variance
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.time_point import TimePoint
+from etsdm.errors import PartError
 from etsdm.grids import Grid, Respaced
 from etsdm.registry import samplers
 from etsdm.samplers.ancestral import Ancestral, Coefficients, beta_over_variance
@@ -31,6 +33,12 @@ class DDPM(Ancestral):
     variance: Literal["beta", "posterior", "learned"] = "beta"
     grid: Grid = Respaced()
 
+    def check(self, denoiser: DenoiserConfig) -> None:
+        """As `Sampler.check`; a learned variance needs a network that learns it."""
+        super().check(denoiser)
+        if self.variance == "learned" and not denoiser.learns_variance:
+            raise PartError("variance", "found 'learned', but the model learns no variance; give beta or posterior")
+
     def _coefficients(self, t: TimePoint, s: TimePoint) -> Coefficients:
         # Noise of variance beta, except in the last step, which adds none.
         variance = beta_over_variance(t, s) * (s.sigma**2 if self.variance == "posterior" else t.sigma**2 * (s.sigma > 0))
@@ -42,7 +50,7 @@ class DDPM(Ancestral):
             super()._add_noise(x, z, prediction, t, s, c)
             return
         if prediction.variance_logit is None:
-            raise ValueError("variance: 'learned', but the network learns none; give beta or posterior")
+            raise PartError("variance", "'learned', but the network learns none; give beta or posterior")
         # c^2 is beta.
         log_beta, log_posterior = (x.new_tensor(2 * math.log(value)) for value in (c, c * s.sigma / t.sigma))
         x.addcmul_((0.5 * learned_log_variance(prediction.variance_logit, log_beta, log_posterior)).exp().to(x.dtype), z)

@@ -17,7 +17,7 @@ from PIL import Image
 from etsdm.sampling.job import SamplingTask
 from etsdm.sampling.stores import PngStore
 from etsdm.storage.files import open_atomically
-from etsdm.storage.images import PREVIEW, animation_bytes, image_grid, png_bytes
+from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes
 
 __all__ = ["write_grid", "write_npz", "write_trajectory", "write_zip"]
 
@@ -28,7 +28,7 @@ UNDATED = (1980, 1, 1, 0, 0, 0)  # of files in archives, so that the same images
 
 def write_grid(folder: PngStore, n: int) -> Path:
     """The first images side by side, with the protocol in text chunks. Returns: the picture's path."""
-    pixels = torch.stack([torch.from_numpy(_pixels(folder.file(k))).permute(2, 0, 1) for k in range(min(n, PREVIEW))])
+    pixels = torch.stack([torch.from_numpy(_pixels(folder.file(k))).permute(2, 0, 1) for k in range(min(n, PREVIEW_IMAGES))])
     return folder.put(folder.grid_file.name, png_bytes(image_grid(pixels / 127.5 - 1), folder.facts()))
 
 

@@ -1,1 +1,1 @@
-"""What etsdm writes and reads: whole files or none, verified tensors, pictures."""
+"""Files, tensors and images on disk: atomic writes, checksums, PNG."""

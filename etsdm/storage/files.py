@@ -1,4 +1,4 @@
-"""Files: atomic writes (a temporary name beside the target, fsync, rename), sha256, JSON records and a lock."""
+"""Atomic writes (temporary name beside the target, fsync, rename), sha256, JSON records and a file lock."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["atomic_folder", "digest_of", "locked", "open_atomically", "read_reco
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's content."""
+    """sha256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(value: Any) -> str:
-    """sha256 of the canonical JSON of a value: sorted keys, no spaces."""
+    """sha256 of a value's canonical JSON (sorted keys, no spaces), 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces a file's content, or leaves the old one as it was."""
+    """Writes a file atomically: on failure an existing one is unchanged."""
     with open_atomically(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """Gives a temporary file to write to; at the end of the block it becomes `path`, replacing a file of that name."""
+    """Context with a temporary file that replaces `path` on exit; after an exception `path` is unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
@@ -55,7 +55,13 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Gives a temporary folder to fill; at the end of the block it becomes `path`, replacing a folder of that name."""
+    """Context with a temporary folder that is renamed to `path` on exit; after an exception nothing remains.
+
+    Raises:
+        IntegrityError: `path` exists, at entry or, made by another process, on exit.
+    """
+    if path.exists():
+        raise _exists(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     temporary.mkdir()
@@ -65,13 +71,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
-        if path.exists():
-            old = _beside(path)
-            path.rename(old)
+        try:
             temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
+        except OSError as error:
+            raise _exists(path) if path.exists() else error from None
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -79,7 +82,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A JSON record, empty where there is none. Raises: IntegrityError if it is damaged."""
+    """Reads a JSON record, `{}` if the file does not exist. Raises: IntegrityError if it is no JSON mapping."""
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
@@ -98,15 +101,15 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 
 @contextmanager
 def locked(folder: Path, name: str, held: str) -> Iterator[None]:
-    """Holds a lock file in a folder, which is made, for the time of a block.
+    """Context that holds a lock file in a folder, which is created.
 
     Args:
-        folder: where.
-        name: of the lock file.
-        held: what to do where another process holds it, for the message.
+        folder: folder of the lock file.
+        name: name of the lock file.
+        held: message for the case that another process holds the lock: the cause, and the mend.
 
     Raises:
-        IntegrityError: another process holds it.
+        IntegrityError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -114,6 +117,10 @@ def locked(folder: Path, name: str, held: str) -> Iterator[None]:
             yield
     except Timeout:
         raise IntegrityError(f"{folder}: {held}") from None
+
+
+def _exists(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path}: exists and is not overwritten; remove it, or give another folder")
 
 
 def _beside(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files, verified by the record that was written with them."""
+"""Tensors on disk: safetensors files, verified by sha256."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ __all__ = ["read_tensors", "write_tensors"]
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Writes tensors as safetensors. Returns: the record `{file, sha256}` with which `read_tensors` verifies them."""
+    """Writes a safetensors file. Returns: `{file, sha256}`, by which `read_tensors` verifies it."""
     save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
     return {"file": path.name, "sha256": sha256_of(path)}
 
 
 def read_tensors(folder: Path, record: dict[str, str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Reads tensors that `write_tensors` wrote.
+    """Reads and verifies a safetensors file.
+
+    Args:
+        folder: folder of the file.
+        record: the result of `write_tensors`.
+        device: device of the tensors.
 
     Raises:
         CheckpointError: the file is missing.
-        IntegrityError: its content is not what was written.
+        IntegrityError: its sha256 differs from the record.
     """
     path = folder / record["file"]
     if not path.is_file():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity, TimeInput, Timesteps
 from etsdm.denoisers.prediction import Prediction
+from etsdm.errors import PartError
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.mixtures import GaussianMixture
@@ -45,6 +46,7 @@ class ExactDenoiser:
 
     num_classes = None
     bounded = False  # a mixture's samples lie anywhere
+    learns_variance = False
     time_input: TimeInput = Timesteps()
 
     def __init__(
@@ -58,7 +60,7 @@ class ExactDenoiser:
         device: torch.device | str = "cpu",
     ) -> None:
         if weights not in get_args(Weights):
-            raise ValueError(f"weights: {weights!r} is not known; give {' or '.join(get_args(Weights))}")
+            raise PartError("weights", f"{weights!r} is not known; give {' or '.join(get_args(Weights))}")
         self.mixture = mixture.to(device)
         self.schedule = schedule
         self.target = Eps() if target is None else target

@@ -1,7 +1,7 @@
-"""A training's checkpoint: a denoiser that can be loaded on its own, and beside it all that is needed to go on exactly.
+"""Training checkpoints: a denoiser that loads on its own, and beside it the state for resuming bit for bit.
 
 denoiser.json, weights.safetensors     the averaged weights (`etsdm.checkpoints.format`)
-training.json, training.safetensors    the current weights and the optimiser's state
+training.json, training.safetensors    the current weights and the optimizer's state
 """
 
 from __future__ import annotations
@@ -29,7 +29,19 @@ TRAINING_FILE = "training.json"
 def write_state(
     folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer, *, images_seen: int, **facts: Any
 ) -> None:
-    """Writes a checkpoint folder, atomically."""
+    """Writes a checkpoint folder atomically.
+
+    Args:
+        folder: a new folder.
+        denoiser: the denoiser with the current weights.
+        average: the moving average of its backbone.
+        optimizer: the optimizer of its backbone.
+        images_seen: progress.
+        **facts: JSON values to store with the denoiser.
+
+    Raises:
+        IntegrityError: the folder exists; checkpoints are not overwritten.
+    """
     tensors = {f"network.{key}": value for key, value in denoiser.backbone.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors.update({f"optimizer.{index}.{key}": value for key, value in state.items()})
@@ -45,10 +57,13 @@ def write_state(
 
 
 def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer) -> int:
-    """Puts a checkpoint's state into a freshly made training. Returns: images seen.
+    """Loads a checkpoint into the denoiser, average and optimizer of a new training.
+
+    Returns:
+        Images seen.
 
     Raises:
-        CheckpointError: the folder is no checkpoint of a training, or one of another denoiser.
+        CheckpointError: the folder is no training checkpoint, or its denoiser has another spec.
         IntegrityError: a file is damaged.
     """
     record = read_json(folder / TRAINING_FILE)

@@ -1,8 +1,9 @@
-"""The trainer: one loop, as an iterator, in which everything is a function of the seed and of images seen.
+"""The trainer: the training loop, as an iterator.
 
     x0 ~ data order,  t ~ time sampler,  eps ~ N(0, I):   step on  loss(denoiser, x0, t, eps),  then the moving average
 
-Streams are keyed by images seen, so a training that was killed draws after its last checkpoint what it would have drawn.
+Learning rate, data order and random streams are functions of the seed and of the images seen, so that resuming from a checkpoint gives
+the same training, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from etsdm.data import Images, SampleOrder
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import IntegrityError
 from etsdm.randomness import generator, seeded_global_rng
 from etsdm.training.config import Training
-from etsdm.training.optimisation import learning_rate, make_optimizer
 from etsdm.training.state import read_state, write_state
 
 __all__ = ["Progress", "Trainer"]
 
-QUARTERS = 4  # the log gives the loss in each quarter of time, as improved DDPM's does
+QUARTERS = 4  # equal intervals of time whose mean losses are logged apart, as in improved DDPM's code
 
 
 FolderOf = Callable[[int], Path]
 
 
 class Progress(NamedTuple):
-    """Where training is. Fields: images_seen; images, of the whole; record, a line for the log, or None between records."""
+    """Progress after a step.
+
+    Fields: images_seen so far; images in the whole training; record, the log record due at this step, else None.
+    """
 
     images_seen: int
     images: int
@@ -41,22 +43,28 @@ class Progress(NamedTuple):
 
 
 class Trainer:
-    """Trains a denoiser.
+    """Training loop of a denoiser.
 
     Args:
-        spec: what is trained.
-        training: how.
+        spec: the denoiser's parts.
+        training: length, loss, optimizer and learning rate.
         images: the training split.
-        seed: of weights, data order, times and noise.
-        device: where.
+        seed: seed of the weights, data order, times and noise.
+        device: device of the denoiser.
+
+    Attributes:
+        denoiser: the denoiser in training mode, with the current weights.
+        average: the moving average of its backbone.
+        optimizer: torch's optimizer of the backbone's parameters.
+        images_seen: progress.
     """
 
     def __init__(self, spec: DenoiserSpec, training: Training, images: Images, *, seed: int, device: torch.device | str = "cpu") -> None:
         self.training = training
         self.seed = seed
         self.denoiser = spec.build(seed, device).train()
-        self.average = AveragedModel(self.denoiser.backbone, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
-        self.optimizer = make_optimizer(self.denoiser.backbone, training)
+        self.average = training.ema.build(self.denoiser.backbone)
+        self.optimizer = training.optimizer.build(self.denoiser.backbone.parameters(), training.learning_rate)
         self.images_seen = 0
         self._images = images.to(device)
         self._order = SampleOrder(len(images), seed)
@@ -65,18 +73,18 @@ class Trainer:
         self._last_good: Path | None = None
 
     def step(self) -> None:
-        """One step of the optimiser on the next batch."""
+        """Takes one optimizer step on the next batch."""
         training, seen = self.training, self.images_seen
         count = min(training.batch_size, training.images - seen)
         images = self._images.batch(self._order.indices(seen, count))
-        labels = self._told(images.labels)
+        labels = self._drop_labels(images.labels)
         x0, cond = self.denoiser.prepare_batch(images.pixels, labels, generator(self.seed, "training/latents", seen, self._device))
         t = training.time_sampler.draw(self.denoiser.schedule, count, generator(self.seed, "training/times", seen, self._device))
         eps = torch.empty_like(x0).normal_(generator=generator(self.seed, "training/noise", seen, self._device))
-        with seeded_global_rng(self.seed, "training/dropout", seen):
+        with seeded_global_rng(self.seed, "training/dropout", seen, self._device):
             losses = training.loss.per_image(self.denoiser, x0, t, eps, **cond)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(training, seen)
+            group["lr"] = training.learning_rate_at(seen)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         if training.gradient_clip is not None:
@@ -86,8 +94,8 @@ class Trainer:
         self._window.append((t.detach(), losses.detach()))
         self.images_seen += count
 
-    def _told(self, labels: Tensor) -> Tensor:
-        """The labels that the network is told of the next images, (B,): their own, or at random the last one, that of no class."""
+    def _drop_labels(self, labels: Tensor) -> Tensor:
+        """Replaces labels, (B,), by the null class with probability `label_dropout` (Ho and Salimans 2021)."""
         dropout, classes = self.training.label_dropout, self.denoiser.num_classes
         if not dropout or classes is None:
             return labels
@@ -96,18 +104,17 @@ class Trainer:
         return torch.where(drawn < dropout, classes - 1, labels)
 
     def run(self, folder_of: FolderOf, **facts: Any) -> Iterator[Progress]:
-        """Trains to the end, writing checkpoints.
+        """Trains to the end and writes checkpoints.
 
         Args:
-            folder_of: from images seen to the folder of that checkpoint.
-            **facts: JSON values to keep in every checkpoint.
+            folder_of: maps images seen to the folder of that checkpoint.
+            **facts: JSON values to store in every checkpoint.
 
         Yields:
-            `Progress` after each step, before the checkpoint that may follow it; when the iterator is exhausted, the last
-            checkpoint is written.
+            `Progress` after each step, before a checkpoint due at it; an exhausted iterator has written the last checkpoint.
 
         Raises:
-            IntegrityError: the loss or a weight is no longer finite; nothing is written after the last good checkpoint.
+            IntegrityError: a loss or a weight is not finite, or the folder of a checkpoint exists; nothing is written then.
         """
         training = self.training
         clock, logged_at = time.perf_counter(), self.images_seen
@@ -116,7 +123,7 @@ class Trainer:
             self.step()
             saves = self.images_seen >= training.images or _passed(before, self.images_seen, training.checkpoint_every)
             record = None
-            # A record at every checkpoint too: a resumed training then logs the same windows as an uninterrupted one.
+            # A record at every checkpoint too, so that a resumed training averages over the same windows.
             if saves or _passed(before, self.images_seen, training.log_every):
                 record = self._record((self.images_seen - logged_at) / (time.perf_counter() - clock))
                 clock, logged_at = time.perf_counter(), self.images_seen
@@ -125,7 +132,7 @@ class Trainer:
                 self.save(folder_of(self.images_seen), **facts)
 
     def save(self, folder: Path, **facts: Any) -> None:
-        """Writes a checkpoint: the averaged weights as a denoiser, and the state to go on from."""
+        """Writes a checkpoint: the denoiser with averaged weights, and the state for resuming."""
         for name, weight in self.denoiser.backbone.named_parameters():
             if not torch.isfinite(weight).all():
                 raise IntegrityError(f"training: weight {name!r} is not finite after {self.images_seen} images; {self._mend()}")
@@ -133,13 +140,13 @@ class Trainer:
         self._last_good = folder
 
     def restore(self, folder: Path) -> None:
-        """Goes back to a checkpoint. Raises: CheckpointError or IntegrityError if it does not fit or is damaged."""
+        """Resumes from a checkpoint. Raises: CheckpointError if it does not fit the denoiser, IntegrityError if it is damaged."""
         self.images_seen = read_state(folder, self.denoiser, self.average, self.optimizer)
         self._last_good = folder
         self._window.clear()
 
     def _check_losses(self) -> None:
-        """Raises if any loss since the last record is not finite, naming the step and the times."""
+        """Raises IntegrityError, with the step and the times, if a loss since the last record is not finite."""
         for back, (t, losses) in enumerate(reversed(self._window)):
             bad = ~torch.isfinite(losses)
             if bad.any():

@@ -54,7 +54,7 @@ training:
     ids=["unknown key", "unknown part", "bad value", "wrong type", "tab", "missing file", "cycle"],
 )
 def test_a_wrong_recipe_gives_one_message_and_exit_code_2(tmp_path, text, message):
-    (tmp_path / "base.yaml").write_text(f"extends: {DIGITS}\ntraining: {{warmup: 0}}\n")
+    (tmp_path / "base.yaml").write_text(f"extends: {DIGITS}\ntraining: {{warmup_images: 0}}\n")
     (tmp_path / "bad.yaml").write_text(text)
     result = run("run", "bad.yaml", cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
@@ -147,7 +147,7 @@ def test_mistakes_in_options_exit_with_2(finished):
         (("run", TINY, "--stage", "sampel"), "error: --stage: 'sampel' is no stage; did you mean 'sample'?\n"),
         (("sample", "runs/tiny/nothing"), "error: runs/tiny/nothing: is no folder; give a checkpoint's folder or a run's folder\n"),
         (("sample", "runs/tiny/e-tsdm", "--sampler", "dim"), "error: --sampler: unknown sampler 'dim'; did you mean 'ddim'?\n"),
-        (("parts", "schedule"), "error: unknown registry 'schedule'; did you mean 'schedules'?\n"),
+        (("parts", "schedule"), "error: unknown registry 'schedule'; did you mean 'schedules' or 'lr_schedules'?\n"),
     ]:
         result = run(*arguments, cwd=folder)
         assert (result.returncode, result.stderr) == (2, message)

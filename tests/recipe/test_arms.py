@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.load import arm_document, arm_names
+from etsdm.recipe.arms import arm_document, arm_names
 from etsdm.recipe.tree import Document, SourceLocation
 from etsdm.recipe.yaml import compose
 
@@ -54,7 +54,7 @@ def test_an_arm_merges_its_changes_and_takes_the_arms_away():
 
 def test_a_value_that_an_arm_sets_is_marked_in_the_arm():
     arm = arm_document(document(ARMS), "e-tsdm_10")
-    assert {".".join(path): mark.line for path, mark in arm.marks.items()} == {
+    assert {".".join(path): location.line for path, location in arm.locations.items()} == {
         "": 1,
         "model": 1,
         "model.schedule": 2,

@@ -4,7 +4,7 @@ import pytest
 
 import etsdm
 from etsdm.errors import RecipeError
-from etsdm.recipe.load import find, names
+from etsdm.recipe.files import find, names
 
 PACKAGE = Path(etsdm.__file__).parent
 

@@ -109,13 +109,13 @@ def test_marks_follow_values():
     above = Node({"part": Node({"n": at(11, 1)}), "list": Node({"1": at(12, 1)})})
     result = merge(below, above)
     part, entries = result.value["part"], result.value["list"]
-    assert (result.mark.line, result.value["kept"].mark.line) == (1, 2)
-    assert (part.mark.line, part.value["type"].mark.line, part.value["n"].mark.line) == (3, 3, 11)
-    assert (entries.mark.line, [entry.mark.line for entry in entries.value]) == (4, [5, 12])
+    assert (result.location.line, result.value["kept"].location.line) == (1, 2)
+    assert (part.location.line, part.value["type"].location.line, part.value["n"].location.line) == (3, 3, 11)
+    assert (entries.location.line, [entry.location.line for entry in entries.value]) == (4, [5, 12])
 
 
 def test_a_mapping_written_again_takes_the_new_mark():
-    assert merge(at(1, {"a": at(2, 0)}), at(10, {"a": at(11, 1)})).mark.line == 10
+    assert merge(at(1, {"a": at(2, 0)}), at(10, {"a": at(11, 1)})).location.line == 10
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_no_override_changes_nothing():
 def test_a_value_is_marked_with_the_command_line():
     here = SourceLocation("a.yaml", 1)
     document = override(Document(Node({"m": Node({"x": Node(1, here)}, here)}, here)), ["m.y=[1]"])
-    assert document.marks == {(): here, ("m",): here, ("m", "x"): here, ("m", "y"): COMMAND_LINE, ("m", "y", 0): COMMAND_LINE}
+    assert document.locations == {(): here, ("m",): here, ("m", "x"): here, ("m", "y"): COMMAND_LINE, ("m", "y", 0): COMMAND_LINE}
 
 
 @pytest.mark.parametrize(

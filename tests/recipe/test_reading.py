@@ -3,7 +3,8 @@ import os
 import pytest
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.load import arm_document, read
+from etsdm.recipe.arms import arm_document
+from etsdm.recipe.files import read
 from etsdm.recipe.tree import SourceLocation
 
 
@@ -23,7 +24,7 @@ def test_a_recipe_is_read_with_its_lines(tmp_path):
     file = str(tmp_path / "a.yaml")
     document = read(file)
     assert document.data == {"name": "größer", "model": {"schedule": "linear"}}
-    assert document.marks == {
+    assert document.locations == {
         (): SourceLocation(file, 2),
         ("name",): SourceLocation(file, 2),
         ("model",): SourceLocation(file, 3),
@@ -80,11 +81,11 @@ def test_a_file_wins_over_what_it_extends(tmp_path):
     write(tmp_path, base="a: 1\nm: {x: 1, y: 1}\n", child="m:\n  y: 2\nextends: base.yaml\n")
     document = read(tmp_path / "child.yaml")
     assert document.data == {"a": 1, "m": {"x": 1, "y": 2}}
-    assert document.place(("m", "x")) == SourceLocation(f"{tmp_path}/base.yaml", 2)
-    assert document.place(("m", "y")) == SourceLocation(f"{tmp_path}/child.yaml", 2)
+    assert document.location_of(("m", "x")) == SourceLocation(f"{tmp_path}/base.yaml", 2)
+    assert document.location_of(("m", "y")) == SourceLocation(f"{tmp_path}/child.yaml", 2)
     # A field missing from a mapping of both is to be added in the file that was asked for.
-    assert document.place(("m", "z")) == SourceLocation(f"{tmp_path}/child.yaml", 1)
-    assert document.place(("z",)) == SourceLocation(f"{tmp_path}/child.yaml", 1)
+    assert document.location_of(("m", "z")) == SourceLocation(f"{tmp_path}/child.yaml", 1)
+    assert document.location_of(("z",)) == SourceLocation(f"{tmp_path}/child.yaml", 1)
 
 
 def test_of_several_the_later_wins(tmp_path):
@@ -99,7 +100,7 @@ def test_extended_files_are_relative_to_the_file_that_says_so(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     document = read("child.yaml")
     assert document.data == {"a": 1, "b": 2}
-    assert document.place(("a",)) == SourceLocation("root.yaml", 1)
+    assert document.location_of(("a",)) == SourceLocation("root.yaml", 1)
 
 
 def test_two_files_may_extend_the_same(tmp_path):

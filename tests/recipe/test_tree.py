@@ -17,7 +17,7 @@ def test_data_is_plain():
 
 
 def test_every_path_has_a_mark_and_one_made_by_a_dotted_key_that_of_its_value():
-    lines = {path: mark.line for path, mark in DOCUMENT.marks.items()}
+    lines = {path: location.line for path, location in DOCUMENT.locations.items()}
     assert lines == {
         (): 1,
         ("a",): 1,
@@ -36,14 +36,14 @@ def test_every_path_has_a_mark_and_one_made_by_a_dotted_key_that_of_its_value():
     [((), 1), (("a", "b", 1, "c"), 3), (("a", "b", 7), 2), (("a", "x", "b"), 1), (("d", "e"), 5), (("x",), 1), (("a", "b", 0, "c"), 2)],
 )
 def test_a_place_is_the_mark_of_the_longest_known_prefix(path, line):
-    assert DOCUMENT.place(path) == SourceLocation("a.yaml", line)
+    assert DOCUMENT.location_of(path) == SourceLocation("a.yaml", line)
 
 
 def test_a_document_of_plain_data_has_no_marks():
     document = Document.of({"a": {"b": (1, 2)}})
     assert document.data == {"a": {"b": [1, 2]}}
-    assert document.marks == {}
-    assert document.place(("a", "b")) is None
+    assert document.locations == {}
+    assert document.location_of(("a", "b")) is None
 
 
 def test_models_in_plain_data_become_mappings():
@@ -61,7 +61,7 @@ def test_a_key_that_is_not_text_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("path", "mark", "message"),
+    ("path", "location", "message"),
     [
         (("a", 0, "b"), SourceLocation("a.yaml", 3), "a.0.b: is wrong (a.yaml:3)"),
         (("a",), COMMAND_LINE, "a: is wrong (command line)"),
@@ -69,5 +69,5 @@ def test_a_key_that_is_not_text_is_refused():
         ((), SourceLocation("a.yaml", 3), "is wrong (a.yaml:3)"),
     ],
 )
-def test_a_refusal_says_the_field_and_the_place_as_far_as_they_are_known(path, mark, message):
-    assert str(recipe_error(path, "is wrong", mark)) == message
+def test_a_refusal_says_the_field_and_the_place_as_far_as_they_are_known(path, location, message):
+    assert str(recipe_error(path, "is wrong", location)) == message

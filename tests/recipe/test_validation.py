@@ -4,7 +4,9 @@ import pytest
 from pydantic import PositiveInt, model_validator
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.load import arm_document, override, read, validate
+from etsdm.recipe.arms import arm_document
+from etsdm.recipe.files import read
+from etsdm.recipe.load import override, validate
 from etsdm.recipe.tree import Document
 from etsdm.registry import Frozen, Part, Registry, field_error
 

@@ -5,7 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, PositiveInt
 
-from etsdm.recipe.load import read, validate
+from etsdm.recipe.files import read
+from etsdm.recipe.load import validate
 from etsdm.recipe.tree import Document, SourceLocation
 from etsdm.recipe.yaml import compose, to_yaml
 from etsdm.registry import Frozen, Part, Registry

@@ -74,17 +74,17 @@ def test_every_integer_is_read_as_python_writes_it(number):
 def test_entries_are_marked_with_the_line_of_their_key():
     root = compose("# first\na:\n  b:\n    - 1\n    -\n      c: 2\n", partial(SourceLocation, "a.yaml"))
     b = root.value["a"].value["b"]
-    assert root.mark == SourceLocation("a.yaml", 2)
-    assert b.mark == SourceLocation("a.yaml", 3)
-    assert [entry.mark for entry in b.value] == [SourceLocation("a.yaml", 4), SourceLocation("a.yaml", 6)]
-    assert b.value[1].value["c"].mark == SourceLocation("a.yaml", 6)
+    assert root.location == SourceLocation("a.yaml", 2)
+    assert b.location == SourceLocation("a.yaml", 3)
+    assert [entry.location for entry in b.value] == [SourceLocation("a.yaml", 4), SourceLocation("a.yaml", 6)]
+    assert b.value[1].value["c"].location == SourceLocation("a.yaml", 6)
 
 
 def test_an_alias_is_marked_where_it_stands_and_its_entries_at_the_anchor():
     root = compose("a: &x\n  c: 1\nb: *x\n", partial(SourceLocation, "a.yaml"))
     assert root.plain == {"a": {"c": 1}, "b": {"c": 1}}
-    assert root.value["b"].mark == SourceLocation("a.yaml", 3)
-    assert root.value["b"].value["c"].mark == SourceLocation("a.yaml", 2)
+    assert root.value["b"].location == SourceLocation("a.yaml", 3)
+    assert root.value["b"].value["c"].location == SourceLocation("a.yaml", 2)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a comment\n"])

@@ -2,6 +2,7 @@ import hashlib
 
 import pytest
 
+from etsdm.errors import IntegrityError
 from etsdm.storage.files import atomic_folder, open_atomically, sha256_of, write_atomically
 
 
@@ -69,10 +70,20 @@ def test_a_folder_appears_whole_at_the_end_of_the_block(tmp_path):
     assert everything(tmp_path) == ["runs", "runs/a", "runs/a/deep", "runs/a/deep/x.txt"]
 
 
-def test_a_folder_replaces_the_old_one_and_nothing_of_that_stays(tmp_path):
+def test_a_folder_that_exists_is_refused_before_anything_is_made(tmp_path):
     fill(tmp_path / "a", "old.txt")
-    fill(tmp_path / "a", "new.txt")
-    assert everything(tmp_path) == ["a", "a/new.txt"]
+    with pytest.raises(IntegrityError, match=rf"^{tmp_path}/a: exists and is not overwritten; remove it, or give another folder$"):
+        atomic_folder(tmp_path / "a").__enter__()
+    assert everything(tmp_path) == ["a", "a/old.txt"]
+
+
+def test_of_two_writers_of_a_folder_the_first_to_finish_wins(tmp_path):
+    late = atomic_folder(tmp_path / "a")
+    (late.__enter__() / "late.txt").touch()
+    fill(tmp_path / "a", "early.txt")
+    with pytest.raises(IntegrityError, match="a: exists and is not overwritten"):
+        late.__exit__(None, None, None)
+    assert everything(tmp_path) == ["a", "a/early.txt"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -80,18 +91,6 @@ def test_an_exception_leaves_nothing(tmp_path, error):
     with pytest.raises(error):
         fill(tmp_path / "a", "x.txt", error)
     assert everything(tmp_path) == []
-
-
-def test_an_exception_leaves_the_old_folder(tmp_path):
-    fill(tmp_path / "a", "old.txt")
-    with pytest.raises(RuntimeError):
-        fill(tmp_path / "a", "new.txt", RuntimeError)
-    assert everything(tmp_path) == ["a", "a/old.txt"]
-
-
-def test_two_writers_do_not_share_a_temporary_folder(tmp_path):
-    with atomic_folder(tmp_path / "a") as one, atomic_folder(tmp_path / "a") as other:
-        assert one != other
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"x" * 100_000])

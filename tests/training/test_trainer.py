@@ -9,10 +9,16 @@ from etsdm.checkpoints.format import read_checkpoint
 from etsdm.data import Digits
 from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.randomness import generator
-from etsdm.training import Trainer
-from etsdm.training.config import Training
+from etsdm.training import Optimizer, Trainer, Training
 
 TRAINING = {"images": 320, "batch_size": 32, "learning_rate": 1e-3, "ema": 0.9, "log_every": 64, "checkpoint_every": 128}
+
+
+class SGD(Optimizer):
+    """Gradient descent, whose step shows the gradient that it got."""
+
+    def build(self, parameters, learning_rate):
+        return torch.optim.SGD(parameters, lr=learning_rate)
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +99,20 @@ def test_the_first_step_is_adams_step_on_the_named_streams(make, digits):
         torch.testing.assert_close(moved[strong], -1e-3 * parameter.grad.sign()[strong], rtol=2e-3, atol=1e-6)
 
 
-def test_labels_become_that_of_no_class_at_their_rate_and_from_their_stream(make, tiny_spec, digits):
-    trainer, told = make(tiny_spec(backbone={"num_classes": 11}), images=1280, label_dropout=0.3), []
-    trainer.denoiser.backbone.register_forward_pre_hook(lambda module, args, cond: told.append(cond["y"]), with_kwargs=True)
+def test_labels_become_the_null_class_at_their_rate_and_from_their_stream(make, tiny_spec, digits):
+    trainer, given = make(tiny_spec(backbone={"num_classes": 11}), images=1280, label_dropout=0.3), []
+    trainer.denoiser.backbone.register_forward_pre_hook(lambda module, args, cond: given.append(cond["y"]), with_kwargs=True)
     for _ in range(40):
         trainer.step()
     own = digits.labels[torch.randperm(len(digits), generator=generator(0, "data/order", 0))[:1280]]
     drawn = torch.cat([torch.rand(32, generator=generator(0, "training/labels", 32 * step)) for step in range(40)])
-    assert torch.equal(torch.cat(told), torch.where(drawn < 0.3, 10, own))
+    assert torch.equal(torch.cat(given), torch.where(drawn < 0.3, 10, own))
     # The standard error of the rate is sqrt(0.21 / 1280) = 0.013.
-    assert (torch.cat(told) == 10).float().mean() == pytest.approx(0.3, abs=0.05)
+    assert (torch.cat(given) == 10).float().mean() == pytest.approx(0.3, abs=0.05)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_the_label_of_no_class_is_trained_where_labels_are_dropped(make, tiny_spec, dropout):
+def test_the_null_class_is_trained_if_and_only_if_labels_are_dropped(make, tiny_spec, dropout):
     trainer = make(tiny_spec(backbone={"num_classes": 11}), label_dropout=dropout)
     before = trainer.denoiser.backbone.label_emb.weight.detach().clone()
     for _ in range(10):
@@ -142,11 +148,30 @@ def test_the_moving_average_is_that_of_its_formula(make):
     torch.testing.assert_close(dict(trainer.average.module.named_parameters())[name].detach(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_gradient_clipping_limits_the_norm(make):
-    trainer = make(gradient_clip=1e-3)
+def test_gradients_are_clipped_before_the_update(make):
+    trainer = make(optimizer=SGD(), learning_rate=1.0, gradient_clip=1e-3)
+    before = [parameter.detach().clone() for parameter in trainer.denoiser.backbone.parameters()]
     trainer.step()
-    norm = torch.stack([p.grad.norm() for p in trainer.denoiser.backbone.parameters()]).norm()
-    assert norm == pytest.approx(1e-3, rel=1e-3)
+    moved = [(new.detach() - old).norm() for new, old in zip(trainer.denoiser.backbone.parameters(), before, strict=True)]
+    # A step of gradient descent at rate 1 is as long as the gradient.
+    assert torch.stack(moved).norm() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_every_step_has_the_learning_rate_of_the_images_seen_before_it(make):
+    trainer, rates = make(optimizer=SGD(), learning_rate=1e-3, warmup_images=96, lr_schedule="cosine", images=160), []
+    trainer.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    for _ in range(5):
+        trainer.step()
+    # (32 k + 32) / 128 of the peak, then the cosine at 0 and at half of the 64 images that are left.
+    assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 0.5e-3], rel=1e-12)
+
+
+def test_dropout_draws_from_the_stream_of_the_images_seen(make, tiny_spec):
+    trainer, states = make(tiny_spec(backbone={"dropout": 0.2})), []
+    trainer.denoiser.backbone.register_forward_pre_hook(lambda *_: states.append(torch.get_rng_state()))
+    for _ in range(3):
+        trainer.step()
+    assert [state.tolist() for state in states] == [generator(0, "training/dropout", seen).get_state().tolist() for seen in (0, 32, 64)]
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_names_step_times_and_checkpoint(make, tmp_path):
@@ -171,6 +196,17 @@ def test_weights_that_are_not_finite_are_not_written(make, tmp_path):
     with pytest.raises(IntegrityError, match=r"weight 'time_embed.0.weight' is not finite after 32 images"):
         trainer.save(tmp_path / "bad")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_exists_is_not_overwritten(make, tmp_path):
+    trainer = make(images=64, checkpoint_every=32)
+    run(trainer, tmp_path)
+    written = (tmp_path / "000032" / "weights.safetensors").read_bytes()
+    again = make(images=64, checkpoint_every=32, learning_rate=1.0)
+    with pytest.raises(IntegrityError, match=rf"^{tmp_path}/000032: exists and is not overwritten"):
+        run(again, tmp_path)
+    assert (tmp_path / "000032" / "weights.safetensors").read_bytes() == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000032", "000064"]
 
 
 def test_the_log_gives_the_loss_in_each_quarter_of_time(make, tmp_path):
