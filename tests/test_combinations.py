@@ -56,7 +56,7 @@ def test_an_image_and_its_noise_come_back_from_the_ideal_output(name, target, pl
     x = alpha * x0 + sigma * eps
     c = spoken.coefficients(alpha, sigma)
     assert c.c_in.isfinite()
-    F = spoken.value(x0, eps, alpha, sigma)
+    F = spoken.training_target(x0, eps, alpha, sigma)
     # A division by alpha or sigma magnifies the rounding of x.
     rounding = 1e-14 * (1 + float(x.abs()))
     # Below about 1e-308 a division by sigma is beyond the largest number: there is no score, and x0 says nothing of eps.

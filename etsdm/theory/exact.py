@@ -17,7 +17,7 @@ from etsdm.denoisers.prediction import Prediction, predicted
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.mixtures import GaussianMixture
-from etsdm.theory.shared_times import Fibre, fibres
+from etsdm.theory.shared_times import WeightedTimes, shared_times_of
 from etsdm.theory.sharing import Weights, average_output, best_output
 
 __all__ = ["ExactDenoiser"]
@@ -65,7 +65,7 @@ class ExactDenoiser:
         self.weights = weights
         for problem in self.condition_map.check(schedule):
             raise ValueError(f"condition_map.{problem.field}: {problem.message}")
-        self._fibres = fibres(self.condition_map, schedule)
+        self._fibres = shared_times_of(self.condition_map, schedule)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,7 +133,7 @@ class ExactDenoiser:
 
     def _of_several(self, z: Tensor, t: Tensor) -> Tensor:
         shared_interval = self._fibres.of(t)
-        levels = Fibre(self.noising_time(shared_interval.times), shared_interval.weights)
+        levels = WeightedTimes(self.noising_time(shared_interval.times), shared_interval.weights)
         return average_output(self.mixture, self.schedule, self.target, z, levels, self.weights)
 
 

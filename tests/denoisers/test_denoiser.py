@@ -87,7 +87,7 @@ def test_image_noise_velocity_and_score_are_consistent_at_the_true_time(recordin
     close(alpha * found.x0 + sigma * found.eps, X)
     close(found.v, alpha * found.eps - sigma * found.x0)
     close(found.score, -found.eps / sigma)
-    close(targets.create(target).value(found.x0, found.eps, alpha, sigma), found.output)
+    close(targets.create(target).training_target(found.x0, found.eps, alpha, sigma), found.output)
     close(found.output, 0.3 * (targets.create(target).c_in(alpha, sigma) * X).flip(-1))
 
 

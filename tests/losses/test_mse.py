@@ -73,7 +73,7 @@ def test_the_loss_is_the_mean_over_the_elements_of_an_image(doubling, condition_
 @every_target
 @pytest.mark.parametrize("space", list(targets))
 def test_the_ideal_output_has_no_loss_in_any_space(doubling, target, space):
-    denoiser = doubling(targets.create(target).value(IMAGE, NOISE, *coefficients()), target=target)
+    denoiser = doubling(targets.create(target).training_target(IMAGE, NOISE, *coefficients()), target=target)
     assert MSE(space=space).per_image(denoiser, IMAGE, T, NOISE).tolist() == [0, 0, 0]
 
 

@@ -146,7 +146,7 @@ def test_an_error_of_the_output_is_the_error_that_other_spaces_see(target, space
     factor = target.error_factor(space, alpha, sigma)
     c = target.coefficients(alpha, sigma)
     # Two outputs that differ by 1, as outputs of the other space for x = 0: no term cancels but those of the factor itself.
-    seen = space.value(c.c_out, c.e_out, alpha, sigma)
+    seen = space.training_target(c.c_out, c.e_out, alpha, sigma)
     assert factor.item() == pytest.approx(seen.item(), rel=1e-14)
     assert (factor * space.error_factor(target, alpha, sigma)).item() == pytest.approx(1, rel=1e-14)
 
