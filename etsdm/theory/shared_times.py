@@ -61,6 +61,9 @@ class _Timesteps(SharedTimes):
         self._schedule = schedule
         condition = condition_map(torch.arange(int(schedule.horizon), dtype=torch.float64), schedule)
         # Increasing conditions; timesteps ordered by condition; where each condition's timesteps begin, and their number.
+        group: Tensor
+        self._conditions: Tensor
+        self._size: Tensor
         self._conditions, group, self._size = condition.unique(return_inverse=True, return_counts=True)
         self._timesteps, self._start = group.argsort(stable=True), self._size.cumsum(0) - self._size
 

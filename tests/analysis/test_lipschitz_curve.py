@@ -260,7 +260,7 @@ def test_a_time_whose_neighbour_is_outside_is_refused(shared):
         ({"mode": "shared_x"}, "mode: 'shared_x' is no mode; did you mean 'shared-x'?"),
         ({"mode": "derivative", "dt": 1}, "dt: mode 'derivative' is a limit and has no distance in time; leave it out"),
         ({"batch_size": 0}, "batch_size: 0 is too few; give 1 or more"),
-        ({"images": iter(IMAGES), "y": torch.zeros(6)}, "y: labels of batches come with them; give pairs (images, labels)"),
+        ({"images": iter(IMAGES), "y": torch.zeros(6)}, "y: found labels beside an iterable of batches; give pairs (images, labels)"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )

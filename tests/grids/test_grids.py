@@ -188,7 +188,7 @@ def test_an_even_grid_has_steps(n):
 def test_a_grid_even_in_a_map_that_shares_is_refused(map_):
     with pytest.raises(ValidationError) as error:
         UniformInF(map=map_)
-    message = f"{map_.type_name!r} gives several times one condition, so that no time follows from it; give a remap"
+    message = f"{map_.type_name!r} shares conditions between times and has no inverse; give a remap"
     assert format_errors(error.value) == [FieldProblem(("map",), message)]
 
 
