@@ -40,12 +40,12 @@ class ConditionMap(Part, family=condition_maps):
 
     @property
     def is_remap(self) -> bool:
-        """Whether f converts the time to another unit."""
+        """True if f converts the time to another unit."""
         return False
 
     @property
     def is_invertible(self) -> bool:
-        """Whether different times get different conditions, apart from clipped ends."""
+        """True if different times get different conditions, apart from clipped ends."""
         return False
 
     def inverse(self, condition: Tensor, schedule: Schedule) -> Tensor:

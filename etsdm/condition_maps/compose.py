@@ -1,7 +1,7 @@
 """Composition of condition maps.
 
 f = f_k o ... o f_1, from left to right as they are listed. At most one of the maps is a remap, after which the others work in its
-unit, and at most one shares conditions. With f_j the sharing map and g = f_{j-1} o ... o f_1 what comes before it, the times that
+unit, and at most one shares conditions. With f_j the sharing map and g = f_{j-1} o ... o f_1 the maps before it, the times that
 share a condition are a preimage,
 
     f^-1(f(t)) = g^-1 [low, high),   [low, high) the shared interval of f_j at g(t).
@@ -59,12 +59,12 @@ class Compose(ConditionMap):
 
     @property
     def is_remap(self) -> bool:
-        """Whether one of the maps is a remap."""
+        """True if one of the maps is a remap."""
         return any(map_.is_remap for map_ in self.maps)
 
     @property
     def is_invertible(self) -> bool:
-        """Whether all maps are invertible."""
+        """True if all maps are invertible."""
         return all(map_.is_invertible for map_ in self.maps)
 
     def inverse(self, condition: Tensor, schedule: Schedule) -> Tensor:

@@ -46,7 +46,7 @@ class Intervals(ConditionMap):
     @property
     @abstractmethod
     def shares_noise_level(self) -> bool:
-        """Whether the times of a sub-interval share alpha and sigma in training, beside the condition."""
+        """True if the times of a sub-interval share alpha and sigma in training, beside the condition."""
 
     def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
         """Returns the representative of t's sub-interval, or t itself outside all of them."""
@@ -142,7 +142,7 @@ class SharedIntervals(Intervals):
 
     @property
     def shares_noise_level(self) -> bool:
-        """Whether `share` is "both"."""
+        """True if `share` is "both"."""
         return self.share == "both"
 
     @property
@@ -185,7 +185,7 @@ class ETSDM(Intervals):
 
     @property
     def shares_noise_level(self) -> bool:
-        """Whether `share` is "both"."""
+        """True if `share` is "both"."""
         return self.share == "both"
 
     def out_of_range(self, low: float, high: float, low_name: str, high_name: str) -> list[FieldProblem]:

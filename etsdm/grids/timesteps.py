@@ -30,8 +30,8 @@ class TimestepGrid(Grid):
         if not total:
             raise ValueError(f"start: {start:g} lies before the first timestep, {schedule.step:g}; give {schedule.step:g} or more")
         if not 1 <= n <= total:
-            what = f"a schedule of {total} timesteps" if start is None else f"the {total} timesteps up to {start:g}"
-            raise ValueError(f"steps: {n} steps do not fit {what}; give 1 to {total}")
+            given = f"a schedule of {total} timesteps" if start is None else f"the {total} timesteps up to {start:g}"
+            raise ValueError(f"steps: {n} steps do not fit {given}; give 1 to {total}")
         first = 0 if schedule.is_discrete else 1
         return (self._indices(total, n).to(torch.float64) + first).mul(schedule.step).clamp(max=schedule.domain[1]).flip(0)
 

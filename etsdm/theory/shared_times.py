@@ -41,7 +41,7 @@ class SharedTimes(ABC):
 
     @abstractmethod
     def is_unshared(self, t: Tensor) -> Tensor:
-        """Whether no other training time has the condition of t. Args: t: times, (R,). Returns: bool, (R,)."""
+        """True if no other training time has the condition of t. Args: t: times, (R,). Returns: bool, (R,)."""
 
     @abstractmethod
     def of(self, t: Tensor) -> WeightedTimes:

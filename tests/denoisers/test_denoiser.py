@@ -181,7 +181,7 @@ def test_a_t_tilde_beyond_the_horizon_is_refused(tiny_spec):
 @pytest.mark.parametrize("target", ["eps", "score"])
 @pytest.mark.parametrize("schedule", [ZeroTerminal(), ZeroTerminalContinuous(), Sigmoid()])
 def test_noise_prediction_is_refused_where_the_signal_is_zero(tiny_spec, schedule, target):
-    reason = "the noise says nothing of x0 at alpha = 0; use v, or set allow_eps_at_zero_snr"
+    reason = "x0 does not follow from the noise at alpha = 0; use v, or set allow_eps_at_zero_snr"
     message = f"found {target!r}; {reason} (the last time of schedule {schedule.type_name!r})"
     assert refused(tiny_spec, schedule=schedule, target=target) == [("target", message)]
 

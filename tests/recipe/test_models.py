@@ -101,7 +101,7 @@ def test_a_batch_of_problems_is_one_line_each():
 def test_noise_prediction_without_signal_is_refused():
     # The product of 3,000 factors of at most a half is below the smallest float64.
     message = recipe_error("model.schedule={type: linear, timesteps: 3000, beta_start: 0.5, beta_end: 0.9999}")
-    cause = "found 'eps'; the noise says nothing of x0 at alpha = 0; use v, or set allow_eps_at_zero_snr"
+    cause = "found 'eps'; x0 does not follow from the noise at alpha = 0; use v, or set allow_eps_at_zero_snr"
     assert message == f"model.target: {cause} (the last time of schedule 'linear') (digits.yaml:7)"
 
 
