@@ -134,7 +134,7 @@ def test_times_uniform_in_their_inverse_by_hand():
 
 
 def test_times_uniform_in_noise_level_by_hand():
-    # sigma = t on flow's [0, 1]; 0 is the clean image, and is not asked.
+    # sigma = t on flow's [0, 1]; at 0, the clean image, no step starts.
     assert UniformInF(map=Sigma()).times(Flow(), 4).tolist() == pytest.approx([1, 0.75, 0.5, 0.25])
 
 

@@ -64,7 +64,7 @@ def test_a_weighting_is_the_same_training_in_every_space(tiny_denoiser, weightin
     t = torch.tensor([0.001, 0.1, 0.9], dtype=torch.float64) * schedule.horizon
     x0, eps = (per_sample_normal(0, name, range(3), (1, 8, 8)).double() for name in ("test/x0", "test/eps"))
     denoiser = tiny_denoiser(schedule=schedule, target="v").double()
-    # The squared error in a space has the weight of that space; all say the same.
+    # The squared error in a space has the weight of that space; all losses are equal.
     spaces = (V(), Eps(), X0(), Score(), Score(scaled=True), Flow(), EDM(sigma_data=0.7))
     losses = [MSE(space=space, weighting=weighting).per_image(denoiser, x0, t, eps) for space in spaces]
     for loss in losses[1:]:

@@ -23,7 +23,7 @@ LEVELS = st.one_of(
     EXPONENTS.map(lambda k: (numbers(1), numbers(10**k))),
     st.floats(0, 1).map(lambda t: (numbers(1 - t), numbers(t))),
 )
-# What a target says of x0 and eps is defined where both are, inside the ends.
+# x0 and eps of every target are defined inside the ends.
 INSIDE = LEVELS.filter(lambda level: level[0].item() > 1e-13 and level[1].item() > 1e-13)
 STANDARD = [name for name in schedules if not any(field.is_required() for field in schedules[name].model_fields.values())]
 

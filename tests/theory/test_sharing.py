@@ -1,4 +1,4 @@
-"""What a network can say at best under a condition that several times share."""
+"""The optimal output under a condition that several times share, and its error bound."""
 
 import numpy as np
 import pytest
