@@ -48,3 +48,22 @@ def tiny_denoiser(tiny_spec):
         return denoiser
 
     return make
+
+
+@pytest.fixture(scope="session")
+def latent_denoiser(tiny_denoiser):
+    """Of 8x8 latents of 16x16 grey images."""
+    kl = {
+        "type": "kl",
+        "resolution": 16,
+        "in_channels": 1,
+        "out_ch": 1,
+        "ch": 8,
+        "ch_mult": [1, 2],
+        "num_res_blocks": 1,
+        "attn_resolutions": [],
+        "z_channels": 1,
+        "embed_dim": 1,
+        "norm_groups": 4,
+    }
+    return tiny_denoiser(target="v", first_stage=kl)

@@ -26,8 +26,8 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from etsdm.denoisers.protocol import Predictor
-from etsdm.denoisers.wrappers.base import Drawable, on_device
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.wrappers.base import on_device
 from etsdm.randomness import SampleNoise, generator
 from etsdm.schedules import Schedule
 
@@ -36,7 +36,7 @@ __all__ = ["Likelihood", "bits_per_dim", "dequantised", "exact_trace", "hutchins
 Trace = Literal["hutchinson", "exact"]
 Probe = Literal["rademacher", "gaussian"]
 
-LOOKS = 2001  # times at which a map is asked where it shares; a sub-interval between two of them costs calls, not accuracy
+EDGE_SEARCH_POINTS = 2001  # times at which shared sub-intervals are looked for; one between two of them costs calls, not accuracy
 EDGE = 1e-12  # of the horizon: above the slack with which maps take a time for an edge, below what a level can tell
 
 
@@ -64,7 +64,7 @@ class Flow:
         probes: (K, B, ...) for Hutchinson's traces; None for the exact one.
     """
 
-    def __init__(self, denoiser: Predictor, cond: dict[str, Tensor], x: Tensor, probes: Tensor | None) -> None:
+    def __init__(self, denoiser: DenoiserLike, cond: dict[str, Tensor], x: Tensor, probes: Tensor | None) -> None:
         self.nfe = 0
         self._denoiser = denoiser
         self._cond = cond
@@ -105,7 +105,7 @@ class Flow:
 
 
 def log_likelihood(
-    denoiser: Drawable,
+    denoiser: DenoiserLike,
     x: Tensor,
     *,
     trace: Trace = "hutchinson",
@@ -137,7 +137,7 @@ def log_likelihood(
         t_eps: where the flow starts; None for the schedule's first time, or where that is clean a hundred-thousandth of the horizon.
         rtol: relative tolerance of the integrator.
         atol: absolute tolerance of the integrator.
-        **cond: what the network takes besides, for example labels `y` of shape (B,).
+        **cond: further inputs of the network, for example labels `y` of shape (B,).
 
     Returns:
         The log-likelihoods.
@@ -225,7 +225,7 @@ def _standard_error(values: Tensor) -> Tensor:
     return values.std(1) / math.sqrt(count) if count > 1 else torch.full_like(values[:, 0], math.nan)
 
 
-def _times(denoiser: Predictor, t_eps: float | None) -> list[float]:
+def _times(denoiser: DenoiserLike, t_eps: float | None) -> list[float]:
     """The times at which the flow starts and ends, and between them those at which what the network is told jumps."""
     schedule = denoiser.schedule
     low, high = schedule.domain
@@ -236,7 +236,7 @@ def _times(denoiser: Predictor, t_eps: float | None) -> list[float]:
         start = t_eps
     if not low <= start < high or schedule.sigma(start) == 0:
         raise ValueError(f"t_eps: the flow cannot start from {start:g}; give a noisy time in [{low:g}, {high:g})")
-    ends = denoiser.condition_map.shared_interval(torch.linspace(start, high, LOOKS, dtype=torch.float64), schedule)
+    ends = denoiser.condition_map.shared_interval(torch.linspace(start, high, EDGE_SEARCH_POINTS, dtype=torch.float64), schedule)
     shared = ends[1] > ends[0]
     jumps = torch.cat([end[shared] for end in ends]).unique()
     return [start, *jumps[(jumps > start) & (jumps < high)].tolist(), high]

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.analysis.modes import MODES, Measurable
+from etsdm.analysis.modes import MODES
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
 from etsdm.denoisers.noisy_batch import NoisyBatch
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import suggestion
 from etsdm.schedules import Schedule
@@ -67,7 +68,7 @@ class LipschitzCurve(NamedTuple):
 
 @torch.no_grad()
 def lipschitz_curve(
-    denoiser: Measurable,
+    denoiser: DenoiserLike,
     images: Batches,
     t: Iterable[float] | None = None,
     *,

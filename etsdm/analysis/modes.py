@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,17 +24,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
 from etsdm.denoisers.noisy_batch import NoisyBatch
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 
-__all__ = ["MODES", "Estimator", "Measurable", "Mode"]
-
-
-class Measurable(Predictor, Protocol):
-    """Denoisers of the estimators: predictors with a device."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the images."""
+__all__ = ["MODES", "Estimator", "Mode"]
 
 
 class Estimator(ABC):
@@ -47,7 +39,7 @@ class Estimator(ABC):
 
     is_finite_difference: ClassVar[bool] = True  # whether it compares t with a neighbour
 
-    def __init__(self, denoiser: Measurable, pairs: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, pairs: TimePairs) -> None:
         self.denoiser = denoiser
         self.pairs = pairs
         self.times = pairs.t.tolist()
@@ -69,7 +61,7 @@ class Estimator(ABC):
 class SharedX(Estimator):
     """Conditions of t and t' at the same x_t; both in one forward pass."""
 
-    def __init__(self, denoiser: Measurable, pairs: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, pairs: TimePairs) -> None:
         super().__init__(denoiser, pairs)
         differs = denoiser.condition(pairs.t) != denoiser.condition(pairs.neighbour)
         self.needed = torch.nonzero(differs).flatten().tolist()
@@ -81,7 +73,7 @@ class SharedX(Estimator):
         for k in self.needed:
             x = batch.at(*self.levels[k])
             times = torch.stack([here[k], neighbour[k]]).repeat_interleave(n)
-            first, second = self.denoiser.output(torch.cat([x, x]), here[k].repeat(2 * n), told=times, **cond).double().chunk(2)
+            first, second = self.denoiser.output(torch.cat([x, x]), here[k].repeat(2 * n), condition_t=times, **cond).double().chunk(2)
             values[k] = _norm(first - second) / self.pairs.dt
         return values
 
@@ -89,7 +81,7 @@ class SharedX(Estimator):
 class Coupled(Estimator):
     """Outputs at t and at t', each for its own noisy image; one forward pass serves two neighbouring pairs."""
 
-    def __init__(self, denoiser: Measurable, pairs: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, pairs: TimePairs) -> None:
         super().__init__(denoiser, pairs)
         self.neighbour_levels = self._levels(pairs.neighbour)
 
@@ -122,7 +114,7 @@ class Derivative(Estimator):
 
     is_finite_difference = False
 
-    def __init__(self, denoiser: Measurable, pairs: TimePairs) -> None:
+    def __init__(self, denoiser: DenoiserLike, pairs: TimePairs) -> None:
         super().__init__(denoiser, pairs)
         slope: Tensor = torch.func.jvp(denoiser.condition, (pairs.t,), (torch.ones_like(pairs.t),))[1]
         self.needed = torch.nonzero(slope).flatten().tolist()
@@ -136,7 +128,7 @@ class Derivative(Estimator):
                 x, t = batch.at(*self.levels[k]), here[k].repeat(n)
 
                 def output_at(time: Tensor, x: Tensor = x, t: Tensor = t) -> Tensor:
-                    return self.denoiser.output(x, t, told=time, **batch.cond)
+                    return self.denoiser.output(x, t, condition_t=time, **batch.cond)
 
                 values[k] = _norm(torch.func.jvp(output_at, (t,), (torch.ones_like(t),))[1].double())
         return values

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from etsdm.analysis.lipschitz import Batches, batches_of
-from etsdm.analysis.modes import Measurable
 from etsdm.analysis.running_moments import Moments
 from etsdm.denoisers.noisy_batch import NoisyBatch
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.grids import Explicit
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import suggestion
@@ -50,7 +50,7 @@ class StabilityCurve(NamedTuple):
 
 @torch.no_grad()
 def stability_curve(
-    denoiser: Measurable,
+    denoiser: DenoiserLike,
     images: Batches,
     t_tilde: float | None = None,
     *,
@@ -116,7 +116,7 @@ def _down_from(t: float, schedule: Schedule, sampler: Sampler) -> Sampler:
     return sampler.model_copy(update={"grid": Explicit(at=times), "steps": count})
 
 
-def _one_shot(denoiser: Measurable, t: float, cond: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+def _one_shot(denoiser: DenoiserLike, t: float, cond: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
     def predict(x: Tensor) -> Tensor:
         return denoiser.predict(x, torch.full((len(x),), t, dtype=torch.float64, device=x.device), **cond).x0
 
@@ -124,7 +124,7 @@ def _one_shot(denoiser: Measurable, t: float, cond: Mapping[str, Tensor]) -> Cal
 
 
 def _chain(
-    denoiser: Measurable, sampler: Sampler, seed: int, indices: Sequence[int], cond: Mapping[str, Tensor]
+    denoiser: DenoiserLike, sampler: Sampler, seed: int, indices: Sequence[int], cond: Mapping[str, Tensor]
 ) -> Callable[[Tensor], Tensor]:
     def predict(x: Tensor) -> Tensor:
         for step in sampler.trajectory(denoiser, x, SampleNoise(seed, "stability/steps", indices), start=None, **cond):

@@ -17,6 +17,7 @@ from etsdm.checkpoints.latest import checkpoint_folder
 from etsdm.cli.subjects import part
 from etsdm.data.decoding import read_whole_image
 from etsdm.data.listing import EXTENSIONS, image_files
+from etsdm.denoisers.config import ScheduleConfig
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.devices import resolve_device
@@ -24,7 +25,7 @@ from etsdm.errors import DataError, RecipeError
 from etsdm.recipe import Recipe, load_arms
 from etsdm.registry import condition_maps, format_errors, samplers, schedules, targets
 from etsdm.runs.folder import RunFolder
-from etsdm.samplers import DDIM, DDPM, Parts, Plan, Sampler
+from etsdm.samplers import DDIM, DDPM, Plan, Sampler
 from etsdm.sampling import SamplingTask
 
 __all__ = ["Subject", "classes_in_turn", "drawing_of", "parts_of", "plan_of", "sampler_of", "subject_of"]
@@ -45,9 +46,9 @@ class Subject(NamedTuple):
     recipe: Recipe | None
 
 
-def parts_of(schedule: str, target: str, condition_map: str) -> Parts:
+def parts_of(schedule: str, target: str, condition_map: str) -> ScheduleConfig:
     """The parts that a plan needs, from options."""
-    parts = Parts(
+    parts = ScheduleConfig(
         part(schedules, "--schedule", schedule), part(targets, "--target", target), part(condition_maps, "--condition-map", condition_map)
     )
     for problem in parts.condition_map.check(parts.schedule):
@@ -114,7 +115,7 @@ def sampler_of(text: str | None, steps: int | None, recipe: Recipe | None) -> Sa
         raise RecipeError(f"--{error}") from None
 
 
-def plan_of(sampler: Sampler, asked: Denoiser | ClassifierFreeGuidance | Parts) -> Plan:
+def plan_of(sampler: Sampler, asked: Denoiser | ClassifierFreeGuidance | ScheduleConfig) -> Plan:
     """The sampler's plan. Raises: RecipeError, naming the option, if the sampler does not suit the denoiser."""
     try:
         return sampler.plan(asked)

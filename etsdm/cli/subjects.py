@@ -10,10 +10,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from etsdm.analysis.modes import Measurable
 from etsdm.condition_maps import ConditionMap, Identity, Intervals
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import Denoiser
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.devices import resolve_device
 from etsdm.errors import CheckpointError, RecipeError
 from etsdm.experiment import build
@@ -40,7 +40,7 @@ class Subject(NamedTuple):
 
     label: str
     arm: str
-    denoiser: Measurable
+    denoiser: DenoiserLike
     images: Tensor
     cond: dict[str, Tensor]
     facts: dict[str, Any]

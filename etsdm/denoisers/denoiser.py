@@ -5,9 +5,9 @@
 The condition map f is applied here and nowhere else, so training, sampling and measuring cannot disagree about it; the
 coefficients use the true t (paper Eq. 9, 10).
 
-With a first stage x are its latents. A backbone with twice the output channels gives F in the first half, and in the second what a
-sampler makes the variance of its steps of (Nichol and Dhariwal 2021). For super-resolution the enlarged small image follows c_in x
-as more input channels.
+With a first stage x are its latents. A backbone with twice the output channels gives F in the first half and the variance of sampling
+steps in the second (Nichol and Dhariwal 2021). For super-resolution the enlarged low-resolution image follows c_in x as more input
+channels.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from etsdm.backbones import Backbone
 from etsdm.backbones.first_stages import FirstStage, FirstStageNetwork
 from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.condition_maps.time_inputs import TimeInput, Timesteps
-from etsdm.denoisers.prediction import Moment, Prediction, levels, moment_at
+from etsdm.denoisers.config import condition_at
+from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.super_resolution import SuperResolution
+from etsdm.denoisers.time_point import TimeBatch, TimePoint, time_of
 from etsdm.randomness import seeded_global_rng
 from etsdm.registry import Frozen, field_error
 from etsdm.schedules import Schedule
-from etsdm.targets import Coefficients, Eps, Target
+from etsdm.targets import Eps, Target
 
 __all__ = ["Denoiser", "DenoiserSpec"]
-
-
-MOST_KNOWN = 4096  # times of which a denoiser remembers what it has to know
 
 
 class DenoiserSpec(Frozen):
@@ -41,7 +40,7 @@ class DenoiserSpec(Frozen):
     Attributes:
         schedule, target, condition_map, time_input, backbone: see the module.
         first_stage: the autoencoder whose latents are denoised; None for images themselves.
-        super_resolution: what is made larger, where the denoiser is told a small image; None where it is not.
+        super_resolution: for a denoiser that is conditioned on a low-resolution image; None for others.
     """
 
     schedule: Schedule
@@ -70,7 +69,7 @@ class DenoiserSpec(Frozen):
 
     @property
     def bounded(self) -> bool:
-        """Whether what is denoised lies in [-1, 1], as images do and latents do not."""
+        """Whether clean x lie in [-1, 1], as images do and latents do not."""
         return self.first_stage is None
 
     @model_validator(mode="after")
@@ -124,15 +123,15 @@ class DenoiserSpec(Frozen):
 
 
 class Denoiser(nn.Module):
-    """A network that knows its schedule, target and condition map.
+    """A network with its schedule, target and condition map.
 
     All weights that training changes are the backbone's, so whatever wraps a network (compilation, data parallelism) wraps
     `backbone`. A first stage stays as it is and in eval mode.
 
     Args:
         spec: the parts.
-        backbone: the network that `spec.backbone.build()` makes.
-        first_stage: the one that `spec.first_stage.build()` makes, if there is one.
+        backbone: the network, as `spec.backbone.build()` makes it.
+        first_stage: likewise, as `spec.first_stage.build()` makes it; None without one.
     """
 
     def __init__(self, spec: DenoiserSpec, backbone: nn.Module, first_stage: FirstStageNetwork | None = None) -> None:
@@ -143,9 +142,14 @@ class Denoiser(nn.Module):
         self.schedule = spec.schedule
         self.target = spec.target
         self.condition_map = spec.condition_map
+        self.time_input = spec.time_input
         self._shape = spec.shape
         self._learns_variance = spec.learns_variance
-        self._known: dict[float, tuple[Moment, float]] = {}
+
+    def extra_repr(self) -> str:
+        """The parts that are not modules, for `repr`."""
+        parts = (self.schedule, self.target, self.condition_map)
+        return f"shape={self.shape}, " + ", ".join(part.type_name for part in parts)
 
     def train(self, mode: bool = True) -> Self:
         """Training or eval mode of the backbone."""
@@ -161,7 +165,7 @@ class Denoiser(nn.Module):
 
     @property
     def bounded(self) -> bool:
-        """Whether what is denoised lies in [-1, 1]; see `DenoiserSpec.bounded`."""
+        """Whether clean x lie in [-1, 1]; see `DenoiserSpec.bounded`."""
         return self.spec.bounded
 
     @property
@@ -171,11 +175,11 @@ class Denoiser(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def prepare_batch(self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a denoiser is shown of images with labels, in training and in measuring.
+        """Encodes a batch and collects its conditioning inputs, for training and for measuring.
 
         Args:
             images: (B, C, H, W) in [-1, 1], of the shape `spec.image_shape`.
@@ -183,7 +187,7 @@ class Denoiser(nn.Module):
             generator: draws the latents, where the first stage gives a distribution; without it they are its means.
 
         Returns:
-            What is denoised, (B, *shape), and the keyword arguments of `output`: labels where there are classes, small images for
+            The clean x, (B, *shape), and the keyword arguments of `output`: labels `y` where there are classes, `low_res` for
             super-resolution. All on the denoiser's device.
         """
         images = images.to(self.device)
@@ -193,7 +197,7 @@ class Denoiser(nn.Module):
         return self.encode(images, generator), cond
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What is denoised of images: the latents of the first stage, or without one the images themselves.
+        """Latents of the first stage, or without one the images themselves.
 
         Args:
             images: (B, C, H, W) in [-1, 1].
@@ -205,7 +209,7 @@ class Denoiser(nn.Module):
             return self.first_stage.encode(images, generator=generator)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """The images of what was denoised, the inverse of `encode`, cut to [-1, 1], beyond which no picture goes.
+        """Images from x, the inverse of `encode`, clipped to [-1, 1].
 
         Args:
             x: (B, *shape).
@@ -217,77 +221,66 @@ class Denoiser(nn.Module):
             return self.first_stage.decode(x, chunk=chunk).clamp(-1, 1)
 
     def condition(self, t: Tensor) -> Tensor:
-        """What the network is told at time t.
+        """The value that the network receives as time, time_input(f(t)).
 
         Args:
             t: times in the schedule's unit, any shape.
 
         Returns:
-            The time input of f(t), same shape.
+            Same shape.
         """
-        return self.spec.time_input(self.spec.condition_map(t, self.schedule))
+        return condition_at(self, t)
 
     def noising_time(self, t: Tensor) -> Tensor:
         """The time at which training noises an image that drew t, same shape; see `ConditionMap.noising_time`."""
-        return self.spec.condition_map.noising_time(t, self.schedule)
+        return self.condition_map.noising_time(t, self.schedule)
 
-    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
+        """`predict`, so that a denoiser is called as any module is."""
+        return self.predict(x, t, **cond)
+
+    def output(self, x: Tensor, t: Tensor | float, *, condition_t: Tensor | None = None, **cond: Tensor) -> Tensor:
         """The network's output F.
 
         Args:
             x: noisy images, (B, C, H, W).
-            t: true times in the schedule's unit, (B,) or ().
-            told: times whose condition the network gets in place of that of t, same shape; its input stays that of t. For
-                measuring what the condition alone does (paper Eq. 8).
-            **cond: what else the backbone takes, for example labels `y` of shape (B,); for super-resolution the small images
-                `low_res`, (B, C, H / factor, W / factor) in [-1, 1].
+            t: true times in the schedule's unit, (B,) or (), or a number, such as a `TimePoint`.
+            condition_t: times whose condition the network receives in place of that of t, same shape; c_in stays that of t. For
+                measuring the effect of the condition alone (paper Eq. 8).
+            **cond: further inputs of the backbone, for example labels `y` of shape (B,); for super-resolution the low-resolution
+                images `low_res`, (B, C, H / factor, W / factor) in [-1, 1].
 
         Returns:
             F in the target's space, (B, C, H, W).
 
         Raises:
-            ValueError: a shape does not fit, or what the network needs is missing.
+            ValueError: a shape does not fit, or an input that the network needs is missing.
         """
-        coefficients, _, _, time = self._asked(x, t)
-        if told is not None:
-            time = self._time(x, told)
-        return self._network(x, time, coefficients.c_in, cond)[:, : self._shape[0]]
+        at = time_of(self, x, t)
+        return self._network(x, at.c_in, self._time(x, t, at, condition_t), cond)[:, : self._shape[0]]
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
-        """x0, eps, v and score at (x, t), and the raw variance where it is learned; arguments as in `output`."""
-        coefficients, alpha, sigma, time = self._asked(x, t)
-        network = self._network(x, time, coefficients.c_in, cond)
+        """x0, eps, v and score at (x, t), and the variance logit where it is learned; arguments as in `output`."""
+        at = time_of(self, x, t)
+        network = self._network(x, at.c_in, self._time(x, t, at), cond)
         if not self._learns_variance:
-            return Prediction(x, network, coefficients, alpha, sigma)
+            return Prediction(x, network, at)
         output, variance_logit = network.chunk(2, dim=1)
-        return Prediction(x, output, coefficients, alpha, sigma, variance_logit)
+        return Prediction(x, output, at, variance_logit)
 
-    def _at(self, t: float) -> tuple[Moment, float]:
-        """A time that is a number, and what the network is told of it; looked up from the second call on, as samplers make them."""
-        known = self._known.get(t)
-        if known is None:
-            known = moment_at(self, t), self.condition(torch.tensor(t, dtype=torch.float64)).item()
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            self._known[t] = known
-        return known
+    def _time(self, x: Tensor, t: Tensor | float, at: TimePoint | TimeBatch, condition_t: Tensor | None = None) -> Tensor:
+        """The network's time argument, float32, (B,)."""
+        times = t if condition_t is None else condition_t
+        if isinstance(times, Tensor):
+            return self.condition(times).to(x.device, torch.float32).expand(len(x))
+        assert isinstance(at, TimePoint)
+        return torch.full((len(x),), at.condition, dtype=torch.float32, device=x.device)
 
-    def _asked(self, x: Tensor, t: Tensor | float) -> tuple[Coefficients | Moment, Tensor | float, Tensor | float, Tensor]:
-        """The target's coefficients, alpha and sigma at times t, and what the network is told, (B,)."""
-        if isinstance(t, Tensor):
-            alpha, sigma = levels(self, x, t)
-            return self.target.coefficients(alpha, sigma), alpha, sigma, self._time(x, t)
-        moment, told = self._at(t)
-        return moment, moment.alpha, moment.sigma, torch.full((len(x),), told, dtype=torch.float32, device=x.device)
-
-    def _time(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.condition(t).to(x.device, torch.float32).expand(len(x))
-
-    def _network(self, x: Tensor, time: Tensor, c_in: Tensor | float, cond: dict[str, Any]) -> Tensor:
+    def _network(self, x: Tensor, c_in: Tensor | float, time: Tensor, cond: dict[str, Any]) -> Tensor:
         given = c_in.to(x.dtype) * x if isinstance(c_in, Tensor) else x if c_in == 1 else c_in * x
         if self.spec.super_resolution is not None:
             if "low_res" not in cond:
-                raise ValueError("low_res: the small images are missing, which super-resolution is told; give them")
+                raise ValueError("low_res: super-resolution needs the low-resolution images; give them")
             cond = dict(cond)
             given = torch.cat([given, self.spec.super_resolution.enlarge(cond.pop("low_res"), x)], dim=1)
         network: Tensor = self.backbone(given, time, **cond)

@@ -1,4 +1,4 @@
-"""What a denoiser says of noisy images, and the protocol of everything that says it.
+"""Predictions: x0, eps, v and score from a network's output.
 
 The output F of a network is one of four things that follow from each other at a known x = alpha x0 + sigma eps:
 
@@ -11,96 +11,148 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Self
 
 from torch import Tensor
 
-from etsdm.denoisers.config import Asked
-from etsdm.targets import Coefficients
+from etsdm.denoisers.config import DenoiserConfig
+from etsdm.denoisers.time_point import TimeBatch, TimePoint, time_of
 
-__all__ = ["Moment", "Prediction", "levels", "moment_at", "predicted"]
-
-
-class Moment(NamedTuple):
-    """One time in numbers: the target's coefficients, alpha and sigma."""
-
-    c_in: float
-    c_skip: float
-    c_out: float
-    e_skip: float
-    e_out: float
-    alpha: float
-    sigma: float
+__all__ = ["ClippedPrediction", "ForeignPrediction", "Prediction"]
 
 
 class Prediction:
-    """What a denoiser says about x at time t, in every space.
+    """x0, eps, v and score that a network's output gives for x at time t.
 
     Args:
         x: noisy images, (B, C, H, W).
         output: the network's output F, same shape.
-        coefficients: the target's coefficients at t, each a number, or () or (B, 1, 1, 1).
-        alpha: signal coefficient at t, as the coefficients.
-        sigma: noise standard deviation at t, likewise.
+        at: alpha, sigma and the target's coefficients at t.
         variance_logit: the network's second half, where it learns the variance of sampling steps; same shape as x.
     """
 
-    def __init__(
-        self,
-        x: Tensor,
-        output: Tensor,
-        coefficients: Coefficients | Moment,
-        alpha: Tensor | float,
-        sigma: Tensor | float,
-        variance_logit: Tensor | None = None,
-    ) -> None:
+    def __init__(self, x: Tensor, output: Tensor, at: TimePoint | TimeBatch, variance_logit: Tensor | None = None) -> None:
         self.x = x
         self.output = output
+        self.at = at
         self.variance_logit = variance_logit
-        self.coefficients = coefficients
-        self.alpha = alpha
-        self.sigma = sigma
+
+    @classmethod
+    def from_output(
+        cls, denoiser: DenoiserConfig, x: Tensor, t: Tensor | float, output: Tensor, variance_logit: Tensor | None = None
+    ) -> Self:
+        """The prediction of an output in the denoiser's target for x at t; arguments as those of `Prediction` and `Denoiser.output`."""
+        return cls(x, output, time_of(denoiser, x, t), variance_logit)
 
     @cached_property
     def x0(self) -> Tensor:
         """The clean images, E[x0 | x]."""
-        c = self.coefficients
-        return _sum(c.c_skip, self.x, c.c_out, self.output)
+        return _sum(self.at.c_skip, self.x, self.at.c_out, self.output)
 
     @cached_property
     def eps(self) -> Tensor:
         """The noise, E[eps | x]."""
-        c = self.coefficients
-        return _sum(c.e_skip, self.x, c.e_out, self.output)
+        return _sum(self.at.e_skip, self.x, self.at.e_out, self.output)
 
     @property
     def v(self) -> Tensor:
         """The velocity, alpha eps - sigma x0."""
         # Put together in float64, so that v of a v-network is F itself.
-        c, alpha, sigma = self.coefficients, self.alpha, self.sigma
-        skip, out = alpha * c.e_skip - sigma * c.c_skip, alpha * c.e_out - sigma * c.c_out
-        return _sum(skip, self.x, out, self.output)
+        at = self.at
+        return _sum(at.alpha * at.e_skip - at.sigma * at.c_skip, self.x, at.alpha * at.e_out - at.sigma * at.c_out, self.output)
 
     @property
     def score(self) -> Tensor:
         """The score of the noisy density, -eps / sigma; not a number at sigma = 0."""
-        return -self.eps / (self.sigma.to(self.x.dtype) if isinstance(self.sigma, Tensor) else self.sigma)
+        sigma = self.at.sigma
+        return -self.eps / (sigma.to(self.x.dtype) if isinstance(sigma, Tensor) else sigma)
 
-    def x0_cut(self, cut: Callable[[Tensor], Tensor]) -> Tensor:
-        """x0 after a function that takes values to a range; what is known for certain is left as it is."""
-        return cut(self.x0)
+    def combine(self, *, x0: float, eps: float) -> Tensor:
+        """The sum x0 * (predicted x0) + eps * (predicted eps), in a new tensor.
 
-    def mixed(self, a: float, b: float) -> Tensor:
-        """a x0 + b eps as one sum of x and F, in a new tensor; what has the coefficient 0 is left out, were it infinite."""
-        c = self.coefficients
-        if b == 0:
-            skip, out = a * c.c_skip, a * c.c_out
-        elif a == 0:
-            skip, out = b * c.e_skip, b * c.e_out
+        It is one sum of x and F. A term whose coefficient is 0 is left out, were its prediction infinite.
+        """
+        at = self.at
+        if eps == 0:
+            skip, out = x0 * at.c_skip, x0 * at.c_out
+        elif x0 == 0:
+            skip, out = eps * at.e_skip, eps * at.e_out
         else:
-            skip, out = a * c.c_skip + b * c.e_skip, a * c.c_out + b * c.e_out
-        mixed = _sum(skip, self.x, out, self.output)
-        return mixed.clone() if mixed is self.output else mixed
+            skip, out = x0 * at.c_skip + eps * at.e_skip, x0 * at.c_out + eps * at.e_out
+        combined = _sum(skip, self.x, out, self.output)
+        return combined.clone() if combined is self.output else combined
+
+    def with_clipped_x0(self, clip: Callable[[Tensor], Tensor]) -> ClippedPrediction:
+        """This prediction with clip(x0) for x0, and the eps that agrees with it and x."""
+        return ClippedPrediction(self, clip(self.x0))
+
+    def __repr__(self) -> str:
+        t = f"t={float(self.at):g}, " if isinstance(self.at, TimePoint) else ""
+        return f"{type(self).__name__}({t}shape={tuple(self.x.shape)})"
+
+
+class ClippedPrediction(Prediction):
+    """A prediction whose x0 was replaced; eps = (x - alpha x0) / sigma.
+
+    Args:
+        prediction: at a time that is a number.
+        x0: the clean images, as they were clipped.
+    """
+
+    def __init__(self, prediction: Prediction, x0: Tensor) -> None:
+        super().__init__(prediction.x, prediction.output, prediction.at, prediction.variance_logit)
+        assert isinstance(prediction.at, TimePoint)
+        self._point = prediction.at
+        self.x0 = x0
+
+    @cached_property
+    def eps(self) -> Tensor:
+        """The noise that is left of x beside x0."""
+        return self.combine(x0=0, eps=1)
+
+    @property
+    def v(self) -> Tensor:
+        """The velocity, alpha eps - sigma x0."""
+        return self.combine(x0=-self._point.sigma, eps=self._point.alpha)
+
+    def combine(self, *, x0: float, eps: float) -> Tensor:
+        """x0 * (clipped x0) + eps * eps, as a sum of x0 and x; see `Prediction.combine`."""
+        if eps == 0:
+            return x0 * self.x0
+        alpha, sigma = self._point.alpha, self._point.sigma
+        return ((x0 - eps * alpha / sigma) * self.x0).add_(self.x, alpha=eps / sigma)
+
+
+class ForeignPrediction(Prediction):
+    """x0 and eps predicted by a third-party denoiser; its `output` is the F that they mean in the denoiser's target.
+
+    Args:
+        denoiser: the configuration of the one that predicted.
+        x: noisy images, (B, C, H, W).
+        t: their time.
+        x0: the predicted clean images, same shape.
+        eps: the predicted noise, same shape.
+        variance_logit: as for `Prediction`.
+    """
+
+    def __init__(
+        self, denoiser: DenoiserConfig, x: Tensor, t: TimePoint, x0: Tensor, eps: Tensor, variance_logit: Tensor | None = None
+    ) -> None:
+        x0, eps = x0.to(x.dtype), eps.to(x.dtype)
+        output = denoiser.target.training_target(x0, eps, *denoiser.schedule.alpha_sigma(float(t)))
+        super().__init__(x, output, t, variance_logit)
+        self._point = t
+        self.x0 = x0
+        self.eps = eps
+
+    @property
+    def v(self) -> Tensor:
+        """The velocity, alpha eps - sigma x0."""
+        return self.combine(x0=-self._point.sigma, eps=self._point.alpha)
+
+    def combine(self, *, x0: float, eps: float) -> Tensor:
+        """x0 * (predicted x0) + eps * (predicted eps); see `Prediction.combine`."""
+        return x0 * self.x0 if eps == 0 else (eps * self.eps if x0 == 0 else x0 * self.x0 + eps * self.eps)
 
 
 def _sum(a: Tensor | float, x: Tensor, b: Tensor | float, output: Tensor) -> Tensor:
@@ -113,25 +165,3 @@ def _sum(a: Tensor | float, x: Tensor, b: Tensor | float, output: Tensor) -> Ten
         return output if b == 1 else b * output
     # In place, because at the size of an image making a tensor takes as long as adding to one.
     return (a * x).add_(output, alpha=b)
-
-
-def levels(denoiser: Asked, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    """alpha and sigma at times t, float64, () or (B, 1, ...) like x."""
-    alpha, sigma = denoiser.schedule.alpha_sigma(t.to(x.device) if isinstance(t, Tensor) else t)
-    shape = (-1, *[1] * (x.ndim - 1)) if alpha.ndim else ()
-    return alpha.reshape(shape), sigma.reshape(shape)
-
-
-def moment_at(denoiser: Asked, t: float) -> Moment:
-    """What there is to know of a time that is a number."""
-    alpha, sigma = denoiser.schedule.alpha_sigma(t)
-    return Moment(*(value.item() for value in (*denoiser.target.coefficients(alpha, sigma), alpha, sigma)))
-
-
-def predicted(denoiser: Asked, x: Tensor, t: Tensor | float, output: Tensor, variance_logit: Tensor | None = None) -> Prediction:
-    """What an output in the denoiser's target says of x at t; arguments as those of `Prediction` and `Predictor.output`."""
-    if isinstance(t, Tensor):
-        alpha, sigma = levels(denoiser, x, t)
-        return Prediction(x, output, denoiser.target.coefficients(alpha, sigma), alpha, sigma, variance_logit)
-    moment = moment_at(denoiser, t)
-    return Prediction(x, output, moment, moment.alpha, moment.sigma, variance_logit)

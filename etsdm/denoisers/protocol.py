@@ -4,27 +4,45 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
-from etsdm.denoisers.config import Asked
+from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.prediction import Prediction
 
-__all__ = ["Predictor"]
+__all__ = ["DenoiserLike"]
 
 
 @runtime_checkable
-class Predictor(Asked, Protocol):
-    """What samplers, losses and estimators ask for; trained and exact denoisers have it."""
+class DenoiserLike(DenoiserConfig, Protocol):
+    """A denoiser: trained (`Denoiser`), exact (`etsdm.theory.ExactDenoiser`), or with something wrapped around it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image, or of whatever is denoised."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that it computes on."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of class labels, None for an unconditional denoiser."""
 
     def condition(self, t: Tensor) -> Tensor:
-        """What the network is told at time t; equal values mean equal outputs at the same x."""
+        """The value that the network receives as time at t; equal values mean equal outputs at the same x."""
 
     def noising_time(self, t: Tensor) -> Tensor:
-        """The time at which training noises an image that drew t: t itself, unless the condition map shares levels too."""
+        """The time at which training noises an image that drew t: t itself, unless the condition map shares noise levels too."""
 
-    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
-        """F at (x, t), in the target's space; with `told`, under that time's condition. A tensor of its own at every call, because
-        samplers look at earlier answers."""
+    def output(self, x: Tensor, t: Tensor | float, *, condition_t: Tensor | None = None, **cond: Tensor) -> Tensor:
+        """F at (x, t), in the target's space; with `condition_t`, under that time's condition.
+
+        A new tensor at every call, because samplers keep earlier ones.
+        """
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
-        """x0, eps, v and score at (x, t)."""
+        """x0, eps, v and score at (x, t); t may be a `TimePoint`, whose coefficients are then used."""
+
+    def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
+        """Images from what was denoised, `chunk` at a time, in [-1, 1]; of an exact denoiser x itself."""

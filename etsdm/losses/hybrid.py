@@ -27,11 +27,11 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from etsdm.denoisers.config import Asked
+from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.learned_variance import learned_log_variance
 from etsdm.denoisers.noisy_batch import NoisyBatch
 from etsdm.denoisers.prediction import Prediction
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.losses.mse import MSE, Loss, NoiseLevel
 from etsdm.registry import losses
 from etsdm.schedules import Schedule
@@ -124,7 +124,7 @@ class Hybrid(Loss):
     vlb_weight: PositiveFloat = 0.001
     simple: MSE = MSE()
 
-    def check(self, denoiser: Asked) -> None:
+    def check(self, denoiser: DenoiserConfig) -> None:
         """Raises ValueError where the variational bound is undefined: fewer than two timesteps, no noise at the first, or no x0 at the
         last."""
         schedule, target = denoiser.schedule, denoiser.target
@@ -138,7 +138,7 @@ class Hybrid(Loss):
         if target.needs_signal and schedule.alpha(schedule.domain[1]) == 0:
             raise ValueError(f"{where} ends without signal, where target {target.type_name!r} gives no x0; give target 'v'")
 
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """Squared error plus vlb_weight times T times the term of the bound at t, from one network call; see `Loss.per_image`.
 
         Raises:
@@ -151,7 +151,7 @@ class Hybrid(Loss):
         return simple + self.vlb_weight * denoiser.schedule.horizon * _bits(denoiser, prediction, batch, level)
 
 
-def _bits(denoiser: Predictor, prediction: Prediction, batch: NoisyBatch, level: NoiseLevel) -> Tensor:
+def _bits(denoiser: DenoiserLike, prediction: Prediction, batch: NoisyBatch, level: NoiseLevel) -> Tensor:
     """L_t of each image in bits per element, (B,)."""
     if prediction.variance_logit is None:
         raise ValueError("loss hybrid: the network learns no variance; give a backbone whose out_channels are twice the image's")

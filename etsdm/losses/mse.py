@@ -13,9 +13,10 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.config import Asked
+from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.noisy_batch import NoisyBatch
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.time_point import alpha_sigma_like
 from etsdm.losses.weightings import Constant, Weighting
 from etsdm.registry import Part, losses
 from etsdm.targets import Target
@@ -34,11 +35,11 @@ class Loss(Part, family=losses):
     learns_variance: ClassVar[bool] = False
     evaluations: ClassVar[int] = 1
 
-    def check(self, denoiser: Asked) -> None:
+    def check(self, denoiser: DenoiserConfig) -> None:
         """Raises ValueError if the loss is not defined for a denoiser's schedule and target."""
 
     @abstractmethod
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """Computes the loss of each image.
 
         Args:
@@ -61,11 +62,10 @@ class NoiseLevel(NamedTuple):
     sigma: Tensor
 
     @classmethod
-    def of(cls, denoiser: Predictor, t: Tensor, x0: Tensor) -> Self:
+    def of(cls, denoiser: DenoiserLike, t: Tensor, x0: Tensor) -> Self:
         """The noise level of images x0 with drawn times t, at the denoiser's `noising_time(t)`."""
         t = denoiser.noising_time(t)
-        alpha, sigma = (level.reshape(-1, *[1] * (x0.ndim - 1)) for level in denoiser.schedule.alpha_sigma(t))
-        return cls(t, alpha, sigma)
+        return cls(t, *alpha_sigma_like(x0, denoiser, t))
 
 
 @losses.register("mse")
@@ -81,13 +81,13 @@ class MSE(Loss):
     space: Target | None = None
     weighting: Weighting = Constant()
 
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """Weighted mean of (prediction - truth)^2; see `Loss.per_image`."""
         batch, level = NoisyBatch(x0, eps, cond), NoiseLevel.of(denoiser, t, x0)
         output = denoiser.output(batch.at(level.alpha, level.sigma), level.t, **cond)
         return self.of_output(denoiser, output, batch, level)
 
-    def of_output(self, denoiser: Predictor, output: Tensor, batch: NoisyBatch, level: NoiseLevel) -> Tensor:
+    def of_output(self, denoiser: DenoiserLike, output: Tensor, batch: NoisyBatch, level: NoiseLevel) -> Tensor:
         """Loss of each image for a network output F, (B, C, H, W), at a noise level of the batch; see `Loss.per_image`."""
         target, space = denoiser.target, self.space or denoiser.target
         # Under autocast F is in half precision; its square is not.

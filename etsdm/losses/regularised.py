@@ -15,7 +15,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from etsdm.denoisers.noisy_batch import NoisyBatch
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.losses.mse import MSE, Loss, NoiseLevel
 from etsdm.registry import losses
 
@@ -43,7 +43,7 @@ class LipschitzRegularized(Loss):
     dt: PositiveFloat | None = None
     mse: MSE = MSE()
 
-    def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
+    def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """MSE plus weight times the squared difference quotient in steps; see `Loss.per_image`."""
         batch, level = NoisyBatch(x0, eps, cond), NoiseLevel.of(denoiser, t, x0)
         x = batch.at(level.alpha, level.sigma)
@@ -52,7 +52,7 @@ class LipschitzRegularized(Loss):
         earlier = t.to(torch.float64) - dt
         exists = earlier >= denoiser.schedule.domain[0]
         here = denoiser.output(x, level.t, **cond)
-        there = denoiser.output(x, level.t, told=torch.where(exists, earlier, level.t), **cond)
+        there = denoiser.output(x, level.t, condition_t=torch.where(exists, earlier, level.t), **cond)
         precision = torch.promote_types(here.dtype, torch.float32)
         slope = (here.to(precision) - there.to(precision)) / (dt / step)
         penalty = slope.square().flatten(1).mean(1) * exists

@@ -1,7 +1,7 @@
 """Samplers: from noise to images, step by step."""
 
 from etsdm.samplers.analytic import Analytic
-from etsdm.samplers.base import NoiseSource, Sampler, Step
+from etsdm.samplers.base import Sampler
 from etsdm.samplers.ddim import DDIM
 from etsdm.samplers.ddpm import DDPM
 from etsdm.samplers.dpm2 import DPM2, DPM2Ancestral
@@ -10,8 +10,9 @@ from etsdm.samplers.dpmpp_sde import DPMSolverPP2MSDE, DPMSolverPP2SAncestral, D
 from etsdm.samplers.euler import Euler, EulerAncestral
 from etsdm.samplers.heun import EDMStochastic, Heun
 from etsdm.samplers.lms import LMS
-from etsdm.samplers.plan import Call, Parts, Plan
+from etsdm.samplers.plan import Call, Plan
 from etsdm.samplers.plms import PLMS
+from etsdm.samplers.step import NoiseSource, Step
 from etsdm.samplers.unipc import UniPC
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "Heun",
     "MultistepDPMSolver",
     "NoiseSource",
-    "Parts",
     "Plan",
     "Sampler",
     "SinglestepDPMSolver",

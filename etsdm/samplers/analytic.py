@@ -1,6 +1,6 @@
 """The reverse process of Gaussian data, step by step without an error.
 
-For data N(m, std^2 I) the clean image given x_t is N(x0, C I), of which the network says the mean, and C follows from std. The
+For data N(m, std^2 I) the clean image given x_t is N(x0, C I), of which the network predicts the mean, and C follows from std. The
 posterior q(x_s | x_t, x0) of the forward process, averaged over it, is again Gaussian (Bao et al. 2022, Analytic-DPM):
 
     C   = std^2 sigma_t^2 / (alpha_t^2 std^2 + sigma_t^2),   q = exp(lambda_t - lambda_s) = k_s / k_t
@@ -16,18 +16,20 @@ from itertools import pairwise
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
-from etsdm.samplers.base import NoiseSource, Sampler, StepResult
-from etsdm.samplers.model import CountedModel, Point
+from etsdm.samplers.base import Sampler
+from etsdm.samplers.model import CountedModel
+from etsdm.samplers.step import NoiseSource, StepResult
 
 __all__ = ["Analytic"]
 
 
 @samplers.register("analytic")
 class Analytic(Sampler):
-    """Draws x_s from q(x_s | x_t) exactly where the data are N(m, std^2 I) and the network knows m, in any number of steps.
+    """Draws x_s from q(x_s | x_t) exactly where the data are N(m, std^2 I) and the network is the optimal one, in any number of steps.
 
-    The clean image of the last step is drawn from q(x0 | x_t) too. For other data it is ancestral sampling with too wide or too
+    The clean image of the last step is sampled from q(x0 | x_t) too. For other data it is ancestral sampling with too wide or too
     narrow a noise; at std = 0 it is DDPM with the posterior variance. `steps` steps of one network call each.
 
     Attributes:
@@ -37,13 +39,13 @@ class Analytic(Sampler):
     steps: PositiveInt = 10
     std: NonNegativeFloat = 1.0
 
-    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
+    def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         for t, s in pairwise(path):
-            said = network(x, t)
-            lost = -math.expm1(2 * (t.lam - s.lam))  # 1 - q^2
+            prediction = model(x, t)
+            variance_ratio = -math.expm1(2 * (t.lam - s.lam))  # 1 - q^2
             spread = self.std * t.sigma / math.hypot(t.alpha * self.std, t.sigma)
-            z = math.hypot(s.sigma * math.sqrt(lost), s.alpha * lost * spread)
-            x = said.mixed(s.alpha, s.sigma * math.exp(t.lam - s.lam))
+            z = math.hypot(s.sigma * math.sqrt(variance_ratio), s.alpha * variance_ratio * spread)
+            x = prediction.combine(x0=s.alpha, eps=s.sigma * math.exp(t.lam - s.lam))
             if z > 0:
                 x.add_(noise.draw(x.shape[1:]).to(x), alpha=z)
-            yield StepResult(x, said)
+            yield StepResult(x, prediction)

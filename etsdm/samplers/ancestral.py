@@ -20,11 +20,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from etsdm.denoisers.prediction import Prediction
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.grids import Grid, Leading
-from etsdm.samplers.base import NoiseSource, Sampler, StepResult
-from etsdm.samplers.model import Answer, CountedModel, Point
+from etsdm.samplers.base import Sampler
+from etsdm.samplers.model import CountedModel
+from etsdm.samplers.step import NoiseSource, StepResult
 
-__all__ = ["Ancestral", "Coefficients", "lost"]
+__all__ = ["Ancestral", "Coefficients", "beta_over_variance"]
 
 
 class Coefficients(NamedTuple):
@@ -35,8 +38,8 @@ class Coefficients(NamedTuple):
     z: float
 
 
-def lost(t: Point, s: Point) -> float:
-    """beta_t / sigma_t^2 = 1 - (k_s / k_t)^2, k = sigma / alpha; 0 on the way up, where nothing is lost."""
+def beta_over_variance(t: TimePoint, s: TimePoint) -> float:
+    """beta_t / sigma_t^2 = 1 - (s_s / s_t)^2 with s = sigma / alpha; 0 on the way to more noise."""
     return -math.expm1(2 * min(t.lam - s.lam, 0.0))
 
 
@@ -47,18 +50,18 @@ class Ancestral(Sampler):
     grid: Grid = Leading()
 
     @abstractmethod
-    def _coefficients(self, t: Point, s: Point) -> Coefficients:
+    def _coefficients(self, t: TimePoint, s: TimePoint) -> Coefficients:
         """For the step from t to s."""
 
-    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
+    def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         for t, s in pairwise(path):
-            said = network(x, t)
+            prediction = model(x, t)
             a, b, c = self._coefficients(t, s)
-            x = said.mixed(a, b)
+            x = prediction.combine(x0=a, eps=b)
             if c > 0:
-                self._add_noise(x, noise.draw(x.shape[1:]).to(x), said, t, s, c)
-            yield StepResult(x, said)
+                self._add_noise(x, noise.draw(x.shape[1:]).to(x), prediction, t, s, c)
+            yield StepResult(x, prediction)
 
-    def _add_noise(self, x: Tensor, z: Tensor, said: Answer, t: Point, s: Point, c: float) -> None:
+    def _add_noise(self, x: Tensor, z: Tensor, prediction: Prediction, t: TimePoint, s: TimePoint, c: float) -> None:
         """Adds c z to x, in place."""
         x.add_(z, alpha=c)

@@ -1,7 +1,7 @@
 """Samplers: from noise to images, as iterators over steps.
 
 A sampler lays out a path, points of decreasing time of which the last is the clean image or `t_end`, and goes from each point to
-the next. How it does so is its `_steps`; asking the network, counting the calls and thresholding x0 are the same for all.
+the next. The update is its `_steps`; calling the network, counting the calls and clipping x0 are the same for all.
 
     x_t = alpha_t x0 + sigma_t eps,   lambda_t = log(alpha_t / sigma_t), half of log-SNR
 """
@@ -11,63 +11,25 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
 from torch import Tensor
 
-from etsdm.denoisers.config import Asked
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.config import DenoiserConfig, ScheduleConfig
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.time_point import CLEAN, TimePoint
 from etsdm.errors import RegistryError
 from etsdm.grids import Grid, Linspace
 from etsdm.grids.base import timesteps_until
 from etsdm.randomness import SampleNoise
 from etsdm.registry import Part, field_error, samplers
-from etsdm.samplers.model import CLEAN, Answer, CountedModel, Point
-from etsdm.samplers.plan import Parts, Plan, plan_of
+from etsdm.samplers.model import CountedModel
+from etsdm.samplers.plan import Plan, plan_of
+from etsdm.samplers.step import NoiseSource, Step, StepResult
 from etsdm.schedules import Schedule
 
-__all__ = ["NoiseSource", "Predicted", "Sampler", "Step", "StepResult"]
-
-
-Predicted = Literal["eps", "x0"]  # what a solver takes from an answer
-
-
-class Step(NamedTuple):
-    """One step of a trajectory.
-
-    Fields: i, the step's number from 1; n, how many there are; t, the time it started from; x, the images after it,
-    (B, C, H, W); said, what the network answered at t; nfe, network calls so far; order, of accuracy, of the update that was used.
-    """
-
-    i: int
-    n: int
-    t: float
-    x: Tensor
-    said: Answer
-    nfe: int
-    order: int = 1
-
-    @property
-    def x0(self) -> Tensor:
-        """The clean images predicted at t, (B, C, H, W)."""
-        return self.said.x0
-
-
-class NoiseSource(Protocol):
-    """Where a stochastic sampler takes its noise from."""
-
-    def draw(self, shape: Sequence[int]) -> Tensor:
-        """The next standard normal noise for every sample; shape is that of one sample."""
-
-
-class StepResult(NamedTuple):
-    """What a step gives. Fields: x at the next point; said, at the point it started from; order of the update."""
-
-    x: Tensor
-    said: Answer
-    order: int = 1
+__all__ = ["Sampler"]
 
 
 class Sampler(Part, family=samplers):
@@ -78,8 +40,8 @@ class Sampler(Part, family=samplers):
         grid: where it steps.
         t_end: the time at which it ends; None for the clean image.
         denoise_to_zero: goes on from t_end to the clean image, by one more call of the network, unless t_end is clean already.
-        clip_x0: predictions of x0 are cut to [-1, 1]; None for wherever clean x lie in [-1, 1], as images do and latents do not.
-        dynamic_threshold: the quantile of |x0| to which they are cut instead, if it is above 1, and scaled.
+        clip_x0: predictions of x0 are clipped to [-1, 1]; None for wherever clean x lie in [-1, 1], as images do and latents do not.
+        dynamic_threshold: the quantile of |x0| to which they are clipped instead, if it is above 1, and scaled.
     """
 
     steps: PositiveInt | None = None
@@ -96,18 +58,18 @@ class Sampler(Part, family=samplers):
         return self
 
     @abstractmethod
-    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
+    def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         """Goes along the path, from x at its first point; one `StepResult` for each step. Gradients are off."""
 
     def _times(self, schedule: Schedule, start: float | None) -> Tensor:
-        """Where steps begin, and t_end where it is set."""
+        """The times at which steps begin, and t_end where it is set."""
         return self.grid.times(schedule, self.steps or timesteps_until(schedule, start), start=start, end=self.t_end)
 
-    def times(self, denoiser: Asked, start: float | None = None) -> Tensor:
+    def times(self, denoiser: DenoiserConfig, start: float | None = None) -> Tensor:
         """The times at which steps begin, and t_end where it is set.
 
-        Where alpha = 0 noise prediction says nothing of x0. A denoiser that predicts it all the same (`allow_eps_at_zero_snr`)
-        is asked one step later: at T-2 of a discrete schedule, a thousandth of the horizon before the end of a continuous one.
+        Where alpha = 0 noise prediction does not determine x0. A denoiser that has it all the same (`allow_eps_at_zero_snr`)
+        starts one step later: at T-2 of a discrete schedule, a thousandth of the horizon before the end of a continuous one.
 
         Args:
             denoiser: a denoiser, or its spec.
@@ -131,19 +93,15 @@ class Sampler(Part, family=samplers):
         warnings.warn(f"{message}: sampling starts from t = {moved[0]:g}", stacklevel=2)
         return torch.cat([moved, times[1:][times[1:] < moved]])
 
-    def path(self, denoiser: Asked, start: float | None = None) -> list[Point]:
+    def path(self, denoiser: DenoiserConfig, start: float | None = None) -> list[TimePoint]:
         """The points that a trajectory passes, from noise on; arguments and refusals as those of `times`."""
-        times, schedule = self.times(denoiser, start), denoiser.schedule
-        columns = (times, *schedule.alpha_sigma(times), schedule.log_snr(times) / 2)
-        points = [Point(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+        points = TimePoint.path(denoiser, self.times(denoiser, start))
         ends = points[-1].sigma == 0 or (self.t_end is not None and not self.denoise_to_zero)
         if ends and len(points) < 2:
-            raise ValueError(
-                f"start: t = {points[0].t:g} is where it ends, so that there is no step; give a later start or an earlier t_end"
-            )
+            raise ValueError(f"start: t = {points[0]:g} is where it ends, so that there is no step; give a later start or an earlier t_end")
         return points if ends else [*points, CLEAN]
 
-    def _solved(self, path: Sequence[Point]) -> int:
+    def _solved(self, path: Sequence[TimePoint]) -> int:
         """Steps of a path before the one that `denoise_to_zero` adds, if it does."""
         return len(path) - 1 - (self.denoise_to_zero and path[-1] is CLEAN)
 
@@ -154,8 +112,8 @@ class Sampler(Part, family=samplers):
         except ValidationError:
             raise RegistryError(f"steps: {steps!r} does not suit sampler {self.type_name!r}; give 1 or more") from None
 
-    def plan(self, denoiser: Asked | Schedule, steps: int | None = None, *, start: float | None = None) -> Plan:
-        """Every call of the network that sampling makes, found by sampling data of one element.
+    def plan(self, denoiser: DenoiserConfig | Schedule, steps: int | None = None, *, start: float | None = None) -> Plan:
+        """Every call of the network that sampling makes, recorded on data of one element.
 
         Args:
             denoiser: a denoiser, or its spec; or a schedule alone, which is then taken with target `eps` and no condition map.
@@ -166,40 +124,40 @@ class Sampler(Part, family=samplers):
             RegistryError, ValueError: as `with_steps` and `times`.
         """
         sampler = self if steps is None else self.with_steps(steps)
-        asked = Parts(denoiser) if isinstance(denoiser, Schedule) else denoiser
+        config = ScheduleConfig(denoiser) if isinstance(denoiser, Schedule) else denoiser
 
-        def trajectory(probe: Predictor, noise: Tensor, step_noise: NoiseSource) -> Iterator[Step]:
-            return sampler.trajectory(probe, noise, step_noise, start=start)
+        def trajectory(zero: DenoiserLike, noise: Tensor, step_noise: NoiseSource) -> Iterator[Step]:
+            return sampler.trajectory(zero, noise, step_noise, start=start)
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the trajectory says it
-            last = sampler.path(asked, start)[-1]
-        return plan_of(asked, trajectory, None if last is CLEAN else last.t)
+            warnings.simplefilter("ignore")  # the trajectory warns
+            last = sampler.path(config, start)[-1]
+        return plan_of(config, trajectory, None if last is CLEAN else float(last))
 
     def trajectory(
-        self, denoiser: Predictor, noise: Tensor, step_noise: NoiseSource | None = None, *, start: float | None = None, **cond: Tensor
+        self, denoiser: DenoiserLike, noise: Tensor, step_noise: NoiseSource | None = None, *, start: float | None = None, **cond: Tensor
     ) -> Iterator[Step]:
         """Yields each step from noise to images.
 
         Args:
-            denoiser: anything with `predict` and `schedule`.
-            noise: what to start from, (B, C, H, W), in the dtype and on the device of the images: x at the path's first point.
+            denoiser: trained, exact or wrapped.
+            noise: the start, (B, C, H, W), in the dtype and on the device of the images: x at the path's first point.
                 Where the schedule's last sigma is 1, as those that preserve variance have about, that is standard normal noise.
             step_noise: noise for stochastic steps; by default drawn from the stream "sampling/steps" of seed 0.
             start: where to start, the schedule's last time by default.
-            **cond: what the network takes besides, for example labels `y` of shape (B,).
+            **cond: further inputs of the network, for example labels `y` of shape (B,).
 
         Yields:
             `Step`s; the images are `x` of the last.
         """
         source = step_noise or SampleNoise(0, "sampling/steps", range(len(noise)))
         path = self.path(denoiser, start)
-        network = CountedModel(denoiser, cond, clip_x0=self.clip_x0, quantile=self.dynamic_threshold)
-        # x0 of the first step is computed from it when somebody looks, whatever has become of the caller's tensor.
-        moves = self._steps(network, path, noise.detach().clone(), source)
+        model = CountedModel(denoiser, cond, clip_x0=self.clip_x0, dynamic_threshold=self.dynamic_threshold)
+        # A copy: x0 of the first step is computed from it when it is read, whatever has become of the caller's tensor.
+        results = self._steps(model, path, noise.detach().clone(), source)
         without_gradients = torch.no_grad()
         for i, t in enumerate(path[:-1], start=1):
             # Only while a step is computed: a caller's own code between steps keeps its own mode.
             with without_gradients:
-                moved = next(moves)
-            yield Step(i, len(path) - 1, t.t, moved.x, moved.said, network.nfe, moved.order)
+                result = next(results)
+            yield Step(i, len(path) - 1, float(t), result.x, result.prediction, model.nfe, result.order)

@@ -6,9 +6,9 @@ import math
 
 from pydantic import Field, PositiveInt
 
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
-from etsdm.samplers.ancestral import Ancestral, Coefficients, lost
-from etsdm.samplers.model import Point
+from etsdm.samplers.ancestral import Ancestral, Coefficients, beta_over_variance
 
 __all__ = ["DDIM"]
 
@@ -20,6 +20,6 @@ class DDIM(Ancestral):
     steps: PositiveInt = 50
     eta: float = Field(0.0, ge=0, le=1)
 
-    def _coefficients(self, t: Point, s: Point) -> Coefficients:
-        z = self.eta * s.sigma * math.sqrt(lost(t, s)) if self.eta else 0.0
+    def _coefficients(self, t: TimePoint, s: TimePoint) -> Coefficients:
+        z = self.eta * s.sigma * math.sqrt(beta_over_variance(t, s)) if self.eta else 0.0
         return Coefficients(s.alpha, math.sqrt(max(s.sigma**2 - z**2, 0.0)), z)

@@ -9,10 +9,11 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.denoisers.learned_variance import learned_log_variance
+from etsdm.denoisers.prediction import Prediction
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.grids import Grid, Respaced
 from etsdm.registry import samplers
-from etsdm.samplers.ancestral import Ancestral, Coefficients, lost
-from etsdm.samplers.model import Answer, Point
+from etsdm.samplers.ancestral import Ancestral, Coefficients, beta_over_variance
 
 __all__ = ["DDPM"]
 
@@ -30,18 +31,18 @@ class DDPM(Ancestral):
     variance: Literal["beta", "posterior", "learned"] = "beta"
     grid: Grid = Respaced()
 
-    def _coefficients(self, t: Point, s: Point) -> Coefficients:
+    def _coefficients(self, t: TimePoint, s: TimePoint) -> Coefficients:
         # Noise of variance beta, except in the last step, which adds none.
-        variance = lost(t, s) * (s.sigma**2 if self.variance == "posterior" else t.sigma**2 * (s.sigma > 0))
+        variance = beta_over_variance(t, s) * (s.sigma**2 if self.variance == "posterior" else t.sigma**2 * (s.sigma > 0))
         # sqrt(sigma_s^2 - posterior variance) without its cancellation.
         return Coefficients(s.alpha, t.alpha / s.alpha * s.sigma**2 / t.sigma, math.sqrt(variance))
 
-    def _add_noise(self, x: Tensor, z: Tensor, said: Answer, t: Point, s: Point, c: float) -> None:
+    def _add_noise(self, x: Tensor, z: Tensor, prediction: Prediction, t: TimePoint, s: TimePoint, c: float) -> None:
         if self.variance != "learned":
-            super()._add_noise(x, z, said, t, s, c)
+            super()._add_noise(x, z, prediction, t, s, c)
             return
-        if said.variance_logit is None:
+        if prediction.variance_logit is None:
             raise ValueError("variance: 'learned', but the network learns none; give beta or posterior")
         # c^2 is beta.
         log_beta, log_posterior = (x.new_tensor(2 * math.log(value)) for value in (c, c * s.sigma / t.sigma))
-        x.addcmul_((0.5 * learned_log_variance(said.variance_logit, log_beta, log_posterior)).exp().to(x.dtype), z)
+        x.addcmul_((0.5 * learned_log_variance(prediction.variance_logit, log_beta, log_posterior)).exp().to(x.dtype), z)

@@ -1,8 +1,8 @@
-"""The midpoint method in the noise level, plain and ancestral (k-diffusion's `dpm_2`, after DPM-Solver-2).
+"""The midpoint method in sigma space, plain and ancestral (k-diffusion's `dpm_2`, after DPM-Solver-2).
 
-With eps' predicted after Euler's step to the level half-way to `down` in its logarithm,
+With d_2 = eps predicted after Euler's step to sigma_mid, half-way to sigma_down in log sigma,
 
-    y_s = y + (down - k_t) eps' + up z = x0 + down eps + (down - k_t) (eps' - eps) + up z.
+    y_s = y + d_2 (sigma_down - sigma) + sigma_up z.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 from pydantic import PositiveInt
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import NoiseSource
 from etsdm.samplers.model import CountedModel
-from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler, level, midway
+from etsdm.samplers.sigma_space import AncestralSampler, Correction, SigmaSampler, StepContext, log_midpoint
+from etsdm.samplers.step import NoiseSource
 
 __all__ = ["DPM2", "DPM2Ancestral"]
 
 
 @samplers.register("dpm2")
-class DPM2(NoiseLevelSampler):
+class DPM2(SigmaSampler):
     """The midpoint method for the probability-flow ODE in sigma/alpha, of order 2 (k-diffusion's `dpm_2`).
 
     `steps` steps of two network calls each, but of one where the end is the clean image.
@@ -26,8 +26,8 @@ class DPM2(NoiseLevelSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        return _midpoint(leg, network)
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        return _midpoint(step, model)
 
 
 @samplers.register("dpm2-ancestral")
@@ -36,12 +36,12 @@ class DPM2Ancestral(AncestralSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        return _midpoint(leg, network)
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        return _midpoint(step, model)
 
 
-def _midpoint(leg: Leg, network: CountedModel) -> Added:
-    k = level(leg.t)
-    mid = midway(network.schedule, k, leg.down)
-    between = network(leg.said.mixed(mid.alpha, mid.sigma), mid)
-    return Added("eps", [(leg.down - k, between.eps)], order=2)
+def _midpoint(step: StepContext, model: CountedModel) -> Correction:
+    mid = log_midpoint(model, step.sigma, step.sigma_down)
+    x_2 = step.prediction.combine(x0=mid.alpha, eps=mid.sigma)  # x + d (sigma_mid - sigma)
+    d_2 = model(x_2, mid).eps
+    return Correction("eps", [(step.sigma_down - step.sigma, d_2)], order=2)  # x + d_2 (sigma_down - sigma)

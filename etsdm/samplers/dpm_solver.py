@@ -1,12 +1,12 @@
 """DPM-Solver and DPM-Solver++: exponential integrators of order 1 to 3, in single steps or from earlier steps.
 
-A solver of order p takes p values of the network's eps (DPM-Solver) or x0 (DPM-Solver++) between lambda_s and lambda_t: a
-singlestep one asks for them at points between, a multistep one remembers those of the steps before. In the terms of
+A solver of order p uses p model outputs, noise prediction (DPM-Solver) or data prediction (DPM-Solver++): a singlestep one evaluates
+them at points between s and t, a multistep one keeps those of the steps before. In the terms of
 `etsdm.samplers.lambda_space`, `taylor` has the moments of the polynomial through them, M_1 = h phi_2(h) and M_2 = 2 h phi_3(h);
 `dpmsolver`, the authors' default, has
 
     order 2                 M_1 = (e^h - 1)/2
-    order 3, singlestep     M_1 = h phi_2(h), from the later of the two points between alone
+    order 3, singlestep     M_1 = h phi_2(h), from the later of the two intermediate points alone
     order 3, multistep      M_1 = h phi_2(h), M_2 = h phi_3(h)
 
 The last of these is half of what a third-order method needs, as it is in the authors' code: it is of order 2, with a small error.
@@ -26,24 +26,50 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from etsdm.denoisers.prediction import Prediction
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.grids import Explicit, Grid, Linspace, LogSNRGrid, UniformGrid
 from etsdm.grids.base import RealGrid
 from etsdm.grids.timesteps import TimestepGrid
 from etsdm.registry import field_error, samplers
-from etsdm.samplers.base import NoiseSource, Predicted, Sampler, StepResult
-from etsdm.samplers.lambda_space import Known, Leap, exact_moments, leaps, phi
-from etsdm.samplers.model import Answer, CountedModel, Point
+from etsdm.samplers.base import Sampler
+from etsdm.samplers.lambda_space import ExponentialStep, ModelValue, exact_moments, has_finite_step, phi
+from etsdm.samplers.model import CountedModel
+from etsdm.samplers.step import NoiseSource, Predicted, StepResult
 from etsdm.schedules import Schedule
 
-__all__ = ["MultistepDPMSolver", "SinglestepDPMSolver"]
+__all__ = ["MultistepDPMSolver", "SinglestepDPMSolver", "singlestep_count", "singlestep_orders"]
+
+
+def singlestep_count(nfe: int, order: int) -> int:
+    """Number of steps of up to `order` in which the authors spend nfe calls: nfe // 3 + 1 for order 3, else nfe / order, rounded up."""
+    if not nfe:
+        return 0
+    return nfe // 3 + 1 if order == 3 else math.ceil(nfe / order)
+
+
+def singlestep_orders(nfe: int, order: int, finite: Sequence[bool]) -> list[int]:
+    """Orders of singlestep DPM-Solver's steps, which are also their numbers of calls (the authors' `get_orders_and_timesteps`).
+
+    Of finite steps: 3, ..., 3, then 2, 1 or 1 or 2, so that they add up to nfe; for order 2 2, ..., 2, and 1 where nfe is odd.
+
+    Args:
+        nfe: calls in all.
+        order: the highest.
+        finite: for each step whether lambda rises by a finite amount; if not, its order is 1.
+    """
+    orders: list[int] = []
+    for left, high in zip(reversed(range(len(finite))), finite, strict=True):
+        orders.append(min(order, nfe - sum(orders) - left) if high else 1)
+    return orders
 
 
 class DPMSolver(Sampler):
-    """What both have.
+    """The fields of both kinds.
 
     Attributes:
         order: 1, which is DDIM, to 3.
-        predicts: what is interpolated: eps, DPM-Solver, or x0, DPM-Solver++.
+        predicts: the model output that is interpolated: eps (DPM-Solver) or x0 (DPM-Solver++).
         solver_type: which moments; see the module's beginning.
     """
 
@@ -58,7 +84,7 @@ class SinglestepDPMSolver(DPMSolver):
     """DPM-Solver whose steps are independent of each other; a step of order p costs p calls of the network.
 
     `steps` counts calls, as in the authors' code ("DPM-Solver-fast"): as many steps of `order` as fit, then one or two of lower order
-    for what is left, so that 20 calls of order 3 are 6 x 3 + 2, and 50 are 16 x 3 + 2. On the grid `log-snr` all steps are of the
+    for the rest, so that 20 calls of order 3 are 6 x 3 + 2, and 50 are 16 x 3 + 2. On the grid `log-snr` all steps are of the
     same length and the points between divide them evenly; on others each call has a place of the grid. A step without signal at
     its start or noise at its end is of first order and costs one call.
 
@@ -88,57 +114,52 @@ class SinglestepDPMSolver(DPMSolver):
         before = int(schedule.alpha(schedule.domain[1] if start is None else start) == 0)
         after = int(end is None)
         solved = max(self.steps - before - after, 0)
-        several = solved // 3 + 1 if self.order == 3 and solved else math.ceil(solved / self.order)
         # A single call from no signal to the clean image is one step.
-        finite = [*[False] * before, *[True] * several, *[False] * after][: self.steps]
+        finite = [*[False] * before, *[True] * singlestep_count(solved, self.order), *[False] * after][: self.steps]
         if isinstance(self.grid, LogSNRGrid):
             return self.grid.times(schedule, len(finite), start=start, end=end)
         times = self.grid.times(schedule, self.steps, start=start, end=end)
-        return times[[k for k in accumulate(self._orders(self.steps, finite), initial=0) if k < len(times)]]
+        return times[[k for k in accumulate(singlestep_orders(self.steps, self.order, finite), initial=0) if k < len(times)]]
 
-    def _orders(self, calls: int, finite: Sequence[bool]) -> list[int]:
-        """Of the steps, given for which of them log-SNR rises by a finite amount: the highest that leave a call for each later one."""
-        orders: list[int] = []
-        for left, high in zip(reversed(range(len(finite))), finite, strict=True):
-            orders.append(min(self.order, calls - sum(orders) - left) if high else 1)
-        return orders
-
-    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
-        orders = self._orders(self.steps + len(path) - 1 - self._solved(path), [leaps(s, t) for s, t in pairwise(path)])
+    def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
+        nfe = self.steps + len(path) - 1 - self._solved(path)
+        orders = singlestep_orders(nfe, self.order, [has_finite_step(s, t) for s, t in pairwise(path)])
         for order, (s, t) in zip(orders, pairwise(path), strict=True):
-            said = network(x, s)
-            x = self._stride(network, s, t, x, said, order) if leaps(s, t) else said.mixed(t.alpha, t.sigma)
-            yield StepResult(x, said, order)
+            prediction = model(x, s)
+            x = self._step(model, s, t, x, prediction, order) if has_finite_step(s, t) else prediction.combine(x0=t.alpha, eps=t.sigma)
+            yield StepResult(x, prediction, order)
 
-    def _stride(self, network: CountedModel, s: Point, t: Point, x: Tensor, said: Answer, order: int) -> Tensor:
+    def _step(self, model: CountedModel, s: TimePoint, t: TimePoint, x: Tensor, prediction: Prediction, order: int) -> Tensor:
         """One step of an order."""
-        known = [Known(s.lam, getattr(said, self.predicts))]
-        for between in self._between(network.schedule, s, t, order):
-            leap = Leap.between(s, between, self.predicts)
-            there = leap.land(x, known, exact_moments(leap.h, len(known) - 1))
-            known.append(Known(between.lam, getattr(network(there, between), self.predicts)))
-        leap = Leap.between(s, t, self.predicts)
+        values = [ModelValue(s.lam, getattr(prediction, self.predicts))]
+        for between in self._between(model, s, t, order):
+            step = ExponentialStep.between(s, between, self.predicts)
+            x_between = step.apply(x, values, exact_moments(step.h, len(values) - 1))
+            values.append(ModelValue(between.lam, getattr(model(x_between, between), self.predicts)))
+        step = ExponentialStep.between(s, t, self.predicts)
         if self.solver_type == "taylor" or order == 1:
-            return leap.land(x, known, exact_moments(leap.h, order - 1))
+            return step.apply(x, values, exact_moments(step.h, order - 1))
         if order == 2:
-            return leap.land(x, known, [math.expm1(leap.h) / 2])
-        return leap.land(x, [known[0], known[2]], exact_moments(leap.h, 1))
+            # singlestep_dpm_solver_second_update, r1 = 1/2: sigma_t (0.5 / r1) phi_1 (model_s1 - model_s)
+            return step.apply(x, values, [math.expm1(step.h) / 2])
+        # singlestep_dpm_solver_third_update, r2 = 2/3: sigma_t (1 / r2) phi_2 (model_s2 - model_s)
+        return step.apply(x, [values[0], values[2]], exact_moments(step.h, 1))
 
-    def _between(self, schedule: Schedule, s: Point, t: Point, order: int) -> list[Point]:
-        """Where a step asks besides s: the places of the grid between its ends, on a reversed path from the earlier one on."""
-        later, earlier = max(s.t, t.t), min(s.t, t.t)
+    def _between(self, model: CountedModel, s: TimePoint, t: TimePoint, order: int) -> list[TimePoint]:
+        """Intermediate points of a step: the times of the grid between its ends, on a reversed path from the earlier one on."""
+        later, earlier = max(s, t), min(s, t)
         times = [time for time in self.grid.at if earlier < time < later] if isinstance(self.grid, Explicit) else []
         if len(times) != order - 1:
             grid = self.grid if isinstance(self.grid, RealGrid) else Linspace()
-            times = grid.times(schedule, order, start=later, end=earlier)[1:-1].tolist()
-        return [Point.at(schedule, time) for time in (times if s.t == later else times[::-1])]
+            times = grid.times(model.denoiser.schedule, order, start=float(later), end=float(earlier))[1:-1].tolist()
+        return [model.at(time) for time in (times if s == later else times[::-1])]
 
 
 @samplers.register("dpm-solver-multistep")
 class MultistepDPMSolver(DPMSolver):
-    """DPM-Solver that takes what the network predicted in earlier steps; every step costs one call.
+    """DPM-Solver from the model outputs of earlier steps; every step costs one call.
 
-    The first steps, of which fewer are known, are of lower order, and so is one that ends without noise.
+    The first steps, with fewer outputs, are of lower order, and so is one that ends without noise.
 
     Attributes:
         lower_order_final: the last steps are of order 2 and 1 where there are fewer than ten, as in the authors' code.
@@ -147,25 +168,26 @@ class MultistepDPMSolver(DPMSolver):
     grid: Grid = UniformGrid()
     lower_order_final: bool = True
 
-    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
+    def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         solved = self._solved(path)
         lowers = self.lower_order_final and self.steps < 10
-        known: deque[Known] = deque(maxlen=self.order)
+        history: deque[ModelValue] = deque(maxlen=self.order)
         for i, (s, t) in enumerate(pairwise(path)):
-            said = network(x, s)
+            prediction = model(x, s)
             if math.isfinite(s.lam):
-                known.appendleft(Known(s.lam, getattr(said, self.predicts)))
-            if not leaps(s, t):
-                x, order = said.mixed(t.alpha, t.sigma), 1
+                history.appendleft(ModelValue(s.lam, getattr(prediction, self.predicts)))
+            if not has_finite_step(s, t):
+                x, order = prediction.combine(x0=t.alpha, eps=t.sigma), 1
             else:
-                order = min(len(known), solved - i) if lowers else len(known)
-                leap = Leap.between(s, t, self.predicts)
-                x = leap.land(x, list(known)[:order], self._moments(leap.h, order))
-            yield StepResult(x, said, order)
+                order = min(len(history), solved - i) if lowers else len(history)
+                step = ExponentialStep.between(s, t, self.predicts)
+                x = step.apply(x, list(history)[:order], self._moments(step.h, order))
+            yield StepResult(x, prediction, order)
 
     def _moments(self, h: float, order: int) -> list[float]:
         if self.solver_type == "taylor" or order == 1:
             return exact_moments(h, order - 1)
+        # multistep_dpm_solver_second_update: 0.5 phi_1 D1_0;  third: phi_2 D1 and phi_3 D2
         return [math.expm1(h) / 2] if order == 2 else [h * phi(2, h), h * phi(3, h)]
 
 

@@ -1,24 +1,25 @@
 """Stochastic DPM-Solver++ (Lu et al. 2022, as in k-diffusion): two multistep solvers, and two of two stages a step.
 
-Multistep, of one network call a step.
-With h = lambda_s - lambda_t, H = (1 + eta) h, and the answers x0, x0_1, x0_2 at t and at the one and two points before it,
+All work in lambda = -log(sigma/alpha), k-diffusion's `t`, with s = sigma/alpha.
 
-    y_s = e^-H y + (1 - e^-H) x0 + a + k_s sqrt(1 - e^(-2 eta h)) z,        so that down = k_s e^(-eta h)
+Multistep, of one network call a step. With h = lambda_s - lambda_t, H = (1 + eta) h, and x0, x0_1, x0_2 predicted at t and at the one
+and two points before it,
+
+    y_s = e^-H y + (1 - e^-H) x0 + a + s_s sqrt(1 - e^(-2 eta h)) z,        so that sigma_down = s_s e^(-eta h)
 
     2M:   a = (1 - e^-H) / 2 h g,                                           g = (x0 - x0_1) / h_1, the slope of x0 before t
     3M:   a = phi_2 h (g + h_1 c) + phi_3 h^2 c,                            c = (g - g_1) / (h_1 + h_2)
-          phi_2 = 1 - (1 - e^-H) / H,   phi_3 = 1/2 - phi_2 / H             and a = phi_2 h g where x0_2 is not known yet
+          phi_2 = 1 - (1 - e^-H) / H,   phi_3 = 1/2 - phi_2 / H             and a = phi_2 h g without x0_2
 
-where h_1, h_2 and g_1 are those of the steps before. The parabola through the three answers would have 2 phi_3 in place of phi_3;
+where h_1, h_2 and g_1 are those of the steps before. The parabola through the three predictions would have 2 phi_3 in place of phi_3;
 it is phi_3 in the code of DPM-Solver's authors and in what has followed it, and so here.
 
-Of two stages a step.
-In log-levels the probability-flow ODE of x0 prediction is solved exactly but for the change of x0 during a step; with x0'
+Of two stages a step. The probability-flow ODE of x0 prediction is solved exactly but for the change of x0 during a step; with x0_mid
 predicted half-way in lambda,
 
-    y_s = (down / k_t) y + (1 - down / k_t) x0' + up z = x0 + down eps + (1 - down / k_t) (x0' - x0) + up z.
+    y_s = (sigma_down / s_t) y + (1 - sigma_down / s_t) x0_mid + sigma_up z.
 
-`dpm-solver++-2s-ancestral` goes half-way to `down` and without noise; `dpm-solver++-sde` half-way to k_s, with noise of its own.
+`dpm-solver++-2s-ancestral` goes half-way to sigma_down and without noise; `dpm-solver++-sde` half-way to s_s, with noise of its own.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ import math
 
 from pydantic import Field, PositiveInt
 
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
-from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import CountedModel, Point
-from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler, ancestral_split, level, midway
+from etsdm.samplers.model import CountedModel
+from etsdm.samplers.sigma_space import AncestralSampler, Correction, SigmaSampler, StepContext, ancestral_step, log_midpoint, sigma_of
+from etsdm.samplers.step import NoiseSource
 
 __all__ = ["DPMSolverPP2MSDE", "DPMSolverPP2SAncestral", "DPMSolverPP3MSDE", "DPMSolverPPSDE"]
 
 
-class MultistepSDE(NoiseLevelSampler):
+class MultistepSDE(SigmaSampler):
     """Adds noise at a constant rate in lambda, eta times that of the reverse process.
 
     Attributes:
@@ -45,9 +47,9 @@ class MultistepSDE(NoiseLevelSampler):
     steps: PositiveInt = 25
     eta: float = Field(1.0, ge=0)
 
-    def _split(self, t: Point, s: Point) -> tuple[float, float]:
-        k, spent = level(s), self.eta * (s.lam - t.lam) if self.eta else 0.0
-        return k * math.exp(-spent), k * math.sqrt(-math.expm1(-2 * spent))
+    def _sigmas(self, t: TimePoint, s: TimePoint) -> tuple[float, float]:
+        sigma_next, eta_h = sigma_of(s), self.eta * (s.lam - t.lam) if self.eta else 0.0
+        return sigma_next * math.exp(-eta_h), sigma_next * math.sqrt(-math.expm1(-2 * eta_h))
 
 
 @samplers.register("dpm-solver++-2m-sde")
@@ -58,16 +60,17 @@ class DPMSolverPP2MSDE(MultistepSDE):
     """
 
     @property
-    def _memory(self) -> int:
+    def _history_length(self) -> int:
         return 1
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        if not leg.past:
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        if not step.history:
             return None
-        before, answer = leg.past[0]
-        h = leg.s.lam - leg.t.lam
-        weight = -math.expm1(-(1 + self.eta) * h) / 2 * h / (leg.t.lam - before.lam)  # of g h_1 = x0 - x0_1
-        return Added("x0", [(-weight, answer.x0)], order=2)
+        last, old = step.history[0]
+        h = step.s.lam - step.t.lam
+        # dpmpp_2m_sde: 0.5 (1 - exp(-h - eta h)) (1 / r) (denoised - old_denoised),   r = h_last / h
+        weight = -math.expm1(-(1 + self.eta) * h) / 2 * h / (step.t.lam - last.lam)
+        return Correction("x0", [(-weight, old.x0)], order=2)
 
 
 @samplers.register("dpm-solver++-3m-sde")
@@ -78,23 +81,25 @@ class DPMSolverPP3MSDE(MultistepSDE):
     """
 
     @property
-    def _memory(self) -> int:
+    def _history_length(self) -> int:
         return 2
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        if not leg.past:
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        if not step.history:
             return None
-        (one, answer_1), *further = leg.past
-        h, h_1 = leg.s.lam - leg.t.lam, leg.t.lam - one.lam
+        (one, denoised_1), *earlier = step.history
+        h, h_1 = step.s.lam - step.t.lam, step.t.lam - one.lam
         H = (1 + self.eta) * h
         phi_2 = 1 + math.expm1(-H) / H
-        of_slope = phi_2 * h / h_1  # the weight of g h_1 = x0 - x0_1
-        if not further:
-            return Added("x0", [(-of_slope, answer_1.x0)], order=2)
-        two, answer_2 = further[0]
+        d_weight = phi_2 * h / h_1
+        if not earlier:
+            return Correction("x0", [(-d_weight, denoised_1.x0)], order=2)  # phi_2 d,   d = (denoised - denoised_1) / r
+        two, denoised_2 = earlier[0]
         h_2 = one.lam - two.lam
-        of_bend = (phi_2 * h * h_1 + (0.5 - phi_2 / H) * h**2) / (h_1 + h_2)  # that of g - g_1, with g_1 h_2 = x0_1 - x0_2
-        return Added("x0", [(-of_slope - of_bend / h_1 - of_bend / h_2, answer_1.x0), (of_bend / h_2, answer_2.x0)], order=2)
+        # dpmpp_3m_sde: phi_2 d1 - phi_3 d2, gathered by denoised_1 and denoised_2
+        c_weight = (phi_2 * h * h_1 + (0.5 - phi_2 / H) * h**2) / (h_1 + h_2)
+        terms = [(-d_weight - c_weight / h_1 - c_weight / h_2, denoised_1.x0), (c_weight / h_2, denoised_2.x0)]
+        return Correction("x0", terms, order=2)
 
 
 @samplers.register("dpm-solver++-2s-ancestral")
@@ -106,11 +111,11 @@ class DPMSolverPP2SAncestral(AncestralSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        k = level(leg.t)
-        mid = midway(network.schedule, k, leg.down)
-        between = network(leg.said.mixed(mid.alpha, mid.sigma), mid)
-        return Added("x0", [(1 - leg.down / k, between.x0)], order=2)
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        mid = log_midpoint(model, step.sigma, step.sigma_down)
+        denoised_2 = model(step.prediction.combine(x0=mid.alpha, eps=mid.sigma), mid).x0
+        # dpmpp_2s_ancestral: (sigma_down / sigma) x - expm1(-h) denoised_2
+        return Correction("x0", [(1 - step.sigma_down / step.sigma, denoised_2)], order=2)
 
 
 @samplers.register("dpm-solver++-sde")
@@ -122,12 +127,11 @@ class DPMSolverPPSDE(AncestralSampler):
 
     steps: PositiveInt = 25
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        k = level(leg.t)
-        mid = midway(network.schedule, k, level(leg.s))
-        down, up = ancestral_split(k, level(mid), self.eta)
-        x = leg.said.mixed(mid.alpha, mid.alpha * down)
-        if up > 0:
-            x.add_(noise.draw(x.shape[1:]).to(x), alpha=mid.alpha * up)
-        between = network(x, mid)
-        return Added("x0", [(1 - leg.down / k, between.x0)], order=2)
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        mid = log_midpoint(model, step.sigma, sigma_of(step.s))
+        sigma_down, sigma_up = ancestral_step(step.sigma, sigma_of(mid), self.eta)
+        x_2 = step.prediction.combine(x0=mid.alpha, eps=mid.alpha * sigma_down)
+        if sigma_up > 0:
+            x_2.add_(noise.draw(x_2.shape[1:]).to(x_2), alpha=mid.alpha * sigma_up)
+        # dpmpp_sde with r = 1/2: (sigma_down / sigma) x - expm1(-h) denoised_2
+        return Correction("x0", [(1 - step.sigma_down / step.sigma, model(x_2, mid).x0)], order=2)

@@ -1,24 +1,24 @@
-"""Euler's method in the noise level, plain and ancestral: y_s = x0 + down eps + up z (see `etsdm.samplers.sigma_space`)."""
+"""Euler's method in sigma space, plain and ancestral: y_s = denoised + sigma_down eps + sigma_up z (see `etsdm.samplers.sigma_space`)."""
 
 from __future__ import annotations
 
 from etsdm.registry import samplers
-from etsdm.samplers.base import NoiseSource
 from etsdm.samplers.model import CountedModel
-from etsdm.samplers.sigma_space import Added, AncestralSampler, Leg, NoiseLevelSampler
+from etsdm.samplers.sigma_space import AncestralSampler, Correction, SigmaSampler, StepContext
+from etsdm.samplers.step import NoiseSource
 
 __all__ = ["Euler", "EulerAncestral"]
 
 
 @samplers.register("euler")
-class Euler(NoiseLevelSampler):
+class Euler(SigmaSampler):
     """Euler's method for the probability-flow ODE in sigma/alpha, of order 1: DDIM's update (Karras et al. 2022).
 
     `steps` steps of one network call each.
     """
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        return None
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        return None  # sample_euler: x + d (sigma_next - sigma)
 
 
 @samplers.register("euler-ancestral")
@@ -28,5 +28,5 @@ class EulerAncestral(AncestralSampler):
     `steps` steps of one network call each.
     """
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        return None
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        return None  # sample_euler_ancestral: x + d (sigma_down - sigma) + noise sigma_up

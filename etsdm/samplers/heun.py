@@ -1,10 +1,11 @@
-"""Heun's method in the noise level, and its stochastic form (Karras et al. 2022, algorithm 2).
+"""Heun's method in sigma space, and its stochastic form (Karras et al. 2022, algorithm 2).
 
-From level k_t to k_s, with eps' predicted at the end of Euler's step,
+From sigma to sigma_next, with d_2 = eps predicted at the end of Euler's step,
 
-    y_s = y + (k_s - k_t) (eps + eps') / 2 = x0 + k_s eps + (k_s - k_t) (eps' - eps) / 2.
+    y_s = y + (sigma_next - sigma) (d + d_2) / 2.
 
-The stochastic form adds noise before a step: y^ = y + sqrt(k^2 - k_t^2) s_noise z with k^ = (1 + gamma) k_t, and starts from there.
+The stochastic form adds noise before a step: y^ = y + sqrt(sigma^^2 - sigma^2) s_noise z with sigma^ = (1 + gamma) sigma, and starts
+from there.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import math
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
-from etsdm.samplers.base import NoiseSource
-from etsdm.samplers.model import CountedModel, Point
-from etsdm.samplers.sigma_space import Added, Leg, NoiseLevelSampler, at_level, level
+from etsdm.samplers.model import CountedModel
+from etsdm.samplers.sigma_space import Correction, SigmaSampler, StepContext, at_sigma, sigma_of
+from etsdm.samplers.step import NoiseSource
 
 __all__ = ["EDMStochastic", "Heun"]
 
 
 @samplers.register("heun")
-class Heun(NoiseLevelSampler):
+class Heun(SigmaSampler):
     """Heun's method for the probability-flow ODE in sigma/alpha, of order 2 (Karras et al. 2022, algorithm 2 without churn).
 
     `steps` steps of two network calls each, but of one where the end is the clean image: 2 steps - 1 calls.
@@ -31,9 +33,10 @@ class Heun(NoiseLevelSampler):
 
     steps: PositiveInt = 18
 
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        ahead = network(leg.said.mixed(leg.s.alpha, leg.s.sigma), leg.s)
-        return Added("eps", [((leg.down - level(leg.t)) / 2, ahead.eps)], order=2)
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        x_2 = step.prediction.combine(x0=step.s.alpha, eps=step.s.sigma)  # x + d dt
+        d_2 = model(x_2, step.s).eps
+        return Correction("eps", [((step.sigma_down - step.sigma) / 2, d_2)], order=2)  # x + (d + d_2) / 2 dt
 
 
 @samplers.register("edm-stochastic")
@@ -56,14 +59,14 @@ class EDMStochastic(Heun):
     s_max: NonNegativeFloat = 50.0
     s_noise: NonNegativeFloat = 1.003
 
-    def _start(self, network: CountedModel, t: Point, x: Tensor, noise: NoiseSource, n: int) -> tuple[Point, Tensor]:
+    def _start(self, model: CountedModel, t: TimePoint, x: Tensor, noise: NoiseSource, n: int) -> tuple[TimePoint, Tensor]:
         if self.churn == 0:
             return t, x
         z = noise.draw(x.shape[1:])
-        k = level(t)
+        sigma = sigma_of(t)
         gamma = min(self.churn / n, math.sqrt(2) - 1)
-        if not (self.s_min <= k <= self.s_max and t.alpha > 0):
+        if not (self.s_min <= sigma <= self.s_max and t.alpha > 0):
             return t, x
-        noisier = at_level(network.schedule, (1 + gamma) * k)
-        added = math.sqrt(max(level(noisier) ** 2 - k**2, 0.0))
-        return noisier, noisier.alpha / t.alpha * x + noisier.alpha * added * self.s_noise * z.to(x)
+        hat = at_sigma(model, (1 + gamma) * sigma)
+        added = math.sqrt(max(sigma_of(hat) ** 2 - sigma**2, 0.0))
+        return hat, hat.alpha / t.alpha * x + hat.alpha * added * self.s_noise * z.to(x)

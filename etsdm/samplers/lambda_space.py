@@ -1,18 +1,18 @@
-"""Exponential integrators in log-SNR, which DPM-Solver, DPM-Solver++ and UniPC are made of.
+"""Exponential integrators in lambda = log(alpha/sigma), the base of DPM-Solver, DPM-Solver++ and UniPC.
 
-With lambda = log(alpha/sigma), half of log-SNR, the probability-flow ODE has a linear part that is solved exactly, and what is left
-is an integral of what the network predicts, m, from s to t, h = lambda_t - lambda_s (Lu et al. 2022a, proposition 3.1; 2022b, 4.1):
+With lambda, half of log-SNR, the probability-flow ODE has a linear part that is solved exactly, and what is left is an integral of the
+model output m, noise or data prediction, from s to t, h = lambda_t - lambda_s (Lu et al. 2022a, proposition 3.1; 2022b, 4.1):
 
     m = eps:   x_t = alpha_t/alpha_s x_s - sigma_t I(h),      m = x0:   x_t = sigma_t/sigma_s x_s - alpha_t I(-h),
     I(h) = (e^h - 1) m_s + sum_j w_j (m_j - m_s).
 
-m_j is known at lambda_s + r_j |h|. Replacing m by the polynomial through the known values fixes the weights by their moments,
+m_j is the output at lambda_s + r_j |h|. Replacing m by the polynomial through these values fixes the weights by their moments,
 
     sum_j w_j r_j^k = M_k = k! h phi_{k+1}(h),   k = 1, 2, ..., as many as there are j,
 
     phi_1(h) = (e^h - 1)/h,   phi_{k+1}(h) = (phi_k(h) - 1/k!)/h.
 
-Solvers differ in where m is known, and some take simpler moments that agree with these to the order that they need. With no m_j
+Solvers differ in where m is evaluated, and some take simpler moments that agree with these to the order that they need. Without any m_j
 the update is DDIM's.
 """
 
@@ -25,10 +25,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from etsdm.samplers.base import Predicted
-from etsdm.samplers.model import Point
+from etsdm.denoisers.time_point import TimePoint
+from etsdm.samplers.step import Predicted
 
-__all__ = ["Known", "Leap", "exact_moments", "leaps", "phi", "weights_at"]
+__all__ = ["ExponentialStep", "ModelValue", "exact_moments", "has_finite_step", "phi", "weights_at"]
 
 
 def phi(k: int, h: float) -> float:
@@ -42,7 +42,7 @@ def phi(k: int, h: float) -> float:
 
 
 def exact_moments(h: float, count: int) -> list[float]:
-    """M_1, ..., M_count of the polynomial through the known values."""
+    """M_1, ..., M_count of the interpolating polynomial."""
     return [math.factorial(k) * h * phi(k + 1, h) for k in range(1, count + 1)]
 
 
@@ -55,57 +55,57 @@ def weights_at(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
     return solution
 
 
-def leaps(s: Point, t: Point) -> bool:
-    """Whether log-SNR rises by a finite amount from s to t; if not, DDIM's update is what is left of all solvers."""
+def has_finite_step(s: TimePoint, t: TimePoint) -> bool:
+    """Whether lambda rises by a finite amount from s to t; if not, DDIM's update is the limit of all solvers."""
     return math.isfinite(t.lam - s.lam)
 
 
-class Known(NamedTuple):
-    """What the network predicted at a lambda. Fields: lam; m, eps or x0, (B, C, H, W)."""
+class ModelValue(NamedTuple):
+    """A model output at a lambda. Fields: lam; m, eps or x0, (B, C, H, W)."""
 
     lam: float
     m: Tensor
 
 
-class Leap(NamedTuple):
-    """The way from a point to another, between which log-SNR rises by a finite amount.
+class ExponentialStep(NamedTuple):
+    """The exactly solved part of a step between two points, between which lambda rises by a finite amount.
 
-    Fields: lam, lambda_s; length, lambda_t - lambda_s; h, the same or its negative, the argument of I; carry and scale, the
+    Fields: lam, lambda_s; length, lambda_t - lambda_s; h, the same or its negative, the argument of I; x_weight and model_weight, the
     coefficients of x_s and of -I(h).
     """
 
     lam: float
     length: float
     h: float
-    carry: float
-    scale: float
+    x_weight: float
+    model_weight: float
 
     @classmethod
-    def between(cls, s: Point, t: Point, predicts: Predicted) -> Leap:
-        """From s to t, by a network's eps or x0."""
+    def between(cls, s: TimePoint, t: TimePoint, predicts: Predicted) -> ExponentialStep:
+        """From s to t, by noise prediction (`eps`) or data prediction (`x0`)."""
         length = t.lam - s.lam
         if predicts == "eps":
             return cls(s.lam, length, length, t.alpha / s.alpha, t.sigma)
         return cls(s.lam, length, -length, t.sigma / s.sigma, t.alpha)
 
-    def land(self, x: Tensor, known: Sequence[Known], moments: Sequence[float]) -> Tensor:
+    def apply(self, x: Tensor, values: Sequence[ModelValue], moments: Sequence[float]) -> Tensor:
         """x_t.
 
         Args:
             x: x_s, (B, C, H, W).
-            known: what the network predicted at s, then elsewhere.
-            moments: M_1, ..., one for each elsewhere.
+            values: model outputs, at s and then elsewhere.
+            moments: M_1, ..., one for each value elsewhere.
         """
-        return self.weighted(x, known, weights_at(self.nodes(known), moments))
+        return self.weighted(x, values, weights_at(self.nodes(values), moments))
 
-    def nodes(self, known: Sequence[Known]) -> list[float]:
-        """r_j of what is known elsewhere than at s: from 0, at s, to 1, at t."""
-        return [(other.lam - self.lam) / self.length for other in known[1:]]
+    def nodes(self, values: Sequence[ModelValue]) -> list[float]:
+        """r_j of the values elsewhere than at s: from 0, at s, to 1, at t."""
+        return [(other.lam - self.lam) / self.length for other in values[1:]]
 
-    def weighted(self, x: Tensor, known: Sequence[Known], weights: Sequence[float]) -> Tensor:
-        """x_t by the weights w_j; else as `land`."""
-        first, *others = known
-        x = (self.carry * x).add_(first.m, alpha=-self.scale * (math.expm1(self.h) - sum(weights)))
+    def weighted(self, x: Tensor, values: Sequence[ModelValue], weights: Sequence[float]) -> Tensor:
+        """x_t by the weights w_j; other arguments as in `apply`."""
+        first, *others = values
+        x = (self.x_weight * x).add_(first.m, alpha=-self.model_weight * (math.expm1(self.h) - sum(weights)))
         for weight, other in zip(weights, others, strict=True):
-            x.add_(other.m, alpha=-self.scale * weight)
+            x.add_(other.m, alpha=-self.model_weight * weight)
         return x

@@ -1,16 +1,17 @@
-"""What the samplers of Karras et al. (2022) and of k-diffusion have in common: they see images divided by alpha.
+"""The base of k-diffusion's samplers, which work on images divided by alpha (Karras et al. 2022).
 
-    y = x / alpha = x0 + k eps,   k = sigma / alpha = exp(-lambda), the noise level,   dy/dk = eps     (probability-flow ODE)
+    y = x / alpha = denoised + s eps,   s = sigma / alpha = exp(-lambda),   dy/ds = eps     (probability-flow ODE)
 
-A step goes from level k_t to a lower level `down`, and noise takes it up to k_s. From x0 and eps at t the first-order step is
+Here k-diffusion's `sigma` is s, `denoised` is x0, and `d = (y - denoised) / s` is eps. A step goes from s_t to `sigma_down`, and noise
+of standard deviation `sigma_up` takes it to the next level s_s, sigma_down^2 + sigma_up^2 = s_s^2. Euler's step is
 
-    y_s = x0 + down eps + up z,   down^2 + up^2 = k_s^2,   z ~ N(0, I),
+    y_s = denoised + sigma_down eps + sigma_up z,   z ~ N(0, I),
 
-and a solver is what it adds to that, differences of what it was told elsewhere from what it is told at t,
+and a solver of higher order adds a correction to it, a weighted sum of differences between model outputs:
 
-    sum_j w_j (m_j - m),   m = eps or x0.
+    sum_j w_j (m_j - m),   m = eps or denoised, m_j at an earlier step or at a stage of this one.
 
-So every step is finite: where alpha_t = 0, and with it k_t = inf, nothing is added, and where k_s = 0 the step gives x0.
+In this form every step is finite: where alpha_t = 0, and with it s_t = inf, there is no correction, and where s_s = 0 the step gives x0.
 """
 
 from __future__ import annotations
@@ -25,47 +26,54 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from etsdm.denoisers.prediction import Prediction
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.grids import Grid, Karras
-from etsdm.samplers.base import NoiseSource, Predicted, Sampler, StepResult
-from etsdm.samplers.model import Answer, CountedModel, Point
-from etsdm.schedules import Schedule
+from etsdm.samplers.base import Sampler
+from etsdm.samplers.model import CountedModel
+from etsdm.samplers.step import NoiseSource, Predicted, StepResult
 
-__all__ = ["Added", "AncestralSampler", "Leg", "NoiseLevelSampler", "ancestral_split", "at_level", "level", "midway"]
+__all__ = ["AncestralSampler", "Correction", "SigmaSampler", "StepContext", "ancestral_step", "at_sigma", "log_midpoint", "sigma_of"]
 
 
-def level(point: Point) -> float:
-    """k = sigma / alpha; inf where there is no signal."""
+def sigma_of(point: TimePoint) -> float:
+    """k-diffusion's sigma, sigma / alpha; inf where there is no signal."""
     return math.exp(-point.lam)
 
 
-def at_level(schedule: Schedule, k: float) -> Point:
-    """The point with a noise level above 0, or the schedule's end where its levels do not reach so far."""
-    return Point.at(schedule, schedule.t_of_log_snr(-2 * math.log(k)).item())
+def at_sigma(model: CountedModel, sigma: float) -> TimePoint:
+    """The point with a sigma / alpha above 0, or the schedule's end where it does not reach so far."""
+    return model.at(model.denoiser.schedule.t_of_log_snr(-2 * math.log(sigma)).item())
 
 
-def midway(schedule: Schedule, k: float, other: float) -> Point:
-    """The point half-way between two noise levels in their logarithm."""
-    return at_level(schedule, math.sqrt(k) * math.sqrt(other))
+def log_midpoint(model: CountedModel, sigma: float, other: float) -> TimePoint:
+    """The point half-way between two levels in log sigma (k-diffusion: `sigma.log().lerp(other.log(), 0.5).exp()`)."""
+    return at_sigma(model, math.sqrt(sigma) * math.sqrt(other))
 
 
-def ancestral_split(k: float, k_s: float, eta: float) -> tuple[float, float]:
-    """(down, up) from level k to k_s: at eta = 1 up is the spread of q(x_s | x_t, x0) over alpha_s (k-diffusion)."""
-    up = min(k_s, eta * k_s * math.sqrt(max(1 - (k_s / k) ** 2, 0.0)))
-    return math.sqrt(max(k_s**2 - up**2, 0.0)), up
+def ancestral_step(sigma_from: float, sigma_to: float, eta: float) -> tuple[float, float]:
+    """(sigma_down, sigma_up), as k-diffusion's `get_ancestral_step`: at eta = 1 up is the spread of q(x_s | x_t, x0) over alpha_s."""
+    sigma_up = min(sigma_to, eta * sigma_to * math.sqrt(max(1 - (sigma_to / sigma_from) ** 2, 0.0)))
+    return math.sqrt(max(sigma_to**2 - sigma_up**2, 0.0)), sigma_up
 
 
-class Leg(NamedTuple):
-    """One step. Fields: t and s, its ends; down, the level that it goes down to; said, the answer at t; past, earlier ones, last first."""
+class StepContext(NamedTuple):
+    """One step, for a solver's correction.
 
-    t: Point
-    s: Point
-    down: float
-    said: Answer
-    past: Sequence[tuple[Point, Answer]]
+    Fields: t and s, its ends; sigma, sigma / alpha at t; sigma_down, the level that the deterministic part goes to; prediction, at t;
+    history, earlier points with their predictions, latest first.
+    """
+
+    t: TimePoint
+    s: TimePoint
+    sigma: float
+    sigma_down: float
+    prediction: Prediction
+    history: Sequence[tuple[TimePoint, Prediction]]
 
 
-class Added(NamedTuple):
-    """What a solver adds to the first-order step: sum_j w_j (m_j - m).
+class Correction(NamedTuple):
+    """The correction of Euler's step, sum_j w_j (m_j - m).
 
     Fields: predicts, whether m is eps or x0; terms, pairs of w_j and m_j, (B, C, H, W); order of the step with it.
     """
@@ -75,12 +83,12 @@ class Added(NamedTuple):
     order: int
 
 
-class NoiseLevelSampler(Sampler):
-    """Steps in y = x / alpha and k = sigma / alpha; subclasses say how far down, and what is added.
+class SigmaSampler(Sampler):
+    """Steps in y = x / alpha and sigma / alpha; subclasses give sigma_down and the correction.
 
     Attributes:
         steps: how many; a subclass says what each costs.
-        corrects_to_clean: whether something is added in the step to the clean image too, which is x0 otherwise.
+        corrects_to_clean: whether the step to the clean image has a correction too; it is x0 otherwise.
     """
 
     corrects_to_clean: ClassVar[bool] = False
@@ -89,52 +97,53 @@ class NoiseLevelSampler(Sampler):
     grid: Grid = Karras()
 
     @property
-    def _memory(self) -> int:
-        """How many earlier answers a step looks at."""
+    def _history_length(self) -> int:
+        """Number of earlier predictions that a correction uses."""
         return 0
 
-    def _start(self, network: CountedModel, t: Point, x: Tensor, noise: NoiseSource, n: int) -> tuple[Point, Tensor]:
-        """Where one of n steps really starts."""
+    def _start(self, model: CountedModel, t: TimePoint, x: Tensor, noise: NoiseSource, n: int) -> tuple[TimePoint, Tensor]:
+        """The point and x that one of n steps starts from, after churn."""
         return t, x
 
-    def _split(self, t: Point, s: Point) -> tuple[float, float]:
-        """(down, up) of the step from t to s, which is not clean."""
-        return level(s), 0.0
+    def _sigmas(self, t: TimePoint, s: TimePoint) -> tuple[float, float]:
+        """(sigma_down, sigma_up) of the step from t to s, which is not clean."""
+        return sigma_of(s), 0.0
 
     @abstractmethod
-    def _added(self, leg: Leg, network: CountedModel, noise: NoiseSource) -> Added | None:
-        """What a step adds to the first-order one; None for nothing. alpha_t > 0, and down > 0 unless `corrects_to_clean`."""
+    def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
+        """The correction of a step; None for none. alpha_t > 0, and sigma_down > 0 unless `corrects_to_clean`."""
 
-    def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
-        past: deque[tuple[Point, Answer]] = deque(maxlen=self._memory)
+    def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
+        history: deque[tuple[TimePoint, Prediction]] = deque(maxlen=self._history_length)
         for given, s in pairwise(path):
-            t, x = self._start(network, given, x, noise, len(path) - 1)
-            said = network(x, t)
-            down, up = self._split(t, s) if s.sigma > 0 else (0.0, 0.0)
-            corrects = t.alpha > 0 and (down > 0 or self.corrects_to_clean)
-            added = self._added(Leg(t, s, down, said, past), network, noise) if corrects else None
-            x = _landed(said, s.alpha, down, added)
-            if up > 0:
-                x.add_(noise.draw(x.shape[1:]).to(x), alpha=s.alpha * up)
+            t, x = self._start(model, given, x, noise, len(path) - 1)
+            prediction = model(x, t)
+            sigma_down, sigma_up = self._sigmas(t, s) if s.sigma > 0 else (0.0, 0.0)
+            corrects = t.alpha > 0 and (sigma_down > 0 or self.corrects_to_clean)
+            step = StepContext(t, s, sigma_of(t), sigma_down, prediction, history) if corrects else None
+            correction = None if step is None else self._correction(step, model, noise)
+            x = _step_down(prediction, s.alpha, sigma_down, correction)
+            if sigma_up > 0:
+                x.add_(noise.draw(x.shape[1:]).to(x), alpha=s.alpha * sigma_up)
             if t.alpha > 0:
-                past.appendleft((t, said))
-            yield StepResult(x, said, 1 if added is None else added.order)
+                history.appendleft((t, prediction))
+            yield StepResult(x, prediction, 1 if correction is None else correction.order)
 
 
-def _landed(said: Answer, alpha: float, down: float, added: Added | None) -> Tensor:
-    """alpha y at level `down`."""
-    own: dict[Predicted, float] = {"x0": 1.0, "eps": down}
-    if added is None:
-        return said.mixed(alpha, alpha * down)
-    own[added.predicts] -= sum(w for w, _ in added.terms)
-    x = said.mixed(alpha * own["x0"], alpha * own["eps"])
-    for w, m in added.terms:
+def _step_down(prediction: Prediction, alpha: float, sigma_down: float, correction: Correction | None) -> Tensor:
+    """alpha y at level sigma_down."""
+    if correction is None:
+        return prediction.combine(x0=alpha, eps=alpha * sigma_down)
+    own: dict[Predicted, float] = {"x0": 1.0, "eps": sigma_down}
+    own[correction.predicts] -= sum(w for w, _ in correction.terms)
+    x = prediction.combine(x0=alpha * own["x0"], eps=alpha * own["eps"])
+    for w, m in correction.terms:
         x.add_(m, alpha=alpha * w)
     return x
 
 
-class AncestralSampler(NoiseLevelSampler):
-    """Goes down further than the next level, and up to it by noise.
+class AncestralSampler(SigmaSampler):
+    """Steps down further than the next level, and up to it by noise.
 
     Attributes:
         eta: 0 for no noise, 1 for that of q(x_s | x_t, x0).
@@ -142,5 +151,5 @@ class AncestralSampler(NoiseLevelSampler):
 
     eta: float = Field(1.0, ge=0)
 
-    def _split(self, t: Point, s: Point) -> tuple[float, float]:
-        return ancestral_split(level(t), level(s), self.eta)
+    def _sigmas(self, t: TimePoint, s: TimePoint) -> tuple[float, float]:
+        return ancestral_step(sigma_of(t), sigma_of(s), self.eta)

@@ -1,4 +1,4 @@
-"""`sample`: many images from a denoiser, in batches, each a function of the seed and its own index."""
+"""`etsdm.sample`: images from a denoiser, in batches, each a function of the seed and its own index."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.wrappers.base import Drawable, on_device
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.wrappers.base import on_device
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import samplers
-from etsdm.samplers.base import Sampler, Step
-from etsdm.samplers.model import Point
+from etsdm.samplers import Sampler, Step
 
 __all__ = ["resolve_sampler", "sample", "sample_batches", "starting_noise", "trajectory_of"]
 
@@ -28,7 +28,7 @@ def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler
     return sampler if steps is None else sampler.with_steps(steps)
 
 
-def starting_noise(denoiser: Drawable, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None) -> Tensor:
+def starting_noise(denoiser: DenoiserLike, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None) -> Tensor:
     """x at the first point of a path, for samples of these indices.
 
     Standard normal where the schedule preserves variance, whatever alpha is left there; else sigma times that, as of EDM.
@@ -39,29 +39,28 @@ def starting_noise(denoiser: Drawable, sampler: Sampler, indices: Sequence[int],
     noise = per_sample_normal(seed, "sampling/noise", indices, denoiser.shape).to(denoiser.device)
     if denoiser.schedule.variance_preserving:
         return noise
-    first = Point.at(denoiser.schedule, sampler.times(denoiser, start)[0].item())
-    return first.sigma * noise
+    return denoiser.schedule.sigma(sampler.times(denoiser, start)[0].item()).item() * noise
 
 
 def trajectory_of(
-    denoiser: Drawable, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None, **cond: Tensor
+    denoiser: DenoiserLike, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None, **cond: Tensor
 ) -> Iterator[Step]:
-    """Yields the steps of one batch.
+    """Steps of one batch of samples.
 
     Args:
-        denoiser: what is sampled.
-        sampler: how.
-        indices: which samples; each depends on the seed and its index alone.
+        denoiser: trained, in eval mode, exact, or wrapped.
+        sampler: the sampler.
+        indices: indices of the samples, each of which depends on the seed and its index alone.
         seed: seed of the starting noise and of the steps' noise.
         start: the time to start from, the schedule's last time by default.
-        **cond: what the network takes besides, a row for each index.
+        **cond: further inputs of the network, a row for each index.
     """
     noise, given = on_device(denoiser, starting_noise(denoiser, sampler, indices, seed=seed, start=start), cond)
     return sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
 
 
 def sample_batches(
-    denoiser: Drawable,
+    denoiser: DenoiserLike,
     sampler: Sampler,
     *,
     n: int,
@@ -81,7 +80,7 @@ def sample_batches(
 
 
 def sample(
-    denoiser: Drawable,
+    denoiser: DenoiserLike,
     n: int = 16,
     *,
     sampler: Sampler | str = "ddim",
@@ -96,7 +95,7 @@ def sample(
     """Draws images. Image k depends on the seed and on k alone, not on its batch.
 
     Args:
-        denoiser: what `etsdm.load` gives, in eval mode.
+        denoiser: for example from `etsdm.load`, in eval mode.
         n: how many.
         sampler: a name or a sampler.
         steps: number of steps, where not the sampler's own.
@@ -105,7 +104,7 @@ def sample(
         first: index of the first image.
         start: the time to start from, the schedule's last time by default.
         chunk: images that a first stage decodes at a time; a whole batch by default.
-        **cond: what the network takes besides, a row for each image: class labels `y`, (n,); small images `low_res`,
+        **cond: further inputs of the network, a row for each image: class labels `y`, (n,); small images `low_res`,
             (n, C, H / factor, W / factor) in [-1, 1], for super-resolution.
 
     Returns:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from etsdm.denoisers.wrappers.base import Drawable, on_device
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.wrappers.base import on_device
 from etsdm.randomness import SampleNoise, per_sample_normal
-from etsdm.samplers.base import Sampler
-from etsdm.samplers.model import Point
+from etsdm.samplers import Sampler
 from etsdm.sampling.generate import resolve_sampler
 
 __all__ = ["img2img"]
 
 
 def img2img(
-    denoiser: Drawable,
+    denoiser: DenoiserLike,
     images: Tensor,
     *,
     start: float,
@@ -30,13 +30,13 @@ def img2img(
 
     Args:
         denoiser: trained, in eval mode, exact, or wrapped.
-        images: what is changed, in the space of what is denoised, (B, *shape): latents where there is a first stage.
+        images: clean images, in the space of the denoiser's x, (B, *shape): latents where there is a first stage.
         start: the time from which is sampled, in the schedule's unit.
         sampler: a name or a sampler.
         steps: number of steps, where not the sampler's own.
         seed: seed of the images' noise and of the steps' noise.
         first: index of the first image.
-        **cond: what the network takes besides, for example labels `y` of shape (B,).
+        **cond: further inputs of the network, for example labels `y` of shape (B,).
 
     Returns:
         The new images, in the shape, dtype and space of the given ones, on the denoiser's device.
@@ -46,9 +46,9 @@ def img2img(
         RegistryError: there is no such sampler.
     """
     chosen, indices = resolve_sampler(sampler, steps), range(first, first + len(images))
-    point = Point.at(denoiser.schedule, chosen.times(denoiser, start)[0].item())
+    alpha, sigma = (value.item() for value in denoiser.schedule.alpha_sigma(chosen.times(denoiser, start)[0].item()))
     images, given = on_device(denoiser, images, cond)
     noise = per_sample_normal(seed, "sampling/noise", indices, images.shape[1:]).to(images)
-    x = point.alpha * images + point.sigma * noise
+    x = alpha * images + sigma * noise
     *_, step = chosen.trajectory(denoiser, x, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
     return step.x

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from etsdm.denoisers.wrappers import Drawable
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.samplers import Sampler, Step
 from etsdm.sampling.generate import trajectory_of
 
@@ -26,7 +26,7 @@ class SamplingTask(NamedTuple):
     chunk, images that a first stage decodes at a time, None for a whole batch; start, the time to start from, None for the last.
     """
 
-    denoiser: Drawable
+    denoiser: DenoiserLike
     sampler: Sampler
     seed: int
     cond: Callable[[Sequence[int]], dict[str, Tensor]] = lambda indices: {}

@@ -1,8 +1,8 @@
 """The exact denoiser: what a network of unlimited capacity would learn on a Gaussian mixture, in closed form.
 
-It answers like a trained denoiser, so samplers, estimators and losses are tested against it. Its output under a condition
-that only one time has is F* = k_x0 E[x0 | x] + k_eps E[eps | x]; under a condition that several times share it is the average
-of F* over them (paper Eq. A15; see `etsdm.theory.sharing`).
+It has the protocol of a trained denoiser, so samplers, estimators and losses are tested against it. Its output under a condition
+of a single time is F* = k_x0 E[x0 | x] + k_eps E[eps | x]; under a condition that several times share it is the average of F* over
+them (paper Eq. A15; see `etsdm.theory.sharing`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from etsdm.condition_maps import ConditionMap, Identity
-from etsdm.denoisers.prediction import Prediction, predicted
+from etsdm.condition_maps import ConditionMap, Identity, TimeInput, Timesteps
+from etsdm.denoisers.prediction import Prediction
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.mixtures import GaussianMixture
@@ -26,15 +26,15 @@ __all__ = ["ExactDenoiser"]
 class ExactDenoiser:
     """The optimum of training on a Gaussian mixture, under a condition map.
 
-    Computes in float64 and answers in the dtype of x. Differentiable in x, and in t where the map is
+    Computes in float64; the output has the dtype of x. Differentiable in x, and in t where the map is
     injective. Averages over the shared times of a discrete schedule are sums over its timesteps; those of a continuous one are
     accurate to 1e-12 (64 nodes; see `etsdm.theory.shared_times`).
 
     Args:
         mixture: the clean data.
-        schedule: their noise.
-        target: what the output stands for.
-        condition_map: which times share a condition.
+        schedule: the noise schedule.
+        target: the prediction target of the output.
+        condition_map: the map whose conditions times share.
         weights: how an output averages over times that share its condition: `uniform`, as in the paper's proof of theorem 4.1,
             or `posterior`, the minimiser of the training loss for uniformly drawn times and an unweighted error of F.
         device: where it computes, and where x has to be.
@@ -45,6 +45,7 @@ class ExactDenoiser:
 
     num_classes = None
     bounded = False  # a mixture's samples lie anywhere
+    time_input: TimeInput = Timesteps()
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class ExactDenoiser:
         self.weights = weights
         for problem in self.condition_map.check(schedule):
             raise ValueError(f"condition_map.{problem.field}: {problem.message}")
-        self._fibres = shared_times_of(self.condition_map, schedule)
+        self._shared_times = shared_times_of(self.condition_map, schedule)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,11 +75,11 @@ class ExactDenoiser:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         return self.mixture.device
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """x itself: what is denoised are the data."""
+        """x itself, which is the data."""
         return x
 
     def condition(self, t: Tensor) -> Tensor:
@@ -89,14 +90,14 @@ class ExactDenoiser:
         """The time at which training noises data that drew t, same shape; see `ConditionMap.noising_time`."""
         return self.condition_map.noising_time(t, self.schedule)
 
-    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def output(self, x: Tensor, t: Tensor | float, *, condition_t: Tensor | None = None, **cond: Tensor) -> Tensor:
         """The ideal output F.
 
         Args:
             x: noisy data, (B, ...) with D elements a row.
             t: true times in the schedule's unit, (B,) or ().
-            told: times whose condition is told in place of that of t, same shape. The input c_in(t) x stays; the answer is the
-                best one for whoever believes the condition.
+            condition_t: times whose condition replaces that of t, same shape. The input c_in(t) x stays; the output is the optimal
+                one under that condition.
             **cond: none; an exact denoiser has no classes.
 
         Returns:
@@ -110,33 +111,33 @@ class ExactDenoiser:
         t = _as_times(t, x)
         rows = x.reshape(len(x), -1).to(torch.float64)
         c_in = self.target.c_in(*self.schedule.alpha_sigma(t.reshape(-1)))
-        output = self._best(c_in[:, None] * rows, (t if told is None else told.to(x.device)).reshape(-1))
+        output = self._best(c_in[:, None] * rows, (t if condition_t is None else condition_t.to(x.device)).reshape(-1))
         return output.reshape(x.shape).to(x.dtype)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t), arguments as in `output`."""
-        return predicted(self, x, t, self.output(x, t, **cond))
+        return Prediction.from_output(self, x, t, self.output(x, t, **cond))
 
-    def _best(self, z: Tensor, told: Tensor) -> Tensor:
-        """F for inputs z, (B, D), under the conditions of `told`, (B,) or (1,)."""
-        is_unshared = self._fibres.is_unshared(told)
+    def _best(self, z: Tensor, condition_t: Tensor) -> Tensor:
+        """F for inputs z, (B, D), under the conditions of times `condition_t`, (B,) or (1,)."""
+        is_unshared = self._shared_times.is_unshared(condition_t)
         if is_unshared.all():
-            return self._of_one(z, told)
+            return self._of_one(z, condition_t)
         if not is_unshared.any():
-            return self._of_several(z, told)
+            return self._of_several(z, condition_t)
         one, several = (mask.nonzero().flatten().to(z.device) for mask in (is_unshared, ~is_unshared))
-        outputs = torch.cat([self._of_one(z[one], told[one]), self._of_several(z[several], told[several])])
+        outputs = torch.cat([self._of_one(z[one], condition_t[one]), self._of_several(z[several], condition_t[several])])
         return outputs[torch.cat([one, several]).argsort()]
 
     def _of_one(self, z: Tensor, t: Tensor) -> Tensor:
         return best_output(self.mixture, self.schedule, self.target, z, self.noising_time(t))[0]
 
     def _of_several(self, z: Tensor, t: Tensor) -> Tensor:
-        shared_interval = self._fibres.of(t)
-        levels = WeightedTimes(self.noising_time(shared_interval.times), shared_interval.weights)
-        return average_output(self.mixture, self.schedule, self.target, z, levels, self.weights)
+        shared = self._shared_times.of(t)
+        noising_times = WeightedTimes(self.noising_time(shared.times), shared.weights)
+        return average_output(self.mixture, self.schedule, self.target, z, noising_times, self.weights)
 
 
 def _as_times(t: Tensor | float, x: Tensor) -> Tensor:
     # A Python number would become float32, in which 0.02 is not 0.02.
-    return t.to(x.device) if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64, device=x.device)
+    return t.to(x.device) if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64, device=x.device)

@@ -129,7 +129,7 @@ def test_whatever_the_network_takes_comes_with_a_batch(tiny_denoiser):
     torch.testing.assert_close(other[:, :5], together[:, :5], rtol=1e-4, atol=1e-5)
     assert (other[:, 5] - together[:, 5]).abs().max() > 1e-3 * together.abs().max()
     assert etsdm.lipschitz_curve(labelled, [(IMAGES, {"y": y})], [19], mode="coupled").mean > 0
-    with pytest.raises(ValueError, match=r"^low_res: the small images are missing"):
+    with pytest.raises(ValueError, match=r"^low_res: .*needs the low-resolution images"):
         etsdm.lipschitz_curve(enlarging, IMAGES, [19])
 
 

@@ -211,7 +211,7 @@ def test_the_derivative_of_a_network_is_the_limit_of_its_differences(tiny_spec):
     h = 2.0**-7
     for k, t in enumerate(times):
         x = noisy(denoiser.schedule, t)
-        ends = [denoiser.output(x, t.expand(6), told=(t + side * h).expand(6)) for side in (1, -1)]
+        ends = [denoiser.output(x, t.expand(6), condition_t=(t + side * h).expand(6)) for side in (1, -1)]
         central = (ends[0] - ends[1]).flatten(1).norm(dim=1) / (2 * h)
         torch.testing.assert_close(exact[k], central, rtol=1e-3, atol=0)
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from doubles import CountingDenoiser
 
 from etsdm.analysis import stability_curve
 from etsdm.randomness import generator, per_sample_normal
@@ -89,14 +90,6 @@ def test_the_chain_of_a_continuous_schedule_tends_to_that_of_many_steps():
     torch.testing.assert_close(curve.rms[0], 0.1 * disturbance(8), rtol=2e-3, atol=0)
 
 
-class Listening(ExactDenoiser):
-    """Notes the times at which it is asked."""
-
-    def predict(self, x, t, **cond):
-        self.asked.append(float(t))
-        return super().predict(x, t, **cond)
-
-
 @pytest.mark.parametrize(
     ("schedule", "start", "times"),
     [
@@ -107,12 +100,12 @@ class Listening(ExactDenoiser):
     ],
 )
 def test_a_chain_takes_every_step_below_its_start(schedule, start, times):
-    denoiser = Listening(GaussianMixture([[0.0]], [1.0], [1.0]), schedules.create(schedule))
+    denoiser = CountingDenoiser(schedules.create(schedule), "normal")
     for sampler in (DDPM(), DDIM(steps=3)):
-        denoiser.asked = []
+        denoiser.times.clear()
         stability_curve(denoiser, draw(2), start, scales=(0.1,), sampler=sampler)
-        assert denoiser.asked[: len(times)] == pytest.approx(times)
-        assert len(denoiser.asked) == 2 * len(times)  # undisturbed and disturbed
+        assert denoiser.times[: len(times)] == pytest.approx(times)
+        assert len(denoiser.times) == 2 * len(times)  # undisturbed and disturbed
 
 
 def test_the_chain_may_be_that_of_a_solver():

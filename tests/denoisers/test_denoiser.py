@@ -5,7 +5,7 @@ from torch import nn
 
 from etsdm.condition_maps import Identity
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.randomness import generator, per_sample_normal
 from etsdm.registry import format_errors, targets
 from etsdm.schedules import Linear, Sigmoid, ZeroTerminal, ZeroTerminalContinuous
@@ -115,7 +115,7 @@ def test_a_scaled_time_input_multiplies_the_condition(recording):
 
 def test_the_network_can_be_told_another_time_for_the_same_input(recording):
     denoiser = recording(condition_map="e-tsdm", target="edm")
-    found = denoiser.output(X, T, told=T + 20)
+    found = denoiser.output(X, T, condition_t=T + 20)
     assert denoiser.backbone.times[0].tolist() == [20, 60, 420]
     plain = denoiser.output(X, T)
     assert torch.equal(denoiser.backbone.inputs[0], denoiser.backbone.inputs[1])
@@ -151,7 +151,7 @@ def test_a_denoiser_knows_its_shape_and_device(tiny_denoiser):
     assert denoiser.shape == (1, 8, 8)
     assert denoiser.num_classes is None
     assert denoiser.device.type == "cpu"
-    assert isinstance(denoiser, Predictor)
+    assert isinstance(denoiser, DenoiserLike)
 
 
 def test_all_weights_are_those_of_the_backbone(tiny_denoiser):
@@ -251,11 +251,16 @@ def test_a_copy_with_another_map_remembers_nothing_of_the_first(tiny_denoiser):
         assert not torch.equal(denoiser.predict(x, 30.0).output, other.predict(x, 30.0).output)
 
 
-def test_times_that_never_come_again_take_no_memory_for_ever(tiny_spec):
-    denoiser = tiny_spec(schedule="linear-continuous", condition_map="identity").build()
-    for k in range(5000):
-        denoiser._at(k / 5000)
-    assert len(denoiser._known) < 5000
+def test_a_denoiser_is_called_like_any_module(tiny_denoiser):
+    denoiser, x = tiny_denoiser(), X.float()
+    with torch.no_grad():
+        assert torch.equal(denoiser(x, T).x0, denoiser.predict(x, T).x0)
+        assert torch.equal(denoiser(x, 59.0).x0, denoiser.predict(x, 59.0).x0)
+
+
+def test_its_representation_names_its_parts(tiny_denoiser):
+    assert "shape=(1, 8, 8), linear, v, e-tsdm" in repr(tiny_denoiser(condition_map="e-tsdm", target="v"))
+    assert repr(tiny_denoiser().predict(X.float(), 59.0)) == "Prediction(t=59, shape=(3, 1, 8, 8))"
 
 
 def test_a_learned_variance_is_the_second_half_as_the_network_gives_it(tiny_spec):

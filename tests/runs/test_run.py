@@ -261,7 +261,7 @@ def test_super_resolution_trains_samples_and_is_measured(tmp_path):
     torch.testing.assert_close(again, run.samples.load().pixels, rtol=1e-4, atol=1e-5)
     other = etsdm.sample(denoiser, 8, sampler=run.recipe.sampling.sampler, seed=0, low_res=low_res.flip(0))
     assert not torch.allclose(other, run.samples.load().pixels, atol=1e-3)
-    with pytest.raises(ValueError, match=r"^low_res: the small images are missing"):
+    with pytest.raises(ValueError, match=r"^low_res: .*needs the low-resolution images"):
         etsdm.sample(denoiser, 2)
 
 

@@ -1,76 +1,45 @@
-from typing import NamedTuple
-
+import doubles
 import pytest
 import torch
-from torch import Tensor
 
-from etsdm.condition_maps import ConditionMap, Identity
+from etsdm.denoisers.config import ScheduleConfig
+from etsdm.denoisers.time_point import CLEAN, TimePoint
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
-from etsdm.samplers.model import CLEAN, Point
-from etsdm.schedules import Flow, Linear, LinearContinuous, Schedule, ZeroTerminal
-from etsdm.targets import X0, Eps, Target, V
+from etsdm.schedules import Flow, Linear, LinearContinuous, ZeroTerminal
+from etsdm.targets import X0, Eps, V
 
 SAMPLERS = [DDPM(steps=4), DDPM(steps=4, variance="posterior"), DDIM(steps=4), DDIM(steps=4, eta=0.5)]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=["ddpm", "ddpm-posterior", "ddim", "ddim-noisy"])
 NOISE = per_sample_normal(0, "test/noise", range(3), (1, 4, 4))
 
 
-class Answer(NamedTuple):
-    x0: Tensor
-    eps: Tensor
-    variance_logit: None = None
+TEN_STEPS = Linear(timesteps=10)
 
 
-class Asked(NamedTuple):
-    """What a sampler reads of a denoiser to lay out its steps."""
-
-    schedule: Schedule
-    target: Target = Eps()
-    condition_map: ConditionMap = Identity()
-    bounded: bool = True
-
-
-class Gaussian:
-    """The exact denoiser of N(0, 0.5^2) in every pixel; it counts its calls and notes whether gradients were on."""
-
-    schedule = Linear(timesteps=10)
-    target = Eps()
-    condition_map = Identity()
-
-    def __init__(self, bounded=True):
-        self.bounded = bounded
-        self.times = []
-        self.gradients = []
-        self.conditions = []
-
-    def predict(self, x, t, **cond):
-        self.times.append(float(t))
-        self.gradients.append(torch.is_grad_enabled())
-        self.conditions.append(cond)
-        alpha, sigma = self.schedule.alpha(t).float(), self.schedule.sigma(t).float()
-        eps = sigma * x / (0.25 * alpha**2 + sigma**2)
-        return Answer((x - sigma * eps) / alpha, eps)
+def gaussian(schedule=TEN_STEPS, **attributes):
+    """The exact denoiser of N(0, 0.5^2) in every pixel, not one of ours."""
+    return doubles.gaussian(schedule, 0.5, **{"bounded": True, **attributes})
 
 
 def last(sampler, *arguments, **cond):
-    *_, step = sampler.trajectory(Gaussian(), *arguments, **cond)
+    *_, step = sampler.trajectory(gaussian(), *arguments, **cond)
     return step
 
 
 @every_sampler
 def test_steps_are_numbered_and_start_from_the_times_of_the_grid(sampler):
-    steps = list(sampler.trajectory(Gaussian(), NOISE))
+    steps = list(sampler.trajectory(gaussian(), NOISE))
     assert [step.i for step in steps] == [1, 2, 3, 4]
     assert {step.n for step in steps} == {4}
-    assert [step.t for step in steps] == sampler.times(Gaussian).tolist()
+    assert [step.t for step in steps] == sampler.times(gaussian()).tolist()
     assert all(step.x.shape == step.x0.shape == NOISE.shape for step in steps)
 
 
 @every_sampler
 def test_a_step_is_computed_only_when_it_is_asked_for(sampler):
-    denoiser = Gaussian()
+    denoiser = gaussian()
     trajectory = sampler.trajectory(denoiser, NOISE)
     assert denoiser.times == []
     for calls, step in enumerate(trajectory, start=1):
@@ -80,7 +49,7 @@ def test_a_step_is_computed_only_when_it_is_asked_for(sampler):
 
 @every_sampler
 def test_gradients_are_off_inside_and_the_callers_between_the_steps(sampler):
-    denoiser = Gaussian()
+    denoiser = gaussian()
     for _ in sampler.trajectory(denoiser, NOISE):
         assert torch.is_grad_enabled()
     assert denoiser.gradients == [False] * 4
@@ -104,7 +73,7 @@ def test_images_have_the_dtype_of_the_noise(sampler, dtype):
 
 @every_sampler
 def test_what_the_network_takes_besides_reaches_it(sampler):
-    denoiser, y = Gaussian(), torch.tensor([1, 2, 3])
+    denoiser, y = gaussian(), torch.tensor([1, 2, 3])
     list(sampler.trajectory(denoiser, NOISE, y=y))
     assert all(cond["y"] is y for cond in denoiser.conditions)
 
@@ -118,11 +87,7 @@ def test_the_noise_of_the_steps_can_be_given(sampler):
 
 @pytest.mark.parametrize("sampler", [DDIM(steps=4), DDIM(steps=4, clip_x0=False)], ids=str)
 def test_ddim_without_eta_draws_no_noise(sampler):
-    class Nothing:
-        def draw(self, shape):
-            raise AssertionError("noise was drawn")
-
-    last(sampler, NOISE, Nothing())
+    last(sampler, NOISE, doubles.ForbiddenNoise())
 
 
 @every_sampler
@@ -137,39 +102,39 @@ def test_clipping_can_be_left_out(sampler):
     assert last(sampler, 9 * NOISE).x.abs().max() > 1
 
 
-def test_images_are_clipped_and_what_lies_anywhere_is_not_unless_told():
+def test_images_are_clipped_and_what_lies_anywhere_is_not_unless_set():
     for sampler in (DDPM(steps=4), DDIM(steps=4)):
-        *_, image = sampler.trajectory(Gaussian(bounded=True), 9 * NOISE)
-        *_, latent = sampler.trajectory(Gaussian(bounded=False), 9 * NOISE)
+        *_, image = sampler.trajectory(gaussian(bounded=True), 9 * NOISE)
+        *_, latent = sampler.trajectory(gaussian(bounded=False), 9 * NOISE)
         assert image.x.abs().max() == 1 < latent.x.abs().max()
-    *_, clipped = DDIM(steps=4, clip_x0=True).trajectory(Gaussian(bounded=False), 9 * NOISE)
+    *_, clipped = DDIM(steps=4, clip_x0=True).trajectory(gaussian(bounded=False), 9 * NOISE)
     assert clipped.x.abs().max() == 1
 
 
 def test_a_dynamic_threshold_cuts_at_a_quantile_of_each_image_and_scales():
     x = torch.tensor([[0.5, -1.0, 2.0, 4.0, -8.0], [0.1, 0.2, -0.3, 0.4, 0.5]])
-    said = next(DDIM(steps=1, dynamic_threshold=0.75).trajectory(Gaussian(), x)).x0
-    plain = next(DDIM(steps=1, clip_x0=False).trajectory(Gaussian(), x)).x0
+    clipped = next(DDIM(steps=1, dynamic_threshold=0.75).trajectory(gaussian(), x)).x0
+    plain = next(DDIM(steps=1, clip_x0=False).trajectory(gaussian(), x)).x0
     # Three quarters of five magnitudes lie up to the fourth; the second image does not reach 1.
     cut = plain[0, 3].abs()
     assert cut > 1
-    torch.testing.assert_close(said[0], plain[0].clamp(-cut, cut) / cut)
-    torch.testing.assert_close(said[1], plain[1])
+    torch.testing.assert_close(clipped[0], plain[0].clamp(-cut, cut) / cut)
+    torch.testing.assert_close(clipped[1], plain[1])
 
 
 def test_a_trajectory_may_end_before_the_clean_image():
-    denoiser = Gaussian()
+    denoiser = gaussian()
     steps = list(DDIM(steps=3, grid="linspace", t_end=3, clip_x0=False).trajectory(denoiser, NOISE))
     assert denoiser.times == [9, 7, 5]
     assert [(step.i, step.n, step.t) for step in steps] == [(1, 3, 9), (2, 3, 7), (3, 3, 5)]
-    at_5, at_3 = (Point.at(denoiser.schedule, t) for t in (5.0, 3.0))
+    at_5, at_3 = (TimePoint.at(denoiser, t) for t in (5.0, 3.0))
     last, before = steps[-1], steps[-2]
     eps = (before.x - at_5.alpha * last.x0) / at_5.sigma
     torch.testing.assert_close(last.x, at_3.alpha * last.x0 + at_3.sigma * eps)
 
 
 def test_one_more_step_goes_from_there_to_the_clean_image():
-    denoiser = Gaussian()
+    denoiser = gaussian()
     *_, last = DDIM(steps=3, grid="linspace", t_end=3, denoise_to_zero=True).trajectory(denoiser, NOISE)
     assert denoiser.times == [9, 7, 5, 3]
     assert (last.i, last.n, last.nfe, last.t) == (4, 4, 4, 3)
@@ -179,30 +144,31 @@ def test_one_more_step_goes_from_there_to_the_clean_image():
 def test_an_end_that_is_clean_has_no_step_after_it():
     for denoise_to_zero in (False, True):
         sampler = DDIM(steps=2, grid="linspace", t_end=0, denoise_to_zero=denoise_to_zero)
-        assert [point.t for point in sampler.path(Asked(LinearContinuous()))] == [1, 0.5, 0]
+        assert [float(point) for point in sampler.path(ScheduleConfig(LinearContinuous()))] == [1, 0.5, 0]
 
 
 def test_a_trajectory_may_start_anywhere():
-    denoiser = Gaussian()
+    denoiser = gaussian()
     steps = list(DDIM(steps=3, grid="linspace").trajectory(denoiser, NOISE, start=5))
     assert denoiser.times == [5, 2.5, 0]
     assert [step.t for step in steps] == [5, 2.5, 0]
 
 
 def test_a_path_knows_where_it_passes_and_ends():
-    *points, end = DDIM(steps=2, grid="linspace").path(Asked(ZeroTerminal(), V()))
+    *points, end = DDIM(steps=2, grid="linspace").path(ScheduleConfig(ZeroTerminal(), V()))
     assert (end.alpha, end.sigma, end.lam) == (1, 0, float("inf"))
     assert end is CLEAN
     alpha, sigma = ZeroTerminal().alpha_sigma(0.0)
-    assert points[0] == (999, 0, 1, -float("inf"))
-    assert points[1] == pytest.approx((0, alpha.item(), sigma.item(), (alpha / sigma).log().item()), rel=1e-12)
-    assert len(DDIM(steps=2, grid="linspace", t_end=5).path(Asked(Linear()))) == 3
+    first, second = ((float(point), point.alpha, point.sigma, point.lam) for point in points)
+    assert first == (999, 0, 1, -float("inf"))
+    assert second == pytest.approx((0, alpha.item(), sigma.item(), (alpha / sigma).log().item()), rel=1e-12)
+    assert len(DDIM(steps=2, grid="linspace", t_end=5).path(ScheduleConfig(Linear()))) == 3
 
 
-def test_ddpm_visits_every_timestep_unless_told():
-    assert DDPM().times(Asked(Linear())).tolist() == list(reversed(range(1000)))
-    assert len(DDPM(steps=7).times(Asked(Linear()))) == 7
-    assert len(DDIM().times(Asked(Linear()))) == 50
+def test_ddpm_visits_every_timestep_unless_set():
+    assert DDPM().times(ScheduleConfig(Linear())).tolist() == list(reversed(range(1000)))
+    assert len(DDPM(steps=7).times(ScheduleConfig(Linear()))) == 7
+    assert len(DDIM().times(ScheduleConfig(Linear()))) == 50
 
 
 @pytest.mark.parametrize(
@@ -215,20 +181,19 @@ def test_ddpm_visits_every_timestep_unless_told():
     ],
 )
 def test_noise_prediction_starts_a_step_later_where_the_last_time_has_no_signal(sampler, times):
-    asked = Asked(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True))
+    config = ScheduleConfig(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True))
     with pytest.warns(UserWarning, match=r"^alpha = 0 at t = 999, where target 'eps' does not give x0: sampling starts from t = 998$"):
-        assert sampler.times(asked).tolist() == times
+        assert sampler.times(config).tolist() == times
 
 
 @pytest.mark.parametrize("target", [V(), X0()])
 def test_other_targets_start_where_there_is_no_signal(target):
-    assert DDPM().times(Asked(ZeroTerminal(), target))[0] == 999
-    assert DDIM().times(Asked(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True)))[0] == 980
+    assert DDPM().times(ScheduleConfig(ZeroTerminal(), target))[0] == 999
+    assert DDIM().times(ScheduleConfig(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True)))[0] == 980
 
 
 def test_sampling_by_noise_prediction_on_a_schedule_without_terminal_signal_is_finite():
-    denoiser = Gaussian()
-    denoiser.schedule, denoiser.target = ZeroTerminal(base=Linear(timesteps=10)), Eps(allow_eps_at_zero_snr=True)
+    denoiser = gaussian(ZeroTerminal(base=Linear(timesteps=10)), target=Eps(allow_eps_at_zero_snr=True))
     with pytest.warns(UserWarning, match="sampling starts from t = 8$"):
         *_, step = DDPM().trajectory(denoiser, NOISE)
     assert denoiser.times == [8, 7, 6, 5, 4, 3, 2, 1, 0]
@@ -239,7 +204,7 @@ def test_sampling_by_noise_prediction_on_a_schedule_without_terminal_signal_is_f
 def test_more_steps_than_timesteps_are_refused(sampler):
     many = samplers.create(sampler.type_name, steps=11)
     with pytest.raises(ValueError, match=r"^steps: 11 steps do not fit a schedule of 10 timesteps; give 1 to 10$"):
-        next(many.trajectory(Gaussian(), NOISE))
+        next(many.trajectory(gaussian(), NOISE))
 
 
 @pytest.mark.parametrize(
@@ -256,12 +221,12 @@ def test_a_path_without_a_step_is_refused():
     with pytest.raises(
         ValueError, match=r"^start: t = 0 is where it ends, so that there is no step; give a later start or an earlier t_end$"
     ):
-        DDIM(steps=1, grid={"type": "explicit", "at": [0.0]}).path(Asked(Flow(), V()))
+        DDIM(steps=1, grid={"type": "explicit", "at": [0.0]}).path(ScheduleConfig(Flow(), V()))
 
 
 def test_all_timesteps_are_those_up_to_the_start():
-    assert DDPM().times(Asked(Linear()), start=500).tolist() == list(range(500, -1, -1))
-    assert len(DDPM().times(Asked(LinearContinuous()), start=0.25)) == 250
+    assert DDPM().times(ScheduleConfig(Linear()), start=500).tolist() == list(range(500, -1, -1))
+    assert len(DDPM().times(ScheduleConfig(LinearContinuous()), start=0.25)) == 250
 
 
 def test_a_clean_end_is_not_denoised_once_more():

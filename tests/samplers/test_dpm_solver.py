@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from doubles import CountingDenoiser
 from pydantic import ValidationError
 
 from etsdm.grids import Explicit
@@ -16,24 +17,12 @@ PRESETS = [f"dpm-solver{kind}" for kind in ("-1", "-2", "-3", "-2m", "-3m", "++-
 BOTH = pytest.mark.parametrize("predicts", ["eps", "x0"])
 
 
-class Recording(ExactDenoiser):
-    """An exact denoiser that notes when it is asked."""
-
-    def __init__(self, schedule, **fields):
-        super().__init__(mixture("m1"), schedule, **fields)
-        self.times = []
-
-    def predict(self, x, t, **cond):
-        self.times.append(float(t))
-        return super().predict(x, t, **cond)
-
-
 def run(sampler, denoiser, **fields):
     return list(sampler.trajectory(denoiser, STARTS, **fields))
 
 
 def times_asked(sampler, schedule):
-    denoiser = Recording(schedule)
+    denoiser = CountingDenoiser(schedule)
     run(sampler, denoiser)
     return denoiser.times
 
@@ -181,7 +170,7 @@ def test_steps_are_finite_on_every_schedule(name, schedule, target):
 @pytest.mark.parametrize("name", ["dpm-solver-3", "dpm-solver++-2m"])
 @pytest.mark.parametrize("grid", ["log-snr", "uniform", Explicit(at=(999, 800, 500, 200, 10))], ids=str)
 def test_noise_prediction_starts_a_step_later_where_there_is_no_signal(name, grid):
-    denoiser = Recording(ZeroTerminal(), target=Eps(allow_eps_at_zero_snr=True))
+    denoiser = CountingDenoiser(ZeroTerminal(), target=Eps(allow_eps_at_zero_snr=True))
     with pytest.warns(UserWarning, match="sampling starts from t = 998$"):
         *_, last = run(samplers.create(name, steps=5, grid=grid), denoiser)
     assert denoiser.times[0] == 998

@@ -1,4 +1,5 @@
 import math
+from typing import NamedTuple
 
 import mpmath
 import pytest
@@ -6,14 +7,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etsdm.samplers.lambda_space import Known, Leap, exact_moments, leaps, phi
-from etsdm.samplers.model import CLEAN, Point, Stated
+from etsdm.denoisers.config import ScheduleConfig
+from etsdm.denoisers.prediction import ForeignPrediction
+from etsdm.denoisers.time_point import CLEAN, TimePoint
+from etsdm.samplers.lambda_space import ExponentialStep, ModelValue, exact_moments, has_finite_step, phi
+from etsdm.schedules import Linear
 
 lams = st.floats(-6, 5)
 
 
+class Point(NamedTuple):
+    """Of a `TimePoint`, the numbers that an exponential step uses."""
+
+    alpha: float
+    sigma: float
+    lam: float
+
+
 def variance_preserving(lam):
-    return Point(0.5, 1 / math.sqrt(1 + math.exp(-2 * lam)), 1 / math.sqrt(1 + math.exp(2 * lam)), lam)
+    return Point(1 / math.sqrt(1 + math.exp(-2 * lam)), 1 / math.sqrt(1 + math.exp(2 * lam)), lam)
 
 
 def tensor(value):
@@ -45,9 +57,9 @@ def test_a_network_that_is_a_polynomial_of_lambda_is_integrated_exactly(lam, len
     def m(r):
         return sum(c * r**k for k, c in enumerate(coefficients))
 
-    known = [Known(lam + r * length, tensor(m(r))) for r in [0.0, *nodes]]
-    leap = Leap.between(s, t, predicts)
-    found = leap.land(tensor(0.7), known, exact_moments(leap.h, degree)).item()
+    values = [ModelValue(lam + r * length, tensor(m(r))) for r in [0.0, *nodes]]
+    step = ExponentialStep.between(s, t, predicts)
+    found = step.apply(tensor(0.7), values, exact_moments(step.h, degree)).item()
     # d(x/alpha)/dlambda = -e^-lambda eps,   d(x/sigma)/dlambda = e^lambda x0
     sign, of_s, of_t = (-1, s.alpha, t.alpha) if predicts == "eps" else (1, s.sigma, t.sigma)
     integral = mpmath.quad(lambda u: sign * mpmath.exp(sign * u) * m((u - lam) / length), [lam, lam + length / 2, lam + length])
@@ -55,31 +67,31 @@ def test_a_network_that_is_a_polynomial_of_lambda_is_integrated_exactly(lam, len
 
 
 @given(lams, st.floats(0.05, 4), st.floats(-2, 2), st.floats(-2, 2), st.sampled_from(["eps", "x0"]))
-def test_with_nothing_else_known_it_is_ddim(lam, length, x0, eps, predicts):
+def test_with_one_model_value_it_is_ddim(lam, length, x0, eps, predicts):
     s, t = variance_preserving(lam), variance_preserving(lam + length)
-    said = Stated(tensor(x0), tensor(eps), None)
-    x = s.alpha * said.x0 + s.sigma * said.eps
-    leap = Leap.between(s, t, predicts)
-    landed = leap.land(x, [Known(s.lam, getattr(said, predicts))], [])
-    torch.testing.assert_close(landed, said.mixed(t.alpha, t.sigma), rtol=1e-12, atol=1e-12)
+    x = s.alpha * tensor(x0) + s.sigma * tensor(eps)
+    step = ExponentialStep.between(s, t, predicts)
+    found = step.apply(x, [ModelValue(s.lam, tensor(x0 if predicts == "x0" else eps))], [])
+    torch.testing.assert_close(found, t.alpha * tensor(x0) + t.sigma * tensor(eps), rtol=1e-12, atol=1e-12)
 
 
-def test_what_is_given_is_left_as_it_was():
+def test_the_arguments_are_left_as_they_were():
     s, t = variance_preserving(0.0), variance_preserving(1.0)
     x, m, other = tensor(0.3), tensor(0.1), tensor(0.2)
-    Leap.between(s, t, "eps").land(x, [Known(0.0, m), Known(0.5, other)], exact_moments(1.0, 1))
+    ExponentialStep.between(s, t, "eps").apply(x, [ModelValue(0.0, m), ModelValue(0.5, other)], exact_moments(1.0, 1))
     assert (x.item(), m.item(), other.item()) == (0.3, 0.1, 0.2)
 
 
-def test_a_step_without_signal_or_noise_is_no_leap():
+def test_a_step_without_signal_or_noise_is_not_finite():
     s, t = variance_preserving(0.0), variance_preserving(1.0)
-    pure_noise = Point(1.0, 0.0, 1.0, -math.inf)
-    assert leaps(s, t)
-    assert not leaps(pure_noise, t)
-    assert not leaps(s, CLEAN)
-    assert not leaps(pure_noise, CLEAN)
+    pure_noise = Point(0.0, 1.0, -math.inf)
+    assert has_finite_step(s, t)
+    assert not has_finite_step(pure_noise, t)
+    assert not has_finite_step(s, CLEAN)
+    assert not has_finite_step(pure_noise, CLEAN)
 
 
 def test_ddim_to_the_clean_image_is_the_predicted_one_whatever_the_noise():
-    said = Stated(tensor(0.4), tensor(math.inf), None)
-    assert said.mixed(CLEAN.alpha, CLEAN.sigma).item() == 0.4
+    config = ScheduleConfig(Linear())
+    prediction = ForeignPrediction(config, tensor(1.0), TimePoint.at(config, 3.0), tensor(0.4), tensor(math.inf))
+    assert prediction.combine(x0=CLEAN.alpha, eps=CLEAN.sigma).item() == 0.4

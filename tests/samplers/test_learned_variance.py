@@ -1,35 +1,27 @@
 import math
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import pytest
 import torch
+from doubles import ThirdParty
 
-from etsdm.condition_maps import Identity
 from etsdm.samplers import DDPM
 from etsdm.schedules import Linear
-from etsdm.targets import Eps
 
 T = 10
 X = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64).reshape(3, 1, 1, 1)
 
 
-class Said(NamedTuple):
-    x0: torch.Tensor
-    eps: torch.Tensor
-    variance_logit: torch.Tensor | None
-
-
-class Learned:
-    """Says x0 = 0, and a variance that is given as a share f = (logit + 1)/2 of the way from posterior to beta, in logarithms."""
-
-    schedule, target, condition_map, bounded = Linear(timesteps=T), Eps(), Identity(), False
+class Learned(ThirdParty):
+    """Predicts x0 = 0, and a variance that is given as a share f = (logit + 1)/2 of the way from posterior to beta, in logarithms."""
 
     def __init__(self, logit):
+        super().__init__(Linear(timesteps=T))
         self.logit = logit
 
     def predict(self, x, t):
         logit = None if self.logit is None else torch.full_like(x, self.logit)
-        return Said(torch.zeros_like(x), x / self.schedule.sigma(t), logit)
+        return SimpleNamespace(**vars(super().predict(x, t)), variance_logit=logit)
 
 
 class Ones:

@@ -5,46 +5,27 @@ is given one of these as 1 and all others as 0 yields the weights, whose squares
 random. Expected numbers: a recursion of the variance in float64, independent of this code, for the linear schedule.
 """
 
-from typing import NamedTuple
-
 import pytest
 import torch
-from torch import Tensor
+from doubles import ThirdParty
 
 from etsdm.samplers import DDIM, DDPM
 from etsdm.schedules import Linear
-from etsdm.targets import Eps
 
 SCHEDULE = Linear()
 
 
-class Answer(NamedTuple):
-    x0: Tensor
-    eps: Tensor
-    variance_logit: None = None
-
-
-class Gaussian:
+def gaussian(c, n=None):
     """The best noise prediction for data N(0, c^2), eps = sigma x / (alpha^2 c^2 + sigma^2).
 
-    With n conditions below timestep 100 it is the mean of that over each sub-interval, the optimum of a network that cannot
-    tell the timesteps of one apart.
+    With n conditions below timestep 100 it is the mean of that over each sub-interval, the optimum of a network that has one
+    condition for all timesteps of each.
     """
-
-    schedule = SCHEDULE
-    target = Eps()
-
-    def __init__(self, c, n=None):
-        t = torch.arange(1000)
-        self.alpha, self.sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
-        self.slope = self.sigma / (self.alpha**2 * c**2 + self.sigma**2)
-        if n is not None:
-            self.slope[:100] = self.slope[:100].reshape(n, -1).mean(1).repeat_interleave(100 // n)
-
-    def predict(self, x, t):
-        i = int(t)
-        eps = self.slope[i] * x
-        return Answer((x - self.sigma[i] * eps) / self.alpha[i], eps)
+    alpha, sigma = SCHEDULE.alpha_sigma(torch.arange(1000))
+    slope = sigma / (alpha**2 * c**2 + sigma**2)
+    if n is not None:
+        slope[:100] = slope[:100].reshape(n, -1).mean(1).repeat_interleave(100 // n)
+    return ThirdParty(SCHEDULE, lambda x, t: slope[int(t)] * x)
 
 
 @pytest.fixture
@@ -66,20 +47,20 @@ def relative_spread(one_at_a_time):
 )
 def test_ddpm_spreads_the_samples_as_the_recursion_says(relative_spread, c, baseline, shared):
     sampler = DDPM(clip_x0=False)
-    assert relative_spread(sampler, Gaussian(c), c) == pytest.approx(baseline, abs=6e-5)
-    assert relative_spread(sampler, Gaussian(c, n=5), c) == pytest.approx(shared, abs=6e-5)
+    assert relative_spread(sampler, gaussian(c), c) == pytest.approx(baseline, abs=6e-5)
+    assert relative_spread(sampler, gaussian(c, n=5), c) == pytest.approx(shared, abs=6e-5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 2.3964), (50, 0.9633)])
 def test_sharing_more_or_fewer_conditions_changes_the_spread(relative_spread, n, expected):
-    assert relative_spread(DDPM(clip_x0=False), Gaussian(0.02, n), 0.02) == pytest.approx(expected, abs=6e-5)
+    assert relative_spread(DDPM(clip_x0=False), gaussian(0.02, n), 0.02) == pytest.approx(expected, abs=6e-5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(None, 0.9449), (5, 0.9224)])
 def test_ddim_in_fifty_steps_spreads_the_samples_as_the_recursion_says(relative_spread, n, expected):
-    assert relative_spread(DDIM(steps=50, clip_x0=False), Gaussian(0.5, n), 0.5) == pytest.approx(expected, abs=6e-5)
+    assert relative_spread(DDIM(steps=50, clip_x0=False), gaussian(0.5, n), 0.5) == pytest.approx(expected, abs=6e-5)
 
 
 def test_ddpm_with_posterior_variance_is_ddim_with_all_its_noise(relative_spread):
     one, other = DDPM(variance="posterior", steps=50, grid="leading", clip_x0=False), DDIM(steps=50, eta=1, clip_x0=False)
-    assert relative_spread(one, Gaussian(0.5), 0.5) == pytest.approx(relative_spread(other, Gaussian(0.5), 0.5), rel=1e-12)
+    assert relative_spread(one, gaussian(0.5), 0.5) == pytest.approx(relative_spread(other, gaussian(0.5), 0.5), rel=1e-12)

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from doubles import CountingDenoiser
 
 from etsdm.condition_maps import ETSDM
 from etsdm.denoisers.denoiser import DenoiserSpec
@@ -18,18 +19,6 @@ from etsdm.theory import ExactDenoiser, mixture
 FEW = {"ddpm": {"steps": 5}}
 
 
-class Counting(ExactDenoiser):
-    """The exact denoiser of a mixture on a line, which notes when it is asked."""
-
-    def __init__(self, *arguments, **parts):
-        super().__init__(*arguments, **parts)
-        self.times = []
-
-    def predict(self, x, t, **cond):
-        self.times.append(float(t))
-        return super().predict(x, t, **cond)
-
-
 def deciding(name):
     return samplers.create(name, **FEW.get(name, {}))
 
@@ -38,7 +27,7 @@ def deciding(name):
 @pytest.mark.parametrize("name", samplers.names())
 def test_the_plan_of_every_sampler_is_what_its_network_is_asked(name, schedule):
     sampler = deciding(name)
-    denoiser = Counting(mixture("m1"), schedule)
+    denoiser = CountingDenoiser(schedule)
     plan = sampler.plan(denoiser)
     assert denoiser.times == []
     steps = list(sampler.trajectory(denoiser, per_sample_normal(0, "test/noise", range(2), (1,)).double()))
@@ -51,7 +40,7 @@ def test_the_plan_of_every_sampler_is_what_its_network_is_asked(name, schedule):
 
 
 def test_a_row_is_what_the_schedule_and_the_map_say():
-    denoiser = Counting(mixture("m1"), Linear(), condition_map=ETSDM())
+    denoiser = CountingDenoiser(Linear(), condition_map=ETSDM())
     plan = DDIM(steps=20, grid="trailing").plan(denoiser)
     row = plan.calls[-1]  # steps of 50 timesteps from 999 down: the last one starts from 49
     # abar of DDPM's linear schedule at index 49, by its own recurrence.
@@ -79,7 +68,7 @@ def test_the_end_of_a_solver_that_stops_at_the_first_noisy_time_is_that_time():
 
 
 def test_the_end_is_said_and_the_call_for_the_clean_image_is_counted():
-    denoiser = Counting(mixture("m1"), LinearContinuous())
+    denoiser = CountingDenoiser(LinearContinuous())
     short = DDIM(steps=3, grid="uniform", t_end=0.1)
     assert short.plan(denoiser)[1:] == (3, 0.1)
     on = DDIM(steps=3, grid="uniform", t_end=0.1, denoise_to_zero=True).plan(denoiser)
@@ -87,7 +76,7 @@ def test_the_end_is_said_and_the_call_for_the_clean_image_is_counted():
 
 
 def test_a_plan_from_a_later_start():
-    assert [call.t for call in DDIM(steps=2, grid="linspace").plan(Counting(mixture("m1"), Linear()), start=300).calls] == [300, 0]
+    assert [call.t for call in DDIM(steps=2, grid="linspace").plan(CountingDenoiser(Linear()), start=300).calls] == [300, 0]
 
 
 def test_a_plan_is_json_also_where_there_is_no_signal(tiny_spec):
@@ -100,7 +89,7 @@ def test_a_plan_is_json_also_where_there_is_no_signal(tiny_spec):
 
 def test_a_plan_draws_nothing_and_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
-    DDPM(steps=4).plan(Counting(mixture("m1"), Linear()))
+    DDPM(steps=4).plan(CountingDenoiser(Linear()))
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -6,47 +6,33 @@ update are the same.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from doubles import ThirdParty
 
 from etsdm.registry import schedules
 from etsdm.samplers import DDIM, DDPM
-from etsdm.targets import Eps
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "ddpm.json").read_text())
 VARIANCES = {"fixed_large": "beta", "fixed_small": "posterior"}
 
 
-class Answer(NamedTuple):
-    x0: Tensor
-    eps: Tensor
-    variance_logit: None = None
+MEAN, SD, WEIGHT = torch.tensor([[-1.5, 0.2, 1.4], [0.3, 0.5, 0.4], [0.3, 0.5, 0.2]], dtype=torch.float64)
 
 
-class Mixture:
+def mixture(schedule):
     """The exact denoiser of 0.3 N(-1.5, 0.3^2) + 0.5 N(0.2, 0.5^2) + 0.2 N(1.4, 0.4^2), for x of shape (B, 1)."""
 
-    mean, sd, weight = torch.tensor([[-1.5, 0.2, 1.4], [0.3, 0.5, 0.4], [0.3, 0.5, 0.2]], dtype=torch.float64)
-    target = Eps()
+    def eps(x, t):
+        alpha, sigma = schedule.alpha_sigma(t)
+        variance = alpha**2 * SD**2 + sigma**2
+        gap = x - alpha * MEAN
+        share = (WEIGHT.log() - 0.5 * variance.log() - 0.5 * gap**2 / variance).softmax(-1)
+        return sigma * (share * gap / variance).sum(-1, keepdim=True)  # -sigma times the score
 
-    def __init__(self, schedule):
-        self.schedule = schedule
-        self.alpha, self.sigma = schedule.alpha(torch.arange(1000)), schedule.sigma(torch.arange(1000))
-        self.times = []
-
-    def predict(self, x, t):
-        i = int(t)
-        self.times.append(i)
-        alpha, sigma = self.alpha[i], self.sigma[i]
-        variance = alpha**2 * self.sd**2 + sigma**2
-        gap = x - alpha * self.mean
-        share = (self.weight.log() - 0.5 * variance.log() - 0.5 * gap**2 / variance).softmax(-1)
-        eps = sigma * (share * gap / variance).sum(-1, keepdim=True)  # -sigma times the score
-        return Answer((x - sigma * eps) / alpha, eps)
+    return ThirdParty(schedule, eps)
 
 
 class RecordedNoise:
@@ -76,13 +62,13 @@ def label(run):
 @pytest.mark.parametrize("run", REFERENCE["runs"], ids=label)
 def test_a_run_ends_where_the_original_ends(run):
     start = torch.tensor(REFERENCE["start"]["x"], dtype=torch.float64)[:, None]
-    mixture = Mixture(schedules.create(run["schedule"]))
-    *_, last = sampler(run).trajectory(mixture, start, RecordedNoise())
+    denoiser = mixture(schedules.create(run["schedule"]))
+    *_, last = sampler(run).trajectory(denoiser, start, RecordedNoise())
     torch.testing.assert_close(last.x[:, 0], torch.tensor(run["x"], dtype=torch.float64), rtol=0, atol=1e-8)
     calls = int(run["respacing"].removeprefix("ddim"))
-    assert last.nfe == len(mixture.times) == calls
+    assert last.nfe == len(denoiser.times) == calls
     # The original lists its timesteps in increasing order, the middle of a long list left out.
     head, tail = (run["timesteps"][:3], run["timesteps"][-2:]) if "..." in run["timesteps"] else (run["timesteps"], run["timesteps"][-2:])
-    visited = mixture.times[::-1]
+    visited = denoiser.times[::-1]
     assert visited[: len(head)] == head
     assert visited[-2:] == tail

@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from doubles import CountingDenoiser, ForbiddenNoise
 
 from etsdm.condition_maps import ETSDM
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers, schedules
 from etsdm.samplers import DDIM, EDMStochastic, Euler, Heun
-from etsdm.samplers.sigma_space import ancestral_split
+from etsdm.samplers.sigma_space import ancestral_step
 from etsdm.schedules import EDM, VPEDM, Linear, LinearContinuous, ZeroTerminal
 from etsdm.targets import X0, V
 from etsdm.theory import ExactDenoiser, GaussianMixture, mixture
@@ -37,19 +38,6 @@ NOISE = per_sample_normal(0, "test/noise", range(4), (1,))
 every_one = pytest.mark.parametrize("name", FAMILY)
 
 
-class Counting(ExactDenoiser):
-    asked = 0
-
-    def predict(self, x, t, **cond):
-        self.asked += 1
-        return super().predict(x, t, **cond)
-
-
-class Nothing:
-    def draw(self, shape):
-        raise AssertionError("noise was drawn")
-
-
 def made(name, **fields):
     return samplers.create(name, **({"grid": "uniform"} if name == "plms" else {}), **fields)
 
@@ -58,7 +46,7 @@ def made(name, **fields):
 @pytest.mark.parametrize("schedule", sorted(schedules))
 def test_every_schedule_is_sampled_from_its_last_time_to_the_clean_image(name, schedule):
     for n in (1, 2, 5):
-        denoiser = Counting(mixture("m1"), schedules.create(schedule), target=X0())
+        denoiser = CountingDenoiser(schedules.create(schedule), target=X0())
         sampler = made(name, steps=n)
         first = sampler.path(denoiser)[0]
         steps = list(sampler.trajectory(denoiser, NOISE * first.sigma))
@@ -68,7 +56,7 @@ def test_every_schedule_is_sampled_from_its_last_time_to_the_clean_image(name, s
         if first.alpha == 0 and n > 1:
             # The first step is of the first order and asks once; what `plms` does first it does in the second, unless that is the last.
             calls = FAMILY[name](n - 1) + 1
-        assert denoiser.asked == steps[-1].nfe == calls
+        assert len(denoiser.times) == steps[-1].nfe == calls
         if not sampler.corrects_to_clean:
             assert torch.equal(steps[-1].x, steps[-1].x0)
 
@@ -76,7 +64,7 @@ def test_every_schedule_is_sampled_from_its_last_time_to_the_clean_image(name, s
 @pytest.mark.parametrize(("name", "fields"), NOISELESS.items(), ids=NOISELESS)
 def test_the_flow_without_noise_draws_none(name, fields):
     denoiser = ExactDenoiser(mixture("m1"), Linear())
-    assert list(made(name, steps=3, **fields).trajectory(denoiser, NOISE, Nothing()))
+    assert list(made(name, steps=3, **fields).trajectory(denoiser, NOISE, ForbiddenNoise()))
 
 
 @every_one
@@ -110,13 +98,13 @@ def test_euler_is_ddim_on_the_same_times():
 
 def test_ancestral_levels_add_up_and_are_those_of_the_posterior():
     # q(x_s | x_t, x0) at alpha = 1 has variance k_s^2 (k^2 - k_s^2) / k^2.
-    down, up = ancestral_split(2.0, 1.0, eta=1)
+    down, up = ancestral_step(2.0, 1.0, eta=1)
     assert (down, up) == pytest.approx((1 / 2, math.sqrt(3) / 2))
     for k, k_s, eta in ((3.0, 1.0, 0.3), (3.0, 2.9, 1.0), (math.inf, 5.0, 0.5), (3.0, 1.0, 7.0)):
-        down, up = ancestral_split(k, k_s, eta)
+        down, up = ancestral_step(k, k_s, eta)
         assert down**2 + up**2 == pytest.approx(k_s**2)
-    assert ancestral_split(3.0, 1.0, eta=0) == (1, 0)
-    assert ancestral_split(3.0, 1.0, eta=7) == (0, 1)
+    assert ancestral_step(3.0, 1.0, eta=0) == (1, 0)
+    assert ancestral_step(3.0, 1.0, eta=7) == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["euler-ancestral", "dpm2-ancestral", "dpm-solver++-2s-ancestral"])

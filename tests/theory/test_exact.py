@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from etsdm.condition_maps import ETSDM, Constant, Identity, LogSNR
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.randomness import generator
 from etsdm.registry import targets
 from etsdm.schedules import EDM, Cosine, Linear, LinearContinuous
@@ -42,7 +42,7 @@ def m1_density(x, alpha, sigma):
 
 def test_it_is_a_predictor_with_the_facts_of_a_denoiser():
     denoiser = exact(M2)
-    assert isinstance(denoiser, Predictor)
+    assert isinstance(denoiser, DenoiserLike)
     assert denoiser.shape == (2,)
     assert denoiser.device == torch.device("cpu")
     assert denoiser.num_classes is None
@@ -190,23 +190,23 @@ def test_a_remap_renames_the_times_and_changes_nothing():
 
 def test_told_another_time_it_answers_for_that_time():
     x = random_images(4, 2)
-    assert torch.equal(exact(M2).output(x, 30.0, told=torch.tensor(31.0)), exact(M2).output(x, 31.0))
+    assert torch.equal(exact(M2).output(x, 30.0, condition_t=torch.tensor(31.0)), exact(M2).output(x, 31.0))
     t = torch.tensor([5.0, 30.0, 300.0, 900.0])
-    assert torch.equal(exact(M2).output(x, t, told=t + 1), exact(M2).output(x, t + 1))
+    assert torch.equal(exact(M2).output(x, t, condition_t=t + 1), exact(M2).output(x, t + 1))
 
 
 def test_told_another_time_the_input_stays():
     # EDM's network sees x / r; who believes another r takes that for an image of another size.
     target = PRECONDITIONED
     schedule, x = EDM(), random_images(4, 1)
-    found = exact(M1, schedule, target=target).output(x, 0.3, told=torch.tensor(0.6, dtype=torch.float64))
+    found = exact(M1, schedule, target=target).output(x, 0.3, condition_t=torch.tensor(0.6, dtype=torch.float64))
     believed = x / math.hypot(0.3, 0.5) * math.hypot(0.6, 0.5)
     assert torch.allclose(found, exact(M1, schedule, target=target).output(believed, 0.6), rtol=1e-13)
 
 
 def test_told_a_time_of_its_own_sub_interval_it_answers_the_same():
     denoiser, x = exact(M2, condition_map=ETSDM()), random_images(4, 2)
-    assert torch.equal(denoiser.output(x, 30.0, told=torch.tensor(31.0)), denoiser.output(x, 30.0))
+    assert torch.equal(denoiser.output(x, 30.0, condition_t=torch.tensor(31.0)), denoiser.output(x, 30.0))
 
 
 # --- values
@@ -237,9 +237,9 @@ def test_it_predicts_the_mean_noise_of_what_looks_like_x(x, t):
 GRID = np.linspace(-6, 6, 2401)
 
 
-def outputs(denoiser, t, told=None):
+def outputs(denoiser, t, condition_t=None):
     x = torch.from_numpy(GRID)[:, None]
-    return denoiser.output(x, t, told=None if told is None else torch.tensor(told)).flatten().numpy()
+    return denoiser.output(x, t, condition_t=None if condition_t is None else torch.tensor(condition_t)).flatten().numpy()
 
 
 def mean_over_noisy_data(values, t):
@@ -249,7 +249,7 @@ def mean_over_noisy_data(values, t):
 
 def k_shared_x(denoiser, i):
     """E |F(x_t, t) - F(x_t, t + 1)|: the same x, told another time."""
-    return 1000 * mean_over_noisy_data(np.abs(outputs(denoiser, i) - outputs(denoiser, i, told=i + 1)), i)
+    return 1000 * mean_over_noisy_data(np.abs(outputs(denoiser, i) - outputs(denoiser, i, condition_t=i + 1)), i)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,9 @@ def test_k_of_the_best_eps_under_shared_conditions_at_the_edges(i, expected):
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
 def test_k_under_shared_conditions_is_exactly_zero_off_the_edges(schedule, weights):
     denoiser, x = exact(M1, schedule, condition_map=ETSDM(), weights=weights), random_images(8, 1)
-    changes = [(denoiser.output(x, float(i)) - denoiser.output(x, float(i), told=torch.tensor(i + 1.0))).abs().max() for i in range(100)]
+    changes = [
+        (denoiser.output(x, float(i)) - denoiser.output(x, float(i), condition_t=torch.tensor(i + 1.0))).abs().max() for i in range(100)
+    ]
     assert [i for i, change in enumerate(changes) if change != 0] == [19, 39, 59, 79, 99]
 
 
@@ -294,7 +296,7 @@ def test_k_with_shared_data_and_noise(i, expected):
 
 @pytest.mark.parametrize(("i", "expected"), [(0, 6.95), (50, 2.57)])
 def test_k_of_the_mean_norm_at_the_same_x(i, expected):
-    change = np.abs(outputs(exact(), float(i), told=i + 1.0)) - np.abs(outputs(exact(), float(i)))
+    change = np.abs(outputs(exact(), float(i), condition_t=i + 1.0)) - np.abs(outputs(exact(), float(i)))
     assert 1000 * abs(mean_over_noisy_data(change, float(i))) == pytest.approx(expected, rel=0.02)
 
 
@@ -326,7 +328,7 @@ def test_it_is_differentiable_in_time_where_the_map_is_injective(schedule):
     _, rate = torch.func.jvp(lambda t: denoiser.output(x, t), (t,), (torch.ones_like(t),))
     expected = (denoiser.output(x, t + step) - denoiser.output(x, t - step)) / (2 * step)
     assert torch.allclose(rate, expected, rtol=1e-6, atol=1e-12)
-    _, told = torch.func.jvp(lambda told: denoiser.output(x, t, told=told), (t,), (torch.ones_like(t),))
+    _, told = torch.func.jvp(lambda told: denoiser.output(x, t, condition_t=told), (t,), (torch.ones_like(t),))
     assert torch.allclose(told, rate, rtol=1e-12)
     t.requires_grad_(True)
     (gradient,) = torch.autograd.grad(denoiser.output(x, t).sum(), t)

@@ -1,47 +1,26 @@
 """Wrappers: denoisers around a denoiser, with its protocol, so that every sampler and estimator takes them as they are.
 
-A wrapper hands on what it does not change: schedule, condition map and decoding stay those of the denoiser inside, and
-coefficients those of the true time. What a wrapper is given for each image, such as labels, is one row for all images, or as
+A wrapper delegates what it does not change: schedule, condition map and decoding stay those of the denoiser inside, and
+coefficients those of the true time. A condition that a wrapper holds for each image, such as labels, is one row for all images, or as
 many rows as there are images in a batch. A call of a wrapper is one network call to a sampler, whatever it does inside.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-from etsdm.condition_maps import ConditionMap
+from etsdm.condition_maps import ConditionMap, TimeInput
 from etsdm.denoisers.prediction import Prediction
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
-__all__ = ["DenoiserWrapper", "Drawable", "on_device", "rows_for"]
-
-
-class Drawable(Predictor, Protocol):
-    """What images are drawn from: a `Denoiser`, an exact one, or one with something wrapped around it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one image, or of whatever is denoised."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of class labels, None for an unconditional denoiser."""
-
-    def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """The images of what was denoised, so many at a time, in [-1, 1]; of an exact denoiser x itself."""
+__all__ = ["DenoiserWrapper", "on_device", "rows_for"]
 
 
 class DenoiserWrapper:
-    """A denoiser that asks another one.
+    """A denoiser that delegates to another one.
 
     Args:
         denoiser: trained, exact, or a wrapper itself.
@@ -50,12 +29,14 @@ class DenoiserWrapper:
     schedule: Schedule
     target: Target
     condition_map: ConditionMap
+    time_input: TimeInput
 
-    def __init__(self, denoiser: Drawable) -> None:
+    def __init__(self, denoiser: DenoiserLike) -> None:
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
         self.target = denoiser.target
         self.condition_map = denoiser.condition_map
+        self.time_input = denoiser.time_input
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,7 +45,7 @@ class DenoiserWrapper:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         return self.denoiser.device
 
     @property
@@ -79,24 +60,24 @@ class DenoiserWrapper:
 
     @property
     def rows(self) -> int:
-        """Images in a batch, where something is given for each of them; 1 for any number."""
+        """Batch size that the conditions held here or inside are for; 1 for any."""
         return self.denoiser.rows if isinstance(self.denoiser, DenoiserWrapper) else 1
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """The images of what was denoised, `chunk` at a time."""
+        """Images from what was denoised, `chunk` at a time."""
         return self.denoiser.decode(x, chunk)
 
     def condition(self, t: Tensor) -> Tensor:
-        """What the network is told at time t, same shape."""
+        """The value that the network receives as time at t, same shape."""
         return self.denoiser.condition(t)
 
     def noising_time(self, t: Tensor) -> Tensor:
         """The time at which training noises an image that drew t, same shape."""
         return self.denoiser.noising_time(t)
 
-    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def output(self, x: Tensor, t: Tensor | float, *, condition_t: Tensor | None = None, **cond: Tensor) -> Tensor:
         """F at (x, t), in the target's space; see `Denoiser.output`."""
-        return self.denoiser.output(x, t, told=told, **cond)
+        return self.denoiser.output(x, t, condition_t=condition_t, **cond)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t); see `Denoiser.predict`."""
@@ -104,12 +85,12 @@ class DenoiserWrapper:
 
 
 def rows_for(x: Tensor, name: str, value: Tensor) -> Tensor:
-    """One row of a value for each row of x, on its device; refused unless the value has one row, or as many as x."""
+    """A condition expanded to the rows of x, on its device. Raises: ValueError unless it has one row, or as many as x."""
     if len(value) not in (1, len(x)):
         raise ValueError(f"{name}: found {len(value)} rows for a batch of {len(x)}; give one, or one for each image")
     return value.to(x.device).expand(len(x), *value.shape[1:])
 
 
-def on_device(denoiser: Drawable, x: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Images and conditions where the denoiser computes."""
+def on_device(denoiser: DenoiserLike, x: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Images and conditions on the denoiser's device."""
     return x.to(denoiser.device), {name: value.to(denoiser.device) for name, value in cond.items()}

@@ -2,7 +2,7 @@
 
     F = F_u + w (F_c - F_u)
 
-with F_c told the label and F_u told the null label (Ho and Salimans 2021, with their 1 + w as w). x0, eps, v and the score are
+with F_c under the label and F_u under the null class (Ho and Salimans 2021, with their 1 + w as w). x0, eps, v and the score are
 linear in F at a given x, so they are guided alike. In an interval guidance acts where low < sigma/alpha <= high, and F_c alone
 is used elsewhere (Kynkaanniemi et al. 2024, whose levels are sigma at alpha = 1).
 """
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.prediction import Prediction, predicted
-from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable
+from etsdm.denoisers.prediction import Prediction
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.wrappers.base import DenoiserWrapper
 
 __all__ = ["ClassifierFreeGuidance"]
 
@@ -27,25 +28,27 @@ class ClassifierFreeGuidance(DenoiserWrapper):
     that of the conditional output.
 
     Args:
-        denoiser: with classes, one of which is the null label. A wrapper that has something for each image of a batch goes around
+        denoiser: with classes, one of which is the null class. A wrapper that holds a condition for each image of a batch goes around
             this one, not into it.
         scale: w; 1 for the conditional output alone, 0 for the unconditional one.
         interval: (low, high], the noise levels sigma/alpha at which it is guided; None for all.
-        null: the null label; None for the last of the denoiser's classes, which is then no class of this one.
+        null: the null class; None for the last of the denoiser's classes, which is then no class of this one.
 
     Raises:
-        ValueError: the denoiser has no two classes or something for each image, the null label is none of the classes, or the
+        ValueError: the denoiser has no two classes, or holds a condition for each image, the null class is none of its classes, or the
             interval is empty.
     """
 
-    def __init__(self, denoiser: Drawable, scale: float, interval: tuple[float, float] | None = None, *, null: int | None = None) -> None:
+    def __init__(
+        self, denoiser: DenoiserLike, scale: float, interval: tuple[float, float] | None = None, *, null: int | None = None
+    ) -> None:
         super().__init__(denoiser)
         classes = denoiser.num_classes
         if classes is None or classes < 2:
-            raise ValueError(f"denoiser: has {classes or 'no'} classes; give one with a null label beside its classes")
+            raise ValueError(f"denoiser: has {classes or 'no'} classes; give one with a null class beside its classes")
         if isinstance(denoiser, DenoiserWrapper) and denoiser.rows > 1:
-            message = f"{type(denoiser).__name__} inside has {denoiser.rows} rows, one for each image, and guidance asks of each twice"
-            raise ValueError(f"denoiser: {message}; wrap it around Guided instead")
+            message = f"{type(denoiser).__name__} inside has {denoiser.rows} rows, one for each image, and guidance doubles the batch"
+            raise ValueError(f"denoiser: {message}; wrap it around ClassifierFreeGuidance instead")
         if null is not None and not 0 <= null < classes:
             raise ValueError(f"null: {null} is none of {classes} labels; give 0 to {classes - 1}")
         if interval is not None and not 0 <= interval[0] < interval[1]:
@@ -57,25 +60,26 @@ class ClassifierFreeGuidance(DenoiserWrapper):
 
     @property
     def num_classes(self) -> int:
-        """Number of class labels, without a null label that comes last."""
+        """Number of class labels, without a null class that comes last."""
         return self._classes
 
-    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def output(self, x: Tensor, t: Tensor | float, *, condition_t: Tensor | None = None, **cond: Tensor) -> Tensor:
         """The guided F at (x, t), with labels `y`, (B,); see `Denoiser.output`."""
         weight = self._weight(t)
         if (weight == 1).all():
-            return self.denoiser.output(x, t, told=told, **self._labelled(cond))
-        both = self.denoiser.output(_twice(x), _each_twice(t), told=None if told is None else _each_twice(told), **self._both(cond))
+            return self.denoiser.output(x, t, condition_t=condition_t, **self._labelled(cond))
+        condition_t = None if condition_t is None else _each_twice(condition_t)
+        both = self.denoiser.output(_twice(x), _each_twice(t), condition_t=condition_t, **self._both(cond))
         return _guided(both, weight)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
-        """What the guided F says at (x, t), with labels `y`, (B,); see `Denoiser.predict`."""
+        """The prediction of the guided F at (x, t), with labels `y`, (B,); see `Denoiser.predict`."""
         weight = self._weight(t)
         if (weight == 1).all():
             return self.denoiser.predict(x, t, **self._labelled(cond))
         both = self.denoiser.predict(_twice(x), _each_twice(t), **self._both(cond))
         variance_logit = None if both.variance_logit is None else both.variance_logit[: len(x)]
-        return predicted(self, both.x[: len(x)], t, _guided(both.output, weight), variance_logit)
+        return Prediction.from_output(self, both.x[: len(x)], t, _guided(both.output, weight), variance_logit)
 
     def _weight(self, t: Tensor | float) -> Tensor:
         """w at times t, float64, same shape."""

@@ -1,12 +1,12 @@
-"""Inpainting by replacement: part of the image is known, the rest is drawn (Song, Sohl-Dickstein et al. 2021, appendix I.2).
+"""Inpainting by replacement: part of the image is known, the rest is sampled (Song, Sohl-Dickstein et al. 2021, appendix I.2).
 
 At every call, with a mask m that is 1 where the image is known and noise eps that stays the same,
 
     x'  = m (alpha known + sigma eps) + (1 - m) x
 
-is what the denoiser is asked, and the answer has x0 = known and eps in the known part. A sampler whose last step gives x0 itself, as
-that to the clean image does of most, so ends at exactly the known image there; `lms` and `plms` do up to rounding, and `analytic`
-draws a new one.
+is the denoiser's input, and its prediction has x0 = known and eps inside the mask. A sampler whose last step gives x0 itself, as that
+to the clean image does of most, so ends at exactly the known image there; `lms` and `plms` do up to rounding, and `analytic` draws a
+new one.
 """
 
 from __future__ import annotations
@@ -17,43 +17,53 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.prediction import Prediction, levels
-from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable, rows_for
+from etsdm.denoisers.prediction import ClippedPrediction, Prediction
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.time_point import alpha_sigma_like
+from etsdm.denoisers.wrappers.base import DenoiserWrapper, rows_for
 
 __all__ = ["Inpainting"]
 
 
-class PartlyKnown(Prediction):
-    """A prediction whose x0 and eps are known where a mask says so; said, of which output and x are in order already."""
+class InpaintedPrediction(Prediction):
+    """A prediction whose x0 and eps are the known ones inside a mask.
 
-    def __init__(self, said: Prediction, mask: Tensor, x0: Tensor, eps: Tensor, output: Tensor) -> None:
-        super().__init__(said.x, output, said.coefficients, said.alpha, said.sigma, said.variance_logit)
-        self._said = said
+    Args:
+        prediction: of the whole image.
+        mask: bool, true where the image is known, in the shape of x.
+        x0: the known clean image, same shape.
+        eps: its noise, same shape.
+        output: F, consistent with both.
+    """
+
+    def __init__(self, prediction: Prediction, mask: Tensor, x0: Tensor, eps: Tensor, output: Tensor) -> None:
+        super().__init__(prediction.x, output, prediction.at, prediction.variance_logit)
+        self._prediction = prediction
         self._mask = mask
         self._known = x0, eps
 
     @cached_property
     def x0(self) -> Tensor:
-        """The clean images, exactly the known ones where they are known."""
-        return torch.where(self._mask, self._known[0], self._said.x0)
+        """The clean images, exactly the known ones inside the mask."""
+        return torch.where(self._mask, self._known[0], self._prediction.x0)
 
     @cached_property
     def eps(self) -> Tensor:
-        """The noise, exactly the given one where the images are known."""
-        return torch.where(self._mask, self._known[1], self._said.eps)
+        """The noise, exactly the given one inside the mask."""
+        return torch.where(self._mask, self._known[1], self._prediction.eps)
 
-    def x0_cut(self, cut: Callable[[Tensor], Tensor]) -> Tensor:
-        """The clean images, cut where they are not known; see `Prediction.x0_cut`."""
-        return torch.where(self._mask, self._known[0], cut(self.x0))
+    def combine(self, *, x0: float, eps: float) -> Tensor:
+        """x0 * (x0) + eps * (eps), of the known ones inside the mask; see `Prediction.combine`."""
+        known_x0, known_eps = self._known
+        return torch.where(self._mask, x0 * known_x0 + eps * known_eps, self._prediction.combine(x0=x0, eps=eps))
 
-    def mixed(self, a: float, b: float) -> Tensor:
-        """a x0 + b eps, of the known ones where they are known; see `Prediction.mixed`."""
-        x0, eps = self._known
-        return torch.where(self._mask, a * x0 + b * eps, self._said.mixed(a, b))
+    def with_clipped_x0(self, clip: Callable[[Tensor], Tensor]) -> ClippedPrediction:
+        """This prediction with x0 clipped outside the mask; see `Prediction.with_clipped_x0`."""
+        return ClippedPrediction(self, torch.where(self._mask, self._known[0], clip(self.x0)))
 
 
 class Inpainting(DenoiserWrapper):
-    """A denoiser that knows part of the image; where it wraps other wrappers it is the outermost.
+    """A denoiser of an image that is known in part; where it wraps other wrappers it is the outermost.
 
     Args:
         denoiser: of the whole image.
@@ -66,7 +76,7 @@ class Inpainting(DenoiserWrapper):
         ValueError: the shapes do not fit, or the mask is not of booleans.
     """
 
-    def __init__(self, denoiser: Drawable, known: Tensor, mask: Tensor, noise: Tensor) -> None:
+    def __init__(self, denoiser: DenoiserLike, known: Tensor, mask: Tensor, noise: Tensor) -> None:
         super().__init__(denoiser)
         if mask.dtype != torch.bool:
             raise ValueError(f"mask: found {str(mask.dtype).removeprefix('torch.')}; give booleans, true where the image is known")
@@ -82,20 +92,20 @@ class Inpainting(DenoiserWrapper):
         """Known images, or rows inside; see `DenoiserWrapper.rows`."""
         return max(len(self._known), super().rows)
 
-    def output(self, x: Tensor, t: Tensor | float, *, told: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def output(self, x: Tensor, t: Tensor | float, *, condition_t: Tensor | None = None, **cond: Tensor) -> Tensor:
         """F at (x', t), that of the known images where they are known; see `Denoiser.output`."""
         mask, known, noise = self._parts(x)
-        alpha, sigma = levels(self, x, t)
-        output = self.denoiser.output(_replaced(x, mask, known, noise, alpha, sigma), t, told=told, **cond)
+        alpha, sigma = alpha_sigma_like(x, self, t)
+        output = self.denoiser.output(_replaced(x, mask, known, noise, alpha, sigma), t, condition_t=condition_t, **cond)
         return torch.where(mask, self.target.training_target(known, noise, alpha, sigma), output)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
-        """What is known, and predicted of the rest, at (x', t); see `Denoiser.predict`."""
+        """The prediction at (x', t), that of the known images inside the mask; see `Denoiser.predict`."""
         mask, known, noise = self._parts(x)
-        alpha, sigma = levels(self, x, t)
-        said = self.denoiser.predict(_replaced(x, mask, known, noise, alpha, sigma), t, **cond)
-        output = torch.where(mask, self.target.training_target(known, noise, alpha, sigma), said.output)
-        return PartlyKnown(said, mask, known, noise, output)
+        alpha, sigma = alpha_sigma_like(x, self, t)
+        prediction = self.denoiser.predict(_replaced(x, mask, known, noise, alpha, sigma), t, **cond)
+        output = torch.where(mask, self.target.training_target(known, noise, alpha, sigma), prediction.output)
+        return InpaintedPrediction(prediction, mask, known, noise, output)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mask = rows_for(x, "mask", self._mask)

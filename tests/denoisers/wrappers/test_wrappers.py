@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import etsdm
-from etsdm.denoisers.protocol import Predictor
+from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance, DenoiserWrapper, FixedLabels, FixedLowRes, Inpainting, ZeroSNRStart
 from etsdm.randomness import per_sample_normal
 from etsdm.samplers import DDIM, DDPM
@@ -43,7 +43,7 @@ WRAPPERS = ("none", "labels", "guidance", "first step", "inpainting", "several")
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_a_wrapper_is_a_denoiser_with_the_map_and_the_schedule_of_the_one_inside(labelled, name):
     wrapper = every_wrapper(labelled)[name]
-    assert isinstance(wrapper, Predictor)
+    assert isinstance(wrapper, DenoiserLike)
     assert wrapper.schedule is labelled.schedule
     assert wrapper.condition_map is labelled.condition_map
     assert (wrapper.shape, wrapper.device, wrapper.bounded) == ((1, 8, 8), torch.device("cpu"), True)
@@ -60,7 +60,7 @@ def test_output_and_prediction_of_a_wrapper_agree(labelled, name, t):
     found = wrapper.predict(X, t, **cond)
     torch.testing.assert_close(found.output, wrapper.output(X, t, **cond))
     times = torch.as_tensor(t, dtype=torch.float64)
-    torch.testing.assert_close(found.output, wrapper.output(X, t, told=times, **cond))
+    torch.testing.assert_close(found.output, wrapper.output(X, t, condition_t=times, **cond))
     alpha, sigma = (level.float().reshape(-1, 1, 1, 1) for level in labelled.schedule.alpha_sigma(times))
     torch.testing.assert_close(alpha * found.x0 + sigma * found.eps, found.x, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(wrapper.target.training_target(found.x0, found.eps, alpha, sigma), found.output, rtol=1e-4, atol=1e-4)
@@ -80,7 +80,7 @@ def test_a_learned_variance_passes_through_a_wrapper(labelled, name):
 def test_the_condition_that_is_told_in_place_of_the_true_one_reaches_the_network(labelled, name):
     wrapper = every_wrapper(labelled)[name]
     cond = {"y": Y} if wrapper.num_classes else {}
-    shared, far = (wrapper.output(X, TIMES, told=TIMES + shift, **cond) for shift in (-5, 300))
+    shared, far = (wrapper.output(X, TIMES, condition_t=TIMES + shift, **cond) for shift in (-5, 300))
     plain = wrapper.output(X, TIMES, **cond)
     torch.testing.assert_close(shared[:2], plain[:2])  # 2 is in the sub-interval of 7, and 54 in that of 59
     if name not in ("inpainting", "several"):  # which know the whole image here
@@ -117,7 +117,7 @@ def test_labels_without_classes_are_refused(tiny_denoiser):
 def test_labels_that_do_not_fit_the_batch_or_come_twice_are_refused(labelled):
     with pytest.raises(ValueError, match=r"^y: found 2 rows for a batch of 3; give one, or one for each image$"):
         FixedLabels(labelled, Y[:2]).predict(X, 59.0)
-    with pytest.raises(ValueError, match=r"^y: is given to Labelled already; leave it out$"):
+    with pytest.raises(ValueError, match=r"^y: is given to FixedLabels already; leave it out$"):
         FixedLabels(labelled, Y).predict(X, 59.0, y=Y)
 
 

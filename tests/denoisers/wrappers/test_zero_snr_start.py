@@ -49,11 +49,11 @@ def test_each_image_is_asked_of_the_denoiser_of_its_time():
         torch.testing.assert_close(getattr(found, space), getattr(expected, space), rtol=1e-9, atol=1e-9)
     told = torch.tensor([999.0, 30.0, 999.0, 900.0], dtype=torch.float64)
     for told_instead in (None, told):
-        assert torch.equal(two_denoisers().output(NOISE, TIMES, told=told_instead)[[0, 2]], expected.output[[0, 2]])
-    by_hand = exact(Eps(allow_eps_at_zero_snr=True)).output(NOISE[1:2], 20.0, told=told[1:2])
+        assert torch.equal(two_denoisers().output(NOISE, TIMES, condition_t=told_instead)[[0, 2]], expected.output[[0, 2]])
+    by_hand = exact(Eps(allow_eps_at_zero_snr=True)).output(NOISE[1:2], 20.0, condition_t=told[1:2])
     alpha, sigma = SCHEDULE.alpha_sigma(20.0)
     v = alpha * by_hand - sigma * (NOISE[1:2] - sigma * by_hand) / alpha
-    torch.testing.assert_close(two_denoisers().output(NOISE, TIMES, told=told)[1:2], v)
+    torch.testing.assert_close(two_denoisers().output(NOISE, TIMES, condition_t=told)[1:2], v)
 
 
 def test_labels_go_with_their_images(tiny_denoiser):
@@ -68,7 +68,7 @@ def test_labels_go_with_their_images(tiny_denoiser):
 
 
 def test_a_first_denoiser_that_knows_no_image_there_is_refused():
-    with pytest.raises(ValueError, match=r"^first: target 'eps' says nothing of x0 at alpha = 0; give one of x0 or v$"):
+    with pytest.raises(ValueError, match=r"^first: target 'eps' does not determine x0 at alpha = 0; give one of x0 or v$"):
         ZeroSNRStart(exact(V()), exact(Eps(allow_eps_at_zero_snr=True)))
     with pytest.raises(ValueError, match=r"^first: its schedule 'linear' is not that of the denoiser, 'zero-terminal-snr'; give"):
         ZeroSNRStart(exact(V()), ExactDenoiser(M2, Linear(), target=V()))

@@ -1,0 +1,119 @@
+"""Times with their coefficients: a number that knows alpha, sigma and the target's coefficients, and the same of a batch of times.
+
+    x_t = alpha x0 + sigma eps,   lambda = log(alpha / sigma), half of log-SNR
+    x0 = c_skip x + c_out F,   eps = e_skip x + e_out F,   F = network(c_in x, condition)
+
+A sampler makes the points of a whole trajectory in one vectorised call, and hands them to the denoiser as times; what a call of the
+network then costs beside the network are sums with these numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from etsdm.denoisers.config import DenoiserConfig, condition_at
+from etsdm.targets import Coefficients
+
+__all__ = ["CLEAN", "TimeBatch", "TimePoint", "alpha_sigma_like", "time_of"]
+
+
+class TimePoint(float):
+    """A time, as a float, with everything that a denoiser and a solver need there, as float64 numbers.
+
+    Attributes:
+        alpha, sigma: signal coefficient and noise standard deviation.
+        lam: log(alpha / sigma); -inf without signal and inf without noise.
+        condition: the value that the network receives as time.
+        c_in, c_skip, c_out, e_skip, e_out: the target's coefficients.
+    """
+
+    __slots__ = ("_parts", "alpha", "c_in", "c_out", "c_skip", "condition", "e_out", "e_skip", "lam", "sigma")
+
+    alpha: float
+    sigma: float
+    lam: float
+    condition: float
+    c_in: float
+    c_skip: float
+    c_out: float
+    e_skip: float
+    e_out: float
+    _parts: tuple[object, ...]
+
+    @classmethod
+    def _of(cls, parts: tuple[object, ...], t: float, *numbers: float) -> Self:
+        point = cls(t)
+        point._parts = parts
+        point.alpha, point.sigma, point.lam, point.condition = numbers[:4]
+        point.c_in, point.c_skip, point.c_out, point.e_skip, point.e_out = numbers[4:]
+        return point
+
+    @classmethod
+    def at(cls, config: DenoiserConfig, t: float) -> Self:
+        """The point at a time of a denoiser's schedule."""
+        alpha, sigma = config.schedule.alpha_sigma(float(t))
+        lam = config.schedule.log_snr(float(t)).item() / 2
+        condition = condition_at(config, torch.tensor(t, dtype=torch.float64)).item()
+        coefficients = (value.item() for value in config.target.coefficients(alpha, sigma))
+        return cls._of(_parts(config), t, alpha.item(), sigma.item(), lam, condition, *coefficients)
+
+    @classmethod
+    def path(cls, config: DenoiserConfig, times: Tensor) -> list[Self]:
+        """The points at several times. Args: times: float64, (N,)."""
+        schedule, parts = config.schedule, _parts(config)
+        alpha, sigma = schedule.alpha_sigma(times)
+        coefficients = config.target.coefficients(alpha, sigma)
+        columns = (times, alpha, sigma, schedule.log_snr(times) / 2, condition_at(config, times), *coefficients)
+        return [cls._of(parts, *numbers) for numbers in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def belongs_to(self, config: DenoiserConfig) -> bool:
+        """Whether the numbers are those of this configuration; a wrapper may have another target than the denoiser inside."""
+        return all(mine is theirs for mine, theirs in zip(self._parts, _parts(config), strict=True))
+
+    def __repr__(self) -> str:
+        return f"TimePoint({float(self):g}, alpha={self.alpha:.4g}, sigma={self.sigma:.4g})"
+
+
+def _parts(config: DenoiserConfig) -> tuple[object, ...]:
+    return config.schedule, config.target, config.condition_map, config.time_input
+
+
+# The clean image, no time of a schedule: on timesteps it is before the first.
+CLEAN = TimePoint._of((None,) * 4, math.nan, 1.0, 0.0, math.inf, *[math.nan] * 6)
+
+
+class TimeBatch(NamedTuple):
+    """Coefficients at a batch of times, float64 tensors that broadcast with x: () or (B, 1, ...). Fields as of `TimePoint`."""
+
+    alpha: Tensor
+    sigma: Tensor
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+    e_skip: Tensor
+    e_out: Tensor
+
+    @classmethod
+    def of(cls, config: DenoiserConfig, x: Tensor, t: Tensor) -> Self:
+        """The coefficients of a batch x, (B, ...), at times t, (B,) or ()."""
+        alpha, sigma = alpha_sigma_like(x, config, t)
+        coefficients: Coefficients = config.target.coefficients(alpha, sigma)
+        return cls(alpha, sigma, *coefficients)
+
+
+def alpha_sigma_like(x: Tensor, config: DenoiserConfig, t: Tensor | float) -> tuple[Tensor, Tensor]:
+    """alpha and sigma at times t, (B,) or (), float64, in a shape that broadcasts with x: () or (B, 1, ...)."""
+    alpha, sigma = config.schedule.alpha_sigma(t.to(x.device) if isinstance(t, Tensor) else float(t))
+    shape = (-1, *[1] * (x.ndim - 1)) if alpha.ndim else ()
+    return alpha.reshape(shape), sigma.reshape(shape)
+
+
+def time_of(config: DenoiserConfig, x: Tensor, t: Tensor | float) -> TimePoint | TimeBatch:
+    """The coefficients of a configuration at t: those that a `TimePoint` of it brings along, or else new ones."""
+    if isinstance(t, Tensor):
+        return TimeBatch.of(config, x, t)
+    return t if isinstance(t, TimePoint) and t.belongs_to(config) else TimePoint.at(config, t)
