@@ -135,6 +135,11 @@ class SharedIntervals(Intervals):
     def _left_edges(self) -> tuple[float, ...]:
         return tuple(max(edge, self.floor) for edge in self.edges[:-1]) if self.floor else self.edges[:-1]
 
+    @model_validator(mode="after")
+    def _make_sub_intervals(self) -> Self:
+        _ = self.sub_intervals  # at once, because torch.compile cannot trace the lock of a cached property (Python 3.11)
+        return self
+
     @cached_property
     def sub_intervals(self) -> SubIntervals:
         """The given edges, with `representative` of each sub-interval."""
@@ -171,6 +176,11 @@ class ETSDM(Intervals):
     t_tilde: PositiveFloat = 100.0
     n: int = Field(5, gt=0, le=100_000)
     share: Share = "condition"
+
+    @model_validator(mode="after")
+    def _make_sub_intervals(self) -> Self:
+        _ = self.sub_intervals  # at once, as in `SharedIntervals`
+        return self
 
     @cached_property
     def sub_intervals(self) -> SubIntervals:
