@@ -1,4 +1,4 @@
-"""Every schedule with every target and every condition map: what a denoiser computes beside its network is finite and consistent."""
+"""Every schedule with every target and every condition map: conditions and coefficients are finite and consistent."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from etsdm.registry import condition_maps, schedules, targets
 
 SCHEDULES = {name: schedules.create(name) for name in schedules}
 TARGETS = {name: targets.create(name) for name in targets}
-OPEN_ENDED = {"eps", "score"}  # they need a signal, and are asked for without one by their own field
+NOISE_TARGETS = {"eps", "score"}  # undefined at alpha = 0 unless allow_eps_at_zero_snr is set
 X0, EPS = 0.7, -1.3
 
 
@@ -48,18 +48,18 @@ def test_a_condition_is_finite_and_within_the_maps_own_range(name, place, k):
 @given(name=st.sampled_from(sorted(SCHEDULES)), target=st.sampled_from(sorted(TARGETS)), place=places)
 @settings(max_examples=300)
 def test_an_image_and_its_noise_come_back_from_the_ideal_output(name, target, place):
-    schedule, spoken = SCHEDULES[name], TARGETS[target]
+    schedule, target_part = SCHEDULES[name], TARGETS[target]
     alpha, sigma = schedule.alpha_sigma(at(schedule, place))
-    if target in OPEN_ENDED and alpha == 0:
-        spoken = targets.create(target, allow_eps_at_zero_snr=True)
+    if target in NOISE_TARGETS and alpha == 0:
+        target_part = targets.create(target, allow_eps_at_zero_snr=True)
     x0, eps = torch.tensor(X0, dtype=torch.float64), torch.tensor(EPS, dtype=torch.float64)
     x = alpha * x0 + sigma * eps
-    c = spoken.coefficients(alpha, sigma)
+    c = target_part.coefficients(alpha, sigma)
     assert c.c_in.isfinite()
-    F = spoken.value(x0, eps, alpha, sigma)
+    F = target_part.training_target(x0, eps, alpha, sigma)
     # A division by alpha or sigma magnifies the rounding of x.
     rounding = 1e-14 * (1 + float(x.abs()))
-    # Below about 1e-308 a division by sigma is beyond the largest number: there is no score, and x0 says nothing of eps.
+    # Below about 1e-308 a division by sigma overflows: the score is undefined, and eps does not follow from x0.
     divides = (1 / sigma).isfinite()
     if alpha > 0 and (target != "score" or divides):
         torch.testing.assert_close(c.c_skip * x + c.c_out * F, x0, rtol=0, atol=rounding * float(1 + 1 / alpha))
@@ -70,7 +70,7 @@ def test_an_image_and_its_noise_come_back_from_the_ideal_output(name, target, pl
 @given(name=st.sampled_from(sorted(SCHEDULES)), target=st.sampled_from(sorted(TARGETS)), place=places)
 def test_only_noise_targets_are_undefined_and_only_without_signal(name, target, place):
     alpha, sigma = SCHEDULES[name].alpha_sigma(at(SCHEDULES[name], place))
-    if target in OPEN_ENDED and alpha == 0:
+    if target in NOISE_TARGETS and alpha == 0:
         with pytest.raises(ValueError, match=f"^target: '{target}' .* x0 at alpha = 0; "):
             TARGETS[target].coefficients(alpha, sigma)
     else:

@@ -1,4 +1,4 @@
-"""Analysis of a denoiser: how smooth it is in time, how stable, how likely it finds images."""
+"""Analysis of a denoiser: Lipschitz curves in time, stability, log-likelihood of images."""
 
 from etsdm.analysis.likelihood import Likelihood, bits_per_dim, dequantised, log_likelihood
 from etsdm.analysis.lipschitz import LipschitzCurve, lipschitz_curve

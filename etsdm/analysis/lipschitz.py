@@ -1,9 +1,9 @@
-"""How fast a denoiser's output changes with time: the estimator K(t, t') of paper Eq. 8.
+"""Lipschitz curves: the constant K(t, t') of a denoiser's output in time (paper Eq. 8).
 
     K(t, t') = E || F(x_t, t) - F(x_t, t') ||_2 / |t - t'|,    x_t = alpha_t x0 + sigma_t eps
 
-and the other readings of it that `etsdm.analysis.modes` lists. The mean is over images, each with one noise of its own; F is the
-network's output in its own space (eps, v, ...).
+and the other modes of `etsdm.analysis.modes`. The mean is over images, each with one noise; F is the network's output in the space of
+its target (eps, v, ...).
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.analysis.modes import MODES, Noised
+from etsdm.analysis.modes import MODES
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
+from etsdm.denoisers.noisy_batch import NoisyBatch
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.errors import PartError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import suggestion
 from etsdm.schedules import Schedule
 
-__all__ = ["Batches", "LipschitzCurve", "batches_of", "lipschitz_curve", "points_of"]
+__all__ = ["Batches", "LipschitzCurve", "batches_of", "lipschitz_curve", "pairs_for_mode"]
 
 Batches = Tensor | Iterable[Tensor | tuple[Tensor, Tensor | Mapping[str, Tensor]]]
 
 
 class LipschitzCurve(NamedTuple):
-    """K(t, t + dt) at several t.
+    """Estimates of K(t, t + dt) at several t; tensors are float64 on the CPU.
 
-    Fields: t, times in the schedule's unit, (M,); mean, over images (in mode `max` the largest), (M,); se, its standard error,
-    NaN where there is none, (M,); values, of each image, (M, N), None unless they were asked for; dt, the distance in time; mode;
-    images, how many; per, the length of time that the values are per, in the schedule's unit; step and horizon, likewise. Tensors
-    are float64 on the CPU.
+    Fields: t, times in the schedule's unit, (M,); mean over images, in mode `max` the maximum, (M,); se, standard error of the mean, NaN
+    where undefined, (M,); values of each image, (M, N), None without `keep_values`; dt, distance in time; mode; images, number of images;
+    per, the unit of time of the values, as a length in the schedule's unit; step and horizon of the schedule.
     """
 
     t: Tensor
@@ -50,15 +50,15 @@ class LipschitzCurve(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """What the values are per, in words."""
+        """Unit of time of the values, in words."""
         return {self.horizon: "per unit of time", self.step: "per step"}.get(self.per, "per unit of t")
 
     def per_unit_time(self) -> LipschitzCurve:
-        """The same with the schedule's horizon as the unit of time: T times the change per step."""
+        """Converts the values to the schedule's horizon as unit of time: T times the change per step."""
         return self._with_values_per(self.horizon)
 
     def per_step(self) -> LipschitzCurve:
-        """The same per step: 1 of a discrete schedule, 1/1000 of the horizon of a continuous one."""
+        """Converts the values to steps as unit of time: 1 for a discrete schedule, 1/1000 of the horizon for a continuous one."""
         return self._with_values_per(self.step)
 
     def _with_values_per(self, length: float) -> LipschitzCurve:
@@ -80,20 +80,19 @@ def lipschitz_curve(
     y: Tensor | None = None,
     keep_values: bool = False,
 ) -> LipschitzCurve:
-    """Estimates how much the output changes from t to t + dt, at each t.
+    """Estimates the Lipschitz constant K(t, t + dt) of a denoiser's output, at each t.
 
     Args:
         denoiser: trained, in eval mode, or exact.
-        images: clean images to noise, (N, C, H, W), in [-1, 1], or whatever the denoiser takes, (N, ...); or an iterable of such
-            batches, or of pairs (images, labels) or (images, mapping of all that the network takes besides), which is gone through
-            once.
+        images: clean images, (N, C, H, W), in [-1, 1], or latents or data of the denoiser's shape, (N, ...); or an iterable of such
+            batches, or of pairs (images, labels) or (images, mapping of further network inputs), which is iterated once.
         t: times in the schedule's unit, the first 200 steps by default; t + dt must be in its domain too.
-        mode: `shared-x`, only what the network is told changes (a); `coupled`, the noise level of the image changes as well (b);
-            `norm`, the change of the mean norm (c); `max`, as (a) for the worst image (d); `derivative`, the exact limit of (a)
-            for small dt (e). The module `etsdm.analysis.modes` has the formulas.
-        dt: distance in time, one step by default: 1 of a discrete schedule, 1/1000 of the horizon of a continuous one.
-        seed: seed of the images' noise, the same for all t; the noise of image k depends on it and on k alone.
-        batch_size: images in one pass at most; in modes `shared-x` and `max` every image goes through twice in it.
+        mode: `shared-x`, only the condition changes (a); `coupled`, the noise level of the image changes as well (b); `norm`, the
+            change of the mean norm (c); `max`, as (a) with the maximum over images (d); `derivative`, the limit of (a) for dt -> 0
+            (e). Formulas in `etsdm.analysis.modes`.
+        dt: distance in time, one step by default: 1 for a discrete schedule, 1/1000 of the horizon for a continuous one.
+        seed: seed of the images' noise, the same for all t; the noise of image k depends on the seed and k alone.
+        batch_size: maximum number of images in a forward pass, each of them twice in modes `shared-x` and `max`.
         y: class labels, (N,), for a class-conditional denoiser, where `images` is one tensor.
         keep_values: keep the value of each image, M x N numbers.
 
@@ -104,27 +103,27 @@ def lipschitz_curve(
         PartError: the mode is unknown, a time or its neighbour is outside the schedule's domain, or there are no images.
     """
     schedule = denoiser.schedule
-    points = points_of(schedule, t, mode, dt)
-    change, over_images = MODES[mode].change(denoiser, points), MODES[mode].over_images
-    moments, kept = Moments(len(points.t)), []
+    pairs = pairs_for_mode(schedule, t, mode, dt)
+    estimator = MODES[mode].estimator(denoiser, pairs)
+    moments, kept = Moments(len(pairs.t)), []
     for x0, cond in batches_of(images, y, batch_size):
         eps = per_sample_normal(seed, "lipschitz/noise", range(moments.n, moments.n + len(x0)), x0.shape[1:])
-        values = change.values(Noised.of(x0, eps, cond, denoiser.device)).cpu()
+        values = estimator.values(NoisyBatch.on(denoiser.device, x0, eps, cond)).cpu()
         moments.add(values)
         if keep_values:
             kept.append(values)
     if not moments.n:
         raise PartError("images", "none are given; give one or more")
-    mean, se = over_images(moments)
+    mean, se = MODES[mode].reduce(moments)
     together = torch.cat(kept, dim=1) if keep_values else None
-    return LipschitzCurve(points.t, mean, se, together, points.dt, mode, moments.n, 1.0, schedule.step, schedule.horizon)
+    return LipschitzCurve(pairs.t, mean, se, together, pairs.dt, mode, moments.n, 1.0, schedule.step, schedule.horizon)
 
 
-def points_of(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: float | None) -> TimePairs:
-    """Where a curve is measured, after all that `lipschitz_curve` refuses but a lack of images; arguments and errors are its."""
+def pairs_for_mode(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: float | None) -> TimePairs:
+    """Checks mode, t and dt of `lipschitz_curve` and makes its pairs of times; arguments and errors as there."""
     if mode not in MODES:
         raise PartError("mode", f"{mode!r} is no mode; {suggestion(mode, MODES, 'modes')}")
-    if not MODES[mode].change.is_finite_difference:
+    if not MODES[mode].estimator.is_finite_difference:
         if dt is not None:
             raise PartError("dt", f"mode {mode!r} is a limit and has no distance in time; leave it out")
         return TimePairs.of(schedule, t, 0.0)
@@ -134,14 +133,14 @@ def points_of(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: floa
 
 
 def batches_of(images: Batches, y: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Images with what the network takes besides, at most `batch_size` at a time."""
+    """Iterates over images and their further network inputs, at most `batch_size` at a time."""
     if batch_size < 1:
         raise PartError("batch_size", f"{batch_size} is too few; give 1 or more")
     if y is not None and not isinstance(images, Tensor):
-        raise PartError("y", "labels of batches come with them; give pairs (images, labels)")
+        raise PartError("y", "found labels beside an iterable of batches; give pairs (images, labels)")
     for batch in [images if y is None else (images, y)] if isinstance(images, Tensor) else images:
-        x0, besides = (batch, {}) if isinstance(batch, Tensor) else batch
-        cond = {"y": besides} if isinstance(besides, Tensor) else besides
+        x0, inputs = (batch, {}) if isinstance(batch, Tensor) else batch
+        cond = {"y": inputs} if isinstance(inputs, Tensor) else inputs
         for start in range(0, len(x0), batch_size):
             rows = slice(start, start + batch_size)
             yield x0[rows], {key: value[rows] for key, value in cond.items()}

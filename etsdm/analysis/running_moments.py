@@ -1,4 +1,4 @@
-"""Mean, spread and maximum of values that come in batches, in memory that does not grow with their number.
+"""Streaming mean, standard error and maximum of values that come in batches.
 
 Two batches of n and m values with means a and b and sums of squared deviations A and B make one of n + m values with
 
@@ -14,7 +14,7 @@ __all__ = ["Moments"]
 
 
 class Moments:
-    """Running moments of M quantities. Args: m: how many."""
+    """Running mean, standard error and maximum of M quantities. Args: m: number of quantities."""
 
     def __init__(self, m: int) -> None:
         self.n = 0
@@ -23,7 +23,7 @@ class Moments:
         self._squares = torch.zeros(m, dtype=torch.float64)
 
     def add(self, values: Tensor) -> None:
-        """Takes in one batch. Args: values: float64, (M, B), B at least 1."""
+        """Adds one batch. Args: values: float64, (M, B), B at least 1."""
         n = values.shape[1]
         total = self.n + n
         mean = values.mean(1)

@@ -1,25 +1,25 @@
-"""The stability test: how much a disturbance of a noisy image moves the image that is predicted from it (paper Fig. 2).
+"""Stability: the change of the predicted clean image under perturbations of the noisy one (paper Fig. 2).
 
     x = alpha x0 + sigma eps at t_tilde,   d(r) = sqrt( E ( x0_hat(x + r z) - x0_hat(x) )^2 ),   z ~ N(0, I)
 
-with the mean over elements and images. The paper does not say what x0_hat is; both readings are here:
+with the mean over elements and images. The paper does not define x0_hat; both readings are here:
 
-    chain       (B)   the reverse chain from t_tilde down to the clean image, with the same noise of the sampler for every r;
-                      it passes through all conditions that are shared
+    chain       (B)   the reverse chain from t_tilde down to the clean image, with the same sampler noise for every r; it passes
+                      through all shared conditions
     one-shot    (A)   the clean image predicted at t_tilde itself, E[x0 | x]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from etsdm.analysis.lipschitz import Batches, batches_of
-from etsdm.analysis.modes import Noised
 from etsdm.analysis.running_moments import Moments
+from etsdm.denoisers.noisy_batch import NoisyBatch
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.errors import PartError
 from etsdm.grids import Explicit
@@ -28,17 +28,17 @@ from etsdm.registry import suggestion
 from etsdm.samplers import DDPM, Sampler
 from etsdm.schedules import Schedule
 
-__all__ = ["READINGS", "SCALES", "StabilityCurve", "stability_curve"]
+__all__ = ["PERTURBATION_SCALES", "READINGS", "StabilityCurve", "stability_curve"]
 
-SCALES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the disturbance, in pixels of [-1, 1]
+PERTURBATION_SCALES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # standard deviations, in pixel values of [-1, 1]
 READINGS = ("chain", "one-shot")
 
 
 class StabilityCurve(NamedTuple):
-    """Change of the predicted image against the scale of the disturbance.
+    """Change of the predicted image by scale of the perturbation; tensors are float64 on the CPU.
 
-    Fields: r, scales, (R,); rms, root mean square change, (R,); se, its standard error over images, NaN for one image, (R,);
-    t_tilde, where it was disturbed; reading; images, how many. Tensors are float64 on the CPU.
+    Fields: r, scales, (R,); rms, root mean square change, (R,); se, standard error of rms over images, NaN for one image, (R,); t_tilde,
+    time of the noisy images; reading; images, number of images.
     """
 
     r: Tensor
@@ -55,25 +55,24 @@ def stability_curve(
     images: Batches,
     t_tilde: float | None = None,
     *,
-    scales: Sequence[float] = SCALES,
+    scales: Sequence[float] = PERTURBATION_SCALES,
     reading: Literal["chain", "one-shot"] = "chain",
     sampler: Sampler | None = None,
     seed: int = 0,
     batch_size: int = 128,
     y: Tensor | None = None,
 ) -> StabilityCurve:
-    """Disturbs noisy images and measures how far the predicted clean images move.
+    """Measures the change of predicted clean images under perturbations of the noisy images.
 
     Args:
         denoiser: trained, in eval mode, or exact.
         images: clean images, as for `lipschitz_curve`.
-        t_tilde: the time of the noisy images, in the schedule's unit; a tenth of the horizon by default, 100 of 1000 steps.
-        scales: standard deviations r of the disturbance.
+        t_tilde: time of the noisy images, in the schedule's unit; a tenth of the horizon by default, 100 of 1000 steps.
+        scales: standard deviations r of the perturbation.
         reading: `chain` or `one-shot`, see the module.
-        sampler: of the chain, which steps through every time below t_tilde whatever its own grid is; DDPM of paper Eq. 10 by
-            default. Its noise is the same for every r.
-        seed: seed of all noise; that of image k depends on it and on k alone, and the disturbances of an image differ in r only.
-        batch_size: images in one pass.
+        sampler: sampler of the chain, DDPM of paper Eq. 10 by default; it takes every step below t_tilde, in place of its own grid.
+        seed: seed of all noise; that of image k depends on the seed and k alone, and the perturbations of an image differ in r only.
+        batch_size: images in a forward pass.
         y: class labels, (N,), for a class-conditional denoiser, where `images` is one tensor.
 
     Returns:
@@ -95,14 +94,14 @@ def stability_curve(
     moments = Moments(len(scales))
     for x0, cond in batches_of(images, y, batch_size):
         indices = range(moments.n, moments.n + len(x0))
-        eps, disturbance = (per_sample_normal(seed, f"stability/{name}", indices, x0.shape[1:]) for name in ("noise", "disturbance"))
-        noised = Noised.of(x0, eps, cond, denoiser.device)
-        z = disturbance.to(noised.eps)
-        x = noised.at(alpha, sigma)
-        predict = _one_shot(denoiser, t, noised.cond) if chain is None else _chain(denoiser, chain, seed, indices, noised.cond)
-        undisturbed = predict(x)
-        moved = [predict(x + r * z) - undisturbed if r else torch.zeros_like(undisturbed) for r in scales]
-        moments.add(torch.stack([change.double().square().flatten(1).mean(1) for change in moved]).cpu())
+        eps, perturbation = (per_sample_normal(seed, f"stability/{name}", indices, x0.shape[1:]) for name in ("noise", "disturbance"))
+        batch = NoisyBatch.on(denoiser.device, x0, eps, cond)
+        z = perturbation.to(batch.eps)
+        x = batch.at(alpha, sigma)
+        predict = _one_shot(denoiser, t, batch.cond) if chain is None else _chain(denoiser, chain, seed, indices, batch.cond)
+        unperturbed = predict(x)
+        changes = [predict(x + r * z) - unperturbed if r else torch.zeros_like(unperturbed) for r in scales]
+        moments.add(torch.stack([change.double().square().flatten(1).mean(1) for change in changes]).cpu())
     if not moments.n:
         raise PartError("images", "none are given; give one or more")
     rms = moments.mean.sqrt()
@@ -118,7 +117,7 @@ def _down_from(t: float, schedule: Schedule, sampler: Sampler) -> Sampler:
     return sampler.model_copy(update={"grid": Explicit(at=times), "steps": count})
 
 
-def _one_shot(denoiser: DenoiserLike, t: float, cond: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+def _one_shot(denoiser: DenoiserLike, t: float, cond: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
     def predict(x: Tensor) -> Tensor:
         return denoiser.predict(x, torch.full((len(x),), t, dtype=torch.float64, device=x.device), **cond).x0
 
@@ -126,7 +125,7 @@ def _one_shot(denoiser: DenoiserLike, t: float, cond: dict[str, Tensor]) -> Call
 
 
 def _chain(
-    denoiser: DenoiserLike, sampler: Sampler, seed: int, indices: Sequence[int], cond: dict[str, Tensor]
+    denoiser: DenoiserLike, sampler: Sampler, seed: int, indices: Sequence[int], cond: Mapping[str, Tensor]
 ) -> Callable[[Tensor], Tensor]:
     def predict(x: Tensor) -> Tensor:
         for step in sampler.trajectory(denoiser, x, SampleNoise(seed, "stability/steps", indices), start=None, **cond):

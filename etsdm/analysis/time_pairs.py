@@ -1,7 +1,7 @@
-"""Where a curve is measured: times t, each with a neighbour t' = t + dt.
+"""Pairs of times t and t' = t + dt, between which a Lipschitz curve is estimated.
 
-Discrete schedules are measured between timesteps; index i of them stands for t = (i + 1) / T of their continuous limit, so a
-step of a continuous schedule is 1/1000 of its horizon here, and its times begin one step after 0.
+Index i of a discrete schedule stands for t = (i + 1) / T of its continuous limit. A step of a continuous schedule is 1/1000 of its
+horizon here, and its times begin one step after 0.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from etsdm.schedules import Schedule
 
 __all__ = ["TimePairs", "timesteps"]
 
-FIRST = 200  # steps that are measured where nothing else is said
-ROUNDING = 1e-12  # of the horizon; times that are so near to each other are meant to be one
+DEFAULT_STEPS = 200  # number of times of a curve by default
+TIME_TOLERANCE = 1e-12  # of the horizon: times that differ by less are equal up to rounding
 
 
 def timesteps(schedule: Schedule, indices: Iterable[int] | None = None) -> list[float]:
-    """Times of timesteps in the schedule's unit, i itself or (i + 1) / 1000 of the horizon.
+    """Converts timestep indices to times in the schedule's unit: i itself, or (i + 1) / 1000 of a continuous schedule's horizon.
 
     Args:
-        schedule: whose times they are.
-        indices: 0-based; all that have a next one by default.
+        schedule: the schedule of the times.
+        indices: 0-based; all but the last by default.
     """
     if schedule.is_discrete:
         return [float(i) for i in (range(int(schedule.horizon) - 1) if indices is None else indices)]
@@ -34,7 +34,7 @@ def timesteps(schedule: Schedule, indices: Iterable[int] | None = None) -> list[
 
 
 class TimePairs(NamedTuple):
-    """Pairs of times. Fields: t and neighbour, in the schedule's unit, float64, (M,); dt, their distance, 0 for derivatives."""
+    """Pairs of times t and t'. Fields: t and neighbour, in the schedule's unit, float64, (M,); dt = t' - t, 0 for derivatives."""
 
     t: Tensor
     neighbour: Tensor
@@ -42,17 +42,17 @@ class TimePairs(NamedTuple):
 
     @classmethod
     def of(cls, schedule: Schedule, t: Iterable[float] | None = None, dt: float | None = None) -> Self:
-        """Checks the times of a curve.
+        """Makes and checks the pairs of a curve.
 
         Args:
-            schedule: whose times they are.
+            schedule: the schedule of the times.
             t: times, the first 200 timesteps by default, or all if there are fewer.
-            dt: distance to the neighbour, one step by default; 0 where only t itself is looked at.
+            dt: distance to the neighbour, one step by default; 0 for derivatives at t.
 
         Raises:
             PartError: there is no time, a time or its neighbour is outside the schedule's domain, or dt is negative.
         """
-        times = torch.tensor([float(value) for value in (timesteps(schedule)[:FIRST] if t is None else t)], dtype=torch.float64)
+        times = torch.tensor([float(value) for value in (timesteps(schedule)[:DEFAULT_STEPS] if t is None else t)], dtype=torch.float64)
         if not len(times):
             raise PartError("t", "no time is given; give one or more")
         distance = schedule.step if dt is None else dt
@@ -62,9 +62,9 @@ class TimePairs(NamedTuple):
         schedule.alpha_sigma(times)  # refuses times outside the domain
         low, high = schedule.domain
         neighbour = times + distance
-        # The sum may miss by a rounding the next time, whose evaluation is then made twice, or the end of the domain.
-        for meant in (times.roll(-1), torch.full_like(times, high)):
-            neighbour = torch.where((neighbour - meant).abs() <= ROUNDING * schedule.horizon, meant, neighbour)
+        # t + dt may miss, by a rounding error, the next t, which would then be evaluated twice, or the end of the domain.
+        for exact in (times.roll(-1), torch.full_like(times, high)):
+            neighbour = torch.where((neighbour - exact).abs() <= TIME_TOLERANCE * schedule.horizon, exact, neighbour)
         if (worst := neighbour.max()) > high:
             found = f"{times.max():.12g} has its neighbour at {worst:.12g}, outside the times of schedule {schedule.type_name!r}"
             raise PartError("t", f"{found}; give t in [{low:g}, {high - distance:.12g}], or a smaller dt")

@@ -121,7 +121,7 @@ def _refuse(options: Mapping[str, str | None], reason: str) -> None:
 def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, everything: bool) -> list[float]:
     """The times to measure at, after a look at all that the estimator would refuse."""
     from etsdm.analysis import timesteps
-    from etsdm.analysis.lipschitz import points_of
+    from etsdm.analysis.lipschitz import pairs_for_mode
     from etsdm.errors import PartError, RecipeError
 
     schedule = subject.denoiser.schedule
@@ -129,7 +129,7 @@ def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, ev
     if everything and t is None and dt is not None:
         times = [moment for moment in times if moment + dt <= schedule.domain[1]]
     try:
-        points_of(schedule, times, mode, dt)
+        pairs_for_mode(schedule, times, mode, dt)
     except PartError as error:
         raise RecipeError(f"--{error.field}: {error.message}") from None
     return times

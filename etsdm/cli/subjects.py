@@ -130,4 +130,4 @@ def _parts(*parts: Any) -> dict[str, Any]:
 
 
 def _edges(condition_map: ConditionMap) -> tuple[float, ...]:
-    return condition_map.edges if isinstance(condition_map, Intervals) else ()
+    return condition_map.sub_intervals.edges if isinstance(condition_map, Intervals) else ()

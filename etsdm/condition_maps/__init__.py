@@ -1,4 +1,4 @@
-"""Condition maps: what the network receives as t."""
+"""Condition maps f(t), and time inputs: the conversion to the value passed to the time embedding."""
 
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.condition_maps.compose import Compose

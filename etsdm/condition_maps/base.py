@@ -1,10 +1,10 @@
-"""Condition maps: what the network is told instead of the true time.
+"""Condition maps: f(t), the condition that the network receives in place of the time t.
 
-A map f sends a time t, in the schedule's unit, to the condition f(t) that the backbone receives. Only the condition changes:
-alpha, sigma, the target and every coefficient of a sampler use the true t (paper Eq. 9, 10). Every map here is monotone.
+Only the condition changes: alpha, sigma, the target and every coefficient of a sampler use the true t (paper Eq. 9, 10). t is in
+the schedule's unit. Every map here is monotone.
 
-Two kinds: a map that shares conditions (`e-tsdm`, `shared-intervals`, `constant`) gives a time again; a remap (`inverse`,
-`inverse-sigmoid`, `sigma`, `log-snr`) reads a time and gives a number in another unit, and has an inverse.
+Two kinds: sharing maps (`e-tsdm`, `shared-intervals`, `constant`) give several times one condition, which is a time again; remaps
+(`inverse`, `inverse-sigmoid`, `sigma`, `log-snr`) convert the time to another unit, and have an inverse.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class ConditionMap(Part, family=condition_maps):
 
     @abstractmethod
     def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
-        """The condition at each time.
+        """Computes the condition at each time.
 
         Args:
             t: times in the schedule's unit, any shape.
-            schedule: whose times they are; maps that read a horizon or a noise level need it.
+            schedule: the schedule of t; needed by remaps.
 
         Returns:
             Conditions, same shape; float64 where t is an integer tensor, else t's dtype.
@@ -41,40 +41,40 @@ class ConditionMap(Part, family=condition_maps):
 
     @property
     def is_remap(self) -> bool:
-        """Whether f reads a time and gives a number in another unit."""
+        """True if f converts the time to another unit."""
         return False
 
     @property
     def is_invertible(self) -> bool:
-        """Whether different times get different conditions, but for clipped ends."""
+        """True if different times get different conditions, apart from clipped ends."""
         return False
 
     def inverse(self, condition: Tensor, schedule: Schedule) -> Tensor:
-        """The time that has a condition.
+        """Computes the time from its condition.
 
         Args:
-            condition: values of f, any shape; beyond the values that f takes they count as the nearest of these.
-            schedule: whose times are asked for.
+            condition: values of f, any shape; clamped to the range of f.
+            schedule: the schedule of the times.
 
         Returns:
             Times in the schedule's unit, float64, same shape.
 
         Raises:
-            ValueError: the map gives several times the same condition.
+            ValueError: the map shares conditions and has no inverse.
         """
-        raise PartError("map", f"{self.type_name!r} gives several times one condition and has no inverse; give identity or a remap")
+        raise PartError("map", f"{self.type_name!r} shares conditions between times and has no inverse; give identity or a remap")
 
     def ends(self, schedule: Schedule) -> tuple[float, float]:
-        """The conditions of the schedule's first and last time; the first is the larger one where f decreases."""
+        """Conditions of the schedule's first and last time; the first is the larger one where f decreases."""
         first, last = self(torch.tensor(schedule.domain, dtype=torch.float64), schedule).tolist()
         return first, last
 
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """The ends of the interval of times that share the condition of t; both are t where f is injective.
+        """Ends of the interval of times that share the condition of t; both are t where f is injective.
 
         Args:
-            t: times in the schedule's unit, any shape.
-            schedule: whose times they are.
+            t: times in the schedule's unit, any shape, float64; a lower precision widens only the tolerance at edges.
+            schedule: the schedule of t.
 
         Returns:
             (low, high), float64, same shape; an interval is closed on the left and open on the right.
@@ -83,9 +83,9 @@ class ConditionMap(Part, family=condition_maps):
         return t, t
 
     def noising_time(self, t: Tensor, schedule: Schedule) -> Tensor:
-        """The time whose alpha and sigma noise a training image that was given t: t itself, unless the map shares levels too."""
+        """The time whose alpha and sigma noise a training image with the drawn time t; t itself, unless the map shares noise levels."""
         return t
 
     def check(self, schedule: Schedule) -> list[FieldProblem]:
-        """What in this map does not fit a schedule; locations are relative to the map."""
+        """Reports fields that do not fit a schedule; locations are relative to the map."""
         return []

@@ -1,4 +1,4 @@
-"""The map that tells the network nothing."""
+"""A constant condition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Constant"]
 
 @condition_maps.register("constant")
 class Constant(ConditionMap):
-    """The same condition at all times, f(t) = `value`: a network without time."""
+    """The same condition at all times, f(t) = `value`: a network without time conditioning."""
 
     value: float = 0.0
 
@@ -23,6 +23,6 @@ class Constant(ConditionMap):
         return torch.full_like(t, self.value, dtype=t.dtype if t.is_floating_point() else torch.float64)
 
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """The schedule's whole domain; see `ConditionMap.shared_interval`."""
+        """Ends of the schedule's domain; see `ConditionMap.shared_interval`."""
         low, high = (torch.full_like(t, end, dtype=torch.float64) for end in schedule.domain)
         return low, high

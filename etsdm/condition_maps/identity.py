@@ -1,4 +1,4 @@
-"""The identity, which is every diffusion model's default."""
+"""The identity map, the conditioning of common diffusion models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Identity"]
 
 @condition_maps.register("identity")
 class Identity(ConditionMap):
-    """The network is told the true time, f(t) = t: the baseline."""
+    """The true time as condition, f(t) = t: the baseline."""
 
     def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
         """Returns t."""

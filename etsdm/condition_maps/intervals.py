@@ -11,134 +11,95 @@ With e_i = i t_tilde / n and r_i = e_i this is f_T of the paper (section 4).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from itertools import pairwise
 from math import sqrt
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
+from etsdm.condition_maps.sub_intervals import SubIntervals
 from etsdm.registry import FieldProblem, condition_maps, field_error
 from etsdm.schedules import Schedule
-from etsdm.schedules.tables import plain_tensors
 
-__all__ = ["EDGE_ULPS", "ETSDM", "Intervals", "SharedIntervals"]
-
-# A time that should be an edge may arrive a few roundings below it and belongs to the sub-interval that starts there. The
-# slack is this many units in the last place of the time's dtype, at the edge farthest from 0.
-EDGE_ULPS = 4
+__all__ = ["ETSDM", "Intervals", "SharedIntervals"]
 
 Share = Literal["condition", "both"]
 
 
-class _Tables(NamedTuple):
-    """By number of sub-interval, 0 below them and n + 1 above; NaN where a time keeps its own. Fields: (n + 1,), then (n + 2,)."""
-
-    boundaries: Tensor
-    condition: Tensor
-    left: Tensor
-    right: Tensor
-
-
 class Intervals(ConditionMap):
-    """One condition in each sub-interval [edges[i], edges[i+1]); the identity elsewhere.
+    """One condition in each sub-interval, its representative; the identity elsewhere.
 
-    With `share` "both" a training image is noised at the level of its sub-interval's representative as well; the method of the
-    paper shares the condition alone.
+    The method of the paper shares the condition alone. With `share` "both", training images are noised at alpha and sigma of the
+    representative as well.
     """
 
-    if TYPE_CHECKING:
-        # What a subclass has, as a field or derived from its fields; as fields here they would come before its own.
-        @property
-        def edges(self) -> tuple[float, ...]:
-            """Edges of the sub-intervals in the schedule's unit, increasing, n + 1 of them."""
-
-        @property
-        def share(self) -> Share:
-            """What the times of a sub-interval have in common."""
+    @property
+    @abstractmethod
+    def sub_intervals(self) -> SubIntervals:
+        """The sub-intervals in the schedule's unit, with the condition of each as representative."""
 
     @property
-    def representatives(self) -> tuple[float, ...]:
-        """The condition of each sub-interval, n of them: its left edge."""
-        return self.edges[:-1]
+    @abstractmethod
+    def shares_noise_level(self) -> bool:
+        """True if the times of a sub-interval share alpha and sigma in training, beside the condition."""
 
     def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
         """Returns the representative of t's sub-interval, or t itself outside all of them."""
-        t = t if t.is_floating_point() else t.to(torch.float64)
-        tables, i = self._look_up(t)
-        condition = tables.condition.take(i)
-        return torch.where(condition.isnan(), t, condition)
+        return self.sub_intervals.representative(_floating(t))
 
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """The edges of t's sub-interval; see `ConditionMap.shared_interval`."""
-        tables, i = self._look_up(t if t.is_floating_point() else t.to(torch.float64))
-        low, high, t = tables.left.take(i), tables.right.take(i), t.to(torch.float64)
-        return torch.where(low.isnan(), t, low), torch.where(high.isnan(), t, high)
+        return self.sub_intervals.ends(_floating(t))
 
     def noising_time(self, t: Tensor, schedule: Schedule) -> Tensor:
-        """The representative of t's sub-interval where levels are shared, else t."""
-        return self(t) if self.share == "both" else t
+        """The representative of t's sub-interval where alpha and sigma are shared, else t."""
+        return self(t) if self.shares_noise_level else t
 
     def check(self, schedule: Schedule) -> list[FieldProblem]:
-        """Edges may not be outside the schedule, nor shared levels without noise or after its last time."""
+        """Reports edges outside the schedule, and shared noise levels that are 0 or after its last time."""
+        edges, representatives = self.sub_intervals.edges, self.sub_intervals.representatives
         found = self.out_of_range(schedule.domain[0], schedule.horizon, "the schedule's first time", "the schedule's horizon")
-        first = self.representatives[0]
-        if not found and self.share == "both" and schedule.sigma(first) == 0:
+        first = representatives[0]
+        if not found and self.shares_noise_level and schedule.sigma(first) == 0:
             message = f"'both' would train the first sub-interval on images without noise, at t = {first:g}; give shared-intervals a floor"
             found.append(FieldProblem(("share",), message))
         # The horizon of a discrete schedule is one step after its last time, so a sub-interval may reach beyond that.
-        last, end = self.representatives[-1], schedule.domain[1]
-        if not found and self.share == "both" and self.edges[-2] <= end < last:
+        last, end = representatives[-1], schedule.domain[1]
+        if not found and self.shares_noise_level and edges[-2] <= end < last:
             where = f"at t = {last:g}, after the schedule's last time, {end:g}"
             found.append(FieldProblem(("share",), f"'both' would train the last sub-interval {where}; give a smaller last edge"))
         return found
 
-    def out_of_range(self, low: float, high: float, start: str, end: str) -> list[FieldProblem]:
-        """Edges outside [low, high], which messages call `start` and `end`."""
+    def out_of_range(self, low: float, high: float, low_name: str, high_name: str) -> list[FieldProblem]:
+        """Reports edges outside [low, high]; messages call the two limits by `low_name` and `high_name`."""
+        first, last = self.sub_intervals.edges[0], self.sub_intervals.edges[-1]
         found = []
-        if self.edges[0] < low:
-            found.append(FieldProblem(("edges",), f"{self.edges[0]:g} is before {start}; give {low:g} or more"))
-        if self.edges[-1] > high:
-            found.append(FieldProblem(("edges",), f"{self.edges[-1]:g} is beyond {end}; give {high:g} or less"))
+        if first < low:
+            found.append(FieldProblem(("edges",), f"{first:g} is before {low_name}; give {low:g} or more"))
+        if last > high:
+            found.append(FieldProblem(("edges",), f"{last:g} is beyond {high_name}; give {high:g} or less"))
         return found
 
-    def _look_up(self, t: Tensor) -> tuple[_Tables, Tensor]:
-        """The tables for a floating t, and the number of each time's sub-interval, 1 to n."""
-        if torch.compiler.is_compiling():
-            tables = self._tables(t.dtype, t.device)
-        else:
-            key = t.dtype, t.device
-            if key not in self._kept:
-                with plain_tensors():
-                    self._kept[key] = self._tables(*key)
-            tables = self._kept[key]
-        kind = tables.boundaries.dtype
-        return tables, torch.bucketize(t if t.dtype == kind else t.to(kind), tables.boundaries, right=True)
 
-    @cached_property
-    def _kept(self) -> dict[tuple[torch.dtype, torch.device], _Tables]:
-        return {}
-
-    def _tables(self, dtype: torch.dtype, device: torch.device) -> _Tables:
-        edges, nan = self.edges, float("nan")
-        slack = EDGE_ULPS * torch.finfo(dtype).eps * max(abs(edges[0]), abs(edges[-1]))
-        return _Tables(
-            torch.tensor([edge - slack for edge in edges], dtype=torch.promote_types(dtype, torch.float32), device=device),
-            torch.tensor([nan, *self.representatives, nan], dtype=dtype, device=device),
-            torch.tensor([nan, *edges[:-1], nan], dtype=torch.float64, device=device),
-            torch.tensor([nan, *edges[1:], nan], dtype=torch.float64, device=device),
-        )
+def _floating(t: Tensor) -> Tensor:
+    return t if t.is_floating_point() else t.to(torch.float64)
 
 
 @condition_maps.register("shared-intervals")
 class SharedIntervals(Intervals):
     """Shares one condition in each sub-interval between given edges.
 
-    `floor`, where it is not 0, is the least left edge as a representative or under the root of log-mid: a network that takes
-    the condition's logarithm cannot be told 0.
+    Attributes:
+        edges: edges of the sub-intervals in the schedule's unit, increasing, n + 1 of them.
+        representative: the condition of a sub-interval; see the module.
+        floor: lower bound of the left edges as representatives, and under the root of log-mid; keeps the condition above 0 for a
+            time input that takes its logarithm.
+        share: `condition`, or `both` to share alpha and sigma in training as well.
     """
 
     edges: tuple[float, ...]
@@ -174,9 +135,23 @@ class SharedIntervals(Intervals):
     def _left_edges(self) -> tuple[float, ...]:
         return tuple(max(edge, self.floor) for edge in self.edges[:-1]) if self.floor else self.edges[:-1]
 
+    @model_validator(mode="after")
+    def _make_sub_intervals(self) -> Self:
+        _ = self.sub_intervals  # at once, because torch.compile cannot trace the lock of a cached property (Python 3.11)
+        return self
+
+    @cached_property
+    def sub_intervals(self) -> SubIntervals:
+        """The given edges, with `representative` of each sub-interval."""
+        return SubIntervals(self.edges, self._representatives)
+
     @property
-    def representatives(self) -> tuple[float, ...]:
-        """The condition of each sub-interval, n of them."""
+    def shares_noise_level(self) -> bool:
+        """True if `share` is "both"."""
+        return self.share == "both"
+
+    @property
+    def _representatives(self) -> tuple[float, ...]:
         match self.representative:
             case "left":
                 return self._left_edges
@@ -192,18 +167,38 @@ class SharedIntervals(Intervals):
 class ETSDM(Intervals):
     """Shares one condition in each of n equal sub-intervals of [0, t_tilde) (paper section 4).
 
-    A t_tilde that n does not divide gives edges between the timesteps, and still n conditions.
+    Attributes:
+        t_tilde: end of the shared times, in the schedule's unit.
+        n: number of sub-intervals; where it does not divide t_tilde, edges lie between timesteps.
+        share: `condition`, or `both` to share alpha and sigma in training as well.
     """
 
     t_tilde: PositiveFloat = 100.0
     n: int = Field(5, gt=0, le=100_000)
     share: Share = "condition"
 
+    @model_validator(mode="after")
+    def _make_sub_intervals(self) -> Self:
+        _ = self.sub_intervals  # at once, as in `SharedIntervals`
+        return self
+
     @cached_property
+    def sub_intervals(self) -> SubIntervals:
+        """n equal sub-intervals of [0, t_tilde), represented by their left edges."""
+        edges = tuple(i * self.t_tilde / self.n for i in range(self.n + 1))
+        return SubIntervals(edges, edges[:-1])
+
+    @property
     def edges(self) -> tuple[float, ...]:
         """i t_tilde / n for i = 0..n."""
-        return tuple(i * self.t_tilde / self.n for i in range(self.n + 1))
+        return self.sub_intervals.edges
 
-    def out_of_range(self, low: float, high: float, start: str, end: str) -> list[FieldProblem]:
-        """As those of edges, of which t_tilde is the last; the first is 0, also where times start later."""
-        return [FieldProblem(("t_tilde",), problem.message) for problem in super().out_of_range(min(low, 0.0), high, start, end)]
+    @property
+    def shares_noise_level(self) -> bool:
+        """True if `share` is "both"."""
+        return self.share == "both"
+
+    def out_of_range(self, low: float, high: float, low_name: str, high_name: str) -> list[FieldProblem]:
+        """Reports t_tilde, the last edge, above `high`; the first edge is 0, also where times start later."""
+        found = super().out_of_range(min(low, 0.0), high, low_name, high_name)
+        return [FieldProblem(("t_tilde",), problem.message) for problem in found]

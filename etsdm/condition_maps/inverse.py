@@ -1,10 +1,10 @@
-"""Remaps by a formula in t: 1/t and the inverse sigmoid (paper, appendix D.3.3).
+"""Remaps in closed form: 1/t and the inverse sigmoid (paper, appendix D.3.3).
 
     inverse           g(t) = 1/t                  t = index + 1 in 1..T of a discrete schedule
     inverse-sigmoid   g(u) = log(u / (1 - u))     u = (index + 1) / (T + 1), or t / horizon
 
-1/t spends most of its range on the first times: of t uniform in 1/t on 1..1000, 95 % are 20 or less. The inverse sigmoid is
-symmetric and spends it on both ends.
+1/t spends most of its range on the first times: of t drawn uniformly in 1/t on 1..1000, 95 % are 20 or less. The inverse sigmoid is
+symmetric and stretches both ends.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ __all__ = ["Inverse", "InverseSigmoid"]
 
 
 def _first(schedule: Schedule) -> int:
-    """The paper's number of the schedule's time 0: timesteps count from 1."""
+    """The paper's index of time 0: 1 for discrete schedules, whose timesteps count from 1 there, else 0."""
     return 1 if schedule.is_discrete else 0
 
 
 @condition_maps.register("inverse")
 class Inverse(Remap):
-    """The network is told 1/t (paper, appendix D.3.3).
+    """The condition 1/t (paper, appendix D.3.3).
 
-    On a continuous schedule times below `floor`, a share of the horizon, count as the floor.
+    Attributes:
+        floor: lower clip of t on continuous schedules, as a fraction of the horizon.
+        scale: see `Remap`.
     """
 
     floor: float = Field(1e-3, gt=0, lt=1)
@@ -47,9 +49,11 @@ class Inverse(Remap):
 
 @condition_maps.register("inverse-sigmoid")
 class InverseSigmoid(Remap):
-    """The network is told log(u / (1 - u)), u the time as a share of the horizon (paper, appendix D.3.3).
+    """The condition log(u / (1 - u)), u the time as a fraction of the horizon (paper, appendix D.3.3).
 
-    On a continuous schedule u is clipped to [`margin`, 1 - `margin`].
+    Attributes:
+        margin: u is clipped to [margin, 1 - margin] on continuous schedules.
+        scale: see `Remap`.
     """
 
     margin: float = Field(1e-5, gt=0, lt=0.5)

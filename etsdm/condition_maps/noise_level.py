@@ -1,4 +1,4 @@
-"""Remaps that read the schedule: the network is told the noise level instead of the time.
+"""Remaps to the noise level, by the schedule.
 
 sigma     g(t) = sigma(t)
 log-snr   g(t) = log(alpha(t)^2 / sigma(t)^2), clipped to [-bound, bound]
@@ -16,24 +16,23 @@ from etsdm.schedules import Schedule
 
 __all__ = ["LogSNR", "Sigma"]
 
-# Halvings of the schedule's domain, after which its ends are neighbouring numbers.
-HALVINGS = 64
+BISECTION_STEPS = 64  # after which the ends of the schedule's domain have met
 
 
 @condition_maps.register("sigma")
 class Sigma(Remap):
-    """The network is told sigma(t).
+    """The condition sigma(t).
 
-    Where d sigma/dt is infinite at 0 the optimum has a finite slope in sigma, which the chain rule gives.
+    Where d sigma/dt is infinite at t = 0, the slope of the optimum in sigma is finite, by the chain rule.
     """
 
     def _value(self, t: Tensor, schedule: Schedule) -> Tensor:
         return schedule.sigma(t)
 
     def _time(self, value: Tensor, schedule: Schedule) -> Tensor:
-        # By bisection: sigma alone does not say log-SNR without knowing which schedules preserve variance.
+        # By bisection, because log-SNR does not follow from sigma alone.
         low, high = (torch.full_like(value, end) for end in schedule.domain)
-        for _ in range(HALVINGS):
+        for _ in range(BISECTION_STEPS):
             middle = (low + high) / 2
             below = schedule.sigma(middle) < value
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
@@ -43,7 +42,7 @@ class Sigma(Remap):
 
 @condition_maps.register("log-snr")
 class LogSNR(Remap):
-    """The network is told log-SNR, clipped to [-`bound`, `bound`]."""
+    """The condition log-SNR, clipped to [-`bound`, `bound`]."""
 
     bound: PositiveFloat = 20.0
 

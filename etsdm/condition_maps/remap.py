@@ -1,13 +1,13 @@
-"""Remaps: the network is told another function of the time, one condition a time.
+"""Remaps: invertible functions of the time as condition.
 
-A remap g is strictly monotone on the schedule's times, but for clipped ends that keep it finite. With `scale` "horizon" the
-condition is g moved and stretched onto [0, T], T the schedule's horizon,
+A remap g is strictly monotone on the schedule's times, apart from clipped ends that keep it finite. With `scale` "horizon" the
+condition is g normalised to [0, T], T the schedule's horizon,
 
     f(t) = T (g(t) - g_min) / (g_max - g_min),   g_min, g_max the least and greatest g on the domain,
 
-so that the embedding of a network made for timesteps sees the range that it was made for; with "none" it is g. The paper
-(appendix D.3.3) does not say how it scales; that "horizon" is the default is the choice of this library. A map's inverse is
-what a time sampler or a grid needs that is uniform in f(t) instead of t.
+the range for which the time embeddings of timestep networks are made; with "none" it is g. The paper (appendix D.3.3) does not
+specify its scaling; "horizon" as the default is a choice of this library. Time samplers and grids that are uniform in f(t) instead
+of t use the inverse.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ __all__ = ["Remap"]
 
 
 class Remap(ConditionMap):
-    """A condition in a unit of its own, with an exact inverse."""
+    """A condition in another unit than time, with an exact inverse.
+
+    Attributes:
+        scale: `horizon` to normalise g to [0, horizon], `none` for g itself.
+    """
 
     scale: Literal["horizon", "none"] = "horizon"
 
@@ -37,16 +41,16 @@ class Remap(ConditionMap):
 
     @abstractmethod
     def _time(self, value: Tensor, schedule: Schedule) -> Tensor:
-        """The time at which g has a value that is float64 and among those that g takes."""
+        """The time at which g takes a value; float64, in the range of g."""
 
     def _clip(self, schedule: Schedule) -> tuple[float, float]:
-        """The first and last time between which g is not clipped."""
+        """First and last time between which g is not clipped."""
         return schedule.domain
 
     def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
         """Returns the scaled g(t); see `ConditionMap.__call__`."""
         if schedule is None:
-            raise PartError("schedule", f"condition map {self.type_name!r} reads it and found none; give the schedule of t")
+            raise PartError("schedule", f"found none, and condition map {self.type_name!r} needs it; give the schedule of t")
         value = self._value(t.to(torch.float64), schedule)
         if self.scale == "horizon":
             least, greatest = _range(self, schedule)
@@ -64,7 +68,7 @@ class Remap(ConditionMap):
         return True
 
     def inverse(self, condition: Tensor, schedule: Schedule) -> Tensor:
-        """The time that has a condition; see `ConditionMap.inverse`."""
+        """Computes the time from its condition; see `ConditionMap.inverse`."""
         value = condition.to(torch.float64)
         least, greatest = _range(self, schedule)
         if self.scale == "horizon":
@@ -72,7 +76,7 @@ class Remap(ConditionMap):
         return self._time(value.clamp(least, greatest), schedule).clamp(*self._clip(schedule))
 
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        """(t, t) but where g is clipped; see `ConditionMap.shared_interval`."""
+        """(t, t) except where g is clipped; see `ConditionMap.shared_interval`."""
         t = t.to(torch.float64)
         (low, high), (first, last) = schedule.domain, self._clip(schedule)
         value = self._value(t, schedule)

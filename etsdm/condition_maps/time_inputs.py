@@ -1,8 +1,8 @@
-"""Time inputs: the number that stands for a condition at the network's door.
+"""Time inputs: the value passed to the backbone's time embedding.
 
-The condition map works in the schedule's unit; a network may want another one. `timesteps` hands the condition on as it is,
-which suits discrete schedules; `scaled` multiplies it, so that a schedule on [0, 1] reaches a sinusoidal embedding that was
-made for 0..1000; `log-sigma` takes the logarithm of a condition that is a noise level.
+The condition map works in the schedule's unit; a time embedding may need another one. `timesteps` passes the condition as it is, for
+discrete schedules; `scaled` multiplies it, for sinusoidal embeddings made for 0..1000 on a schedule on [0, 1]; `log-sigma` takes the
+logarithm of a condition that is a noise level.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["LogSigma", "Scaled", "TimeInput", "Timesteps"]
 
 
 class TimeInput(Part, family=time_inputs):
-    """From a condition, in the schedule's unit, to the network's input."""
+    """Conversion of a condition, in the schedule's unit, to the value passed to the backbone's time embedding."""
 
     @abstractmethod
     def __call__(self, condition: Tensor) -> Tensor:
-        """Args: condition: f(t), any shape. Returns: the network's input, same shape."""
+        """Converts conditions. Args: condition: f(t), any shape. Returns: the value for the time embedding, same shape."""
 
 
 @time_inputs.register("timesteps")
 class Timesteps(TimeInput):
-    """The condition as it is (DDPM and its descendants)."""
+    """The condition as it is (DDPM)."""
 
     def __call__(self, condition: Tensor) -> Tensor:
         """Returns the condition."""
@@ -50,7 +50,7 @@ class LogSigma(TimeInput):
     """factor ln(condition / unit), for a condition that is a noise level (Karras et al. 2022, table 1).
 
     The defaults are EDM's ln(sigma)/4. The VE networks of Song et al. 2021 take ln(sigma/2): factor 1, unit 2. A condition of 0
-    gives -inf, which no network can take: give a map that shares conditions a `floor`.
+    gives -inf; give a map that shares conditions a `floor` above 0.
     """
 
     factor: PositiveFloat = 0.25

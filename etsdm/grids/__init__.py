@@ -1,4 +1,4 @@
-"""Time grids: where a sampler steps."""
+"""Time grids of samplers."""
 
 from etsdm.grids.base import Grid
 from etsdm.grids.explicit import Explicit

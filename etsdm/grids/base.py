@@ -1,8 +1,8 @@
-"""Time grids: where a sampler steps.
+"""Time grids of samplers.
 
-A grid is a decreasing sequence of times in the schedule's unit, from the last time (or `start`) on. Without an `end` it has n
-times, after which a sampler goes to the clean image, alpha = 1 and sigma = 0. With one it has n + 1, of which the last is `end`.
-Times of real-valued grids need not be integers on a discrete schedule, where log-SNR is interpolated.
+A grid is a decreasing sequence of times in the schedule's unit, from the schedule's last time (or `start`) on. Without an `end` it has
+n times, and the sampler's last step goes to the clean image, alpha = 1 and sigma = 0. With an `end` it has n + 1 times, the last of
+which is `end`. Times of real-valued grids need not be integers on a discrete schedule, where log-SNR is interpolated.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from etsdm.schedules import Schedule
 __all__ = ["Grid", "RealGrid", "evenly", "refuse_outside", "timesteps_until"]
 
 
-ROUNDING = 1e-9  # of a step, by which a time may miss the timestep that it is
+TIMESTEP_TOLERANCE = 1e-9  # of a step: rounding error of a time that is a timestep
 
 
 class Grid(Part, family=grids):
-    """Where to step."""
+    """Decreasing times of a sampler's steps."""
 
     @abstractmethod
     def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
-        """The times from which n steps start, decreasing, and with `end` the time at which the last of them ends.
+        """Computes the start times of n steps, and with `end` also the end of the last step.
 
         Args:
-            schedule: whose times they are.
-            n: number of steps, 1 or more; grids of timesteps take at most as many as there are.
-            start: where to start, the schedule's last time by default.
-            end: where to end; None for the clean image.
+            schedule: the schedule of the times.
+            n: number of steps, 1 or more; in grids of timesteps at most the number of timesteps.
+            start: time of the first step, the schedule's last time by default.
+            end: time at which the last step ends; None for the clean image.
 
         Returns:
-            float64, (n,), or (n + 1,) with an end.
+            Decreasing times, float64, (n,), or (n + 1,) with an `end`.
 
         Raises:
             PartError: n, start or end is out of range, or the grid does not suit the schedule.
@@ -44,14 +44,14 @@ class Grid(Part, family=grids):
 
 
 def timesteps_until(schedule: Schedule, start: float | None = None) -> int:
-    """How many timesteps there are up to a time, or in all; a continuous schedule's first is one `step` from its beginning."""
+    """Number of timesteps up to a time, or of all; a continuous schedule's first timestep is one `step` after its start."""
     if start is None:
         return round(schedule.horizon / schedule.step)
-    return int(start / schedule.step + ROUNDING) + schedule.is_discrete
+    return int(start / schedule.step + TIMESTEP_TOLERANCE) + schedule.is_discrete
 
 
 def refuse_outside(schedule: Schedule, **times: float | None) -> None:
-    """Raises PartError for a time, given by the name of the user's option, that is not one of a schedule's."""
+    """Raises PartError for times, by the name of the user's option, outside the schedule's domain."""
     low, high = schedule.domain
     for name, t in times.items():
         if t is not None and not low <= t <= high:
@@ -59,10 +59,10 @@ def refuse_outside(schedule: Schedule, **times: float | None) -> None:
 
 
 class RealGrid(Grid):
-    """A grid of real times between the last time and the first that has noise, evenly spaced in some function of time."""
+    """A grid of real times from the schedule's last time to `Schedule.t_min`, evenly spaced in a function of time."""
 
     def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
-        """n times for any n from 1 on; see `Grid.times`."""
+        """Computes n times for any n >= 1; see `Grid.times`."""
         if n < 1:
             raise PartError("steps", f"{n} is no number of steps; give 1 or more")
         first = schedule.domain[1] if start is None else start
@@ -81,9 +81,9 @@ class RealGrid(Grid):
 
     @abstractmethod
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
-        """n times from `start` on, or n + 1 up to `end`; both ends are set exactly afterwards."""
+        """n times from `start` on, or n + 1 to `end`; `times` sets both ends exactly."""
 
 
 def evenly(start: float, end: float, points: int) -> Tensor:
-    """`points` numbers at equal distances, both ends included."""
+    """Equally spaced numbers from start to end, both included, (points,)."""
     return start + (end - start) * torch.arange(points, dtype=torch.float64) / max(points - 1, 1)

@@ -1,4 +1,4 @@
-"""`explicit`: times given one by one."""
+"""`explicit`: a grid of given times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ __all__ = ["Explicit"]
 
 @grids.register("explicit")
 class Explicit(Grid):
-    """Times given one by one; steps must be as many. A last time without noise is the end, and no step starts there."""
+    """A grid of given times, one per step.
+
+    Attributes:
+        at: decreasing times; a last time without noise only ends the last step.
+    """
 
     at: tuple[float, ...] = Field(min_length=1)
 
@@ -30,7 +34,7 @@ class Explicit(Grid):
         return self
 
     def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
-        """The times as given, from `start` on and before `end`; see `Grid.times`."""
+        """Returns the given times from `start` on and before `end`; see `Grid.times`."""
         low, high = schedule.domain
         if self.at[0] > high or self.at[-1] < low:
             found = self.at[0] if self.at[0] > high else self.at[-1]

@@ -1,4 +1,4 @@
-"""Grids at equal distances in a function of log-SNR: `log-snr`, `karras`."""
+"""Grids uniform in a function of log-SNR: `log-snr`, `karras`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Karras", "LogSNRGrid"]
 
 
 class SpacedInNoise(RealGrid):
-    """A grid in a function of log-SNR; where the start has no signal the first step goes to the step after it."""
+    """A grid uniform in a function of log-SNR; from a start without signal, the first step is one `Schedule.step` long."""
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
         if end is not None and schedule.sigma(end) == 0:
-            # Log-SNR is infinite there: the step to it is the one after the last of the others.
+            # Log-SNR is infinite there, so the grid is that without an end, and `end` the end of one more step.
             return torch.cat([self._between(schedule, start, None, n), torch.tensor([end], dtype=torch.float64)])
         last, points = (schedule.t_min, n) if end is None else (end, n + 1)
         if schedule.alpha(start) > 0:
@@ -36,12 +36,12 @@ class SpacedInNoise(RealGrid):
 
     @abstractmethod
     def _log_snrs(self, start: float, end: float, points: int) -> Tensor:
-        """Increasing log-SNRs between two, both included."""
+        """Increasing log-SNRs from start to end, both included, (points,)."""
 
 
 @grids.register("log-snr")
 class LogSNRGrid(SpacedInNoise):
-    """Times at equal distances of log-SNR (DPM-Solver's `logSNR`)."""
+    """Uniform in log-SNR (DPM-Solver's `logSNR`)."""
 
     def _log_snrs(self, start: float, end: float, points: int) -> Tensor:
         return evenly(start, end, points)
@@ -49,7 +49,7 @@ class LogSNRGrid(SpacedInNoise):
 
 @grids.register("karras")
 class Karras(SpacedInNoise):
-    """Times whose sigma/alpha to the power 1/rho are at equal distances (Karras et al. 2022, Eq. 5)."""
+    """Uniform in (sigma/alpha)^(1/rho) (Karras et al. 2022, Eq. 5)."""
 
     rho: PositiveFloat = 7.0
 

@@ -1,4 +1,4 @@
-"""Grids at equal distances in a function of time: `uniform`, `linspace`, `quadratic`."""
+"""Grids uniform in a function of time: `uniform`, `linspace`, `quadratic`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Linspace", "QuadraticGrid", "UniformGrid"]
 
 @grids.register("uniform")
 class UniformGrid(RealGrid):
-    """Steps of equal length in time, of which the last ends at the clean image: T i / n for i = n, ..., 1 on [0, T].
+    """Steps of equal length in time down to the clean image: T i / n for i = n, ..., 1 on [0, T].
 
-    On timesteps 0..T-1 the clean image is at -1, which gives `trailing` before its rounding.
+    On timesteps 0..T-1 the clean image is at -1, which gives `trailing` without its rounding.
     """
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
@@ -32,7 +32,7 @@ class UniformGrid(RealGrid):
 
 @grids.register("linspace")
 class Linspace(RealGrid):
-    """Times at equal distances from the last to the first one that has noise, both included."""
+    """Uniform in time from the schedule's last time to `Schedule.t_min`, both included."""
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
         return evenly(start, schedule.t_min, n) if end is None else evenly(start, end, n + 1)
@@ -40,7 +40,7 @@ class Linspace(RealGrid):
 
 @grids.register("quadratic")
 class QuadraticGrid(RealGrid):
-    """Times whose square roots are at equal distances, both ends included (DDIM's code; DPM-Solver's `time_quadratic`)."""
+    """Uniform in the square root of time, both ends included (DDIM's code; DPM-Solver's `time_quadratic`)."""
 
     def _between(self, schedule: Schedule, start: float, end: float | None, n: int) -> Tensor:
         last, points = (schedule.t_min, n) if end is None else (end, n + 1)

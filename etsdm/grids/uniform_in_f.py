@@ -1,4 +1,4 @@
-"""`uniform-in-f`: times at equal distances in a condition map (paper, appendix D.3.3)."""
+"""`uniform-in-f`: a grid uniform in the condition f(t) (paper, appendix D.3.3)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ __all__ = ["UniformInF"]
 
 @grids.register("uniform-in-f")
 class UniformInF(RealGrid):
-    """Times at equal distances in a condition map, from the last time on (paper, appendix D.3.3).
+    """Uniform in the condition f(t) of a map, from the schedule's last time on (paper, appendix D.3.3).
 
-    `map` is a remap, such as `inverse` or `log-snr`, or `identity`; times are real also on a discrete schedule. The grid ends at
-    the schedule's first time, or where the map is clipped; a first time without noise is the step after the last.
+    Times are real also on a discrete schedule. The grid ends at the schedule's first time, or where the map is clipped; a first time
+    without noise is the end of the last step instead.
+
+    Attributes:
+        map: the map f: `identity`, or a remap such as `inverse` or `log-snr`.
     """
 
     map: ConditionMap
@@ -29,7 +32,7 @@ class UniformInF(RealGrid):
     @model_validator(mode="after")
     def _map_has_an_inverse(self) -> Self:
         if not self.map.is_invertible:
-            message = f"{self.map.type_name!r} gives several times one condition, so that no time follows from it; give a remap"
+            message = f"{self.map.type_name!r} shares conditions between times and has no inverse; give a remap"
             raise field_error("UniformInF", ("map",), message)
         return self
 

@@ -1,4 +1,4 @@
-"""Losses, their weightings, and the distributions of training times."""
+"""Losses, loss weightings, and distributions of training times."""
 
 from etsdm.losses.hybrid import Hybrid
 from etsdm.losses.mse import MSE, Loss

@@ -1,33 +1,35 @@
 """Training losses, and the squared error.
 
-An error of the network's output F is one of error_in(space) times as much in another space (see `etsdm.targets`), so the squared
-error of any space is that of F times a number a time. F itself is never converted: x0 from eps near alpha = 0, and eps from x0
-near sigma = 0, would lose the digits of single precision.
+An error of the network's output F is error_factor(space) times as large in another space (see `etsdm.targets`), so the squared error
+of any space is that of F times a number per time. F itself is never converted: x0 from eps near alpha = 0, and eps from x0 near
+sigma = 0, would lose the digits of single precision.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from etsdm.denoisers.config import DenoiserConfig
+from etsdm.denoisers.noisy_batch import NoisyBatch
 from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.time_point import alpha_sigma_like
 from etsdm.losses.weightings import Constant, Weighting
 from etsdm.registry import Part, losses
 from etsdm.targets import Target
 
-__all__ = ["MSE", "Loss", "Noisy"]
+__all__ = ["MSE", "Loss", "NoiseLevel"]
 
 
 class Loss(Part, family=losses):
-    """What training minimises.
+    """A training loss.
 
     Attributes:
-        learns_variance: whether the variance of sampling steps belongs to it.
-        evaluations: how often it asks the network about an image.
+        learns_variance: whether the loss trains the variance of sampling steps.
+        evaluations: network calls per image.
     """
 
     learns_variance: ClassVar[bool] = False
@@ -38,58 +40,60 @@ class Loss(Part, family=losses):
 
     @abstractmethod
     def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
-        """The loss of each image.
+        """Computes the loss of each image.
 
         Args:
-            denoiser: what is trained.
+            denoiser: the denoiser to train.
             x0: clean images, (B, C, H, W).
             t: times in the schedule's unit, (B,).
             eps: standard normal noise, same shape as x0.
-            **cond: what the network takes besides.
+            **cond: further inputs of the network, for example labels `y` of shape (B,).
 
         Returns:
             (B,), float32, or float64 where x0 is.
         """
 
 
-class Noisy(NamedTuple):
-    """Images made noisy. Fields: x, (B, C, H, W); t, the time whose noise they have, (B,); alpha and sigma there, (B, 1, 1, 1)."""
+class NoiseLevel(NamedTuple):
+    """Noise level of each training image. Fields: t, the noising time, (B,); alpha and sigma there, float64, (B, 1, ...) like x0."""
 
-    x: Tensor
     t: Tensor
     alpha: Tensor
     sigma: Tensor
 
     @classmethod
-    def of(cls, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor) -> Noisy:
-        """x = alpha x0 + sigma eps at the denoiser's `noising_time(t)`; arguments as in `Loss.per_image`."""
+    def of(cls, denoiser: DenoiserLike, t: Tensor, x0: Tensor) -> Self:
+        """The noise level of images x0 with drawn times t, at the denoiser's `noising_time(t)`."""
         t = denoiser.noising_time(t)
-        alpha, sigma = (c.reshape(-1, *[1] * (x0.ndim - 1)) for c in denoiser.schedule.alpha_sigma(t))
-        return cls(alpha.to(x0.dtype) * x0 + sigma.to(x0.dtype) * eps, t, alpha, sigma)
+        return cls(t, *alpha_sigma_like(x0, denoiser, t))
 
 
 @losses.register("mse")
 class MSE(Loss):
     """Squared error, averaged over the elements of an image (paper Eq. 4, and Eq. 9 with a condition map).
 
-    `space` is where the error is measured; by default it is the space in which the network speaks. `edm` with weight 1 is the
-    loss of Karras et al. 2022, (sigma^2 + sd^2) / (sigma sd)^2 times the squared error of x0.
+    Attributes:
+        space: target in whose space the error is measured; the denoiser's own target by default. `edm` with weight 1 is the loss of
+            Karras et al. 2022, (sigma^2 + sd^2) / (sigma sd)^2 times the squared error of x0.
+        weighting: weight of the squared error by noise level.
     """
 
     space: Target | None = None
     weighting: Weighting = Constant()
 
     def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
-        """weighting(t) times the mean of (prediction - truth)^2; see `Loss.per_image`."""
-        noisy = Noisy.of(denoiser, x0, t, eps)
-        return self.of_output(denoiser, denoiser.output(noisy.x, noisy.t, **cond), noisy, x0, eps)
+        """Weighted mean of (prediction - truth)^2; see `Loss.per_image`."""
+        batch, level = NoisyBatch(x0, eps, cond), NoiseLevel.of(denoiser, t, x0)
+        output = denoiser.output(batch.at(level.alpha, level.sigma), level.t, **cond)
+        return self.of_output(denoiser, output, batch, level)
 
-    def of_output(self, denoiser: DenoiserLike, output: Tensor, noisy: Noisy, x0: Tensor, eps: Tensor) -> Tensor:
-        """The loss of each image for an output F of the network, (B, C, H, W), at `noisy`; see `Loss.per_image`."""
-        _, t, alpha, sigma = noisy
+    def of_output(self, denoiser: DenoiserLike, output: Tensor, batch: NoisyBatch, level: NoiseLevel) -> Tensor:
+        """Loss of each image for a network output F, (B, C, H, W), at a noise level of the batch; see `Loss.per_image`."""
         target, space = denoiser.target, self.space or denoiser.target
         # Under autocast F is in half precision; its square is not.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
-        error = (output - target.training_target(x0, eps, alpha, sigma)).square().flatten(1).mean(1)
-        weight = self.weighting(denoiser.schedule, t, space) * target.error_factor(space, alpha, sigma).flatten().square()
+        truth = target.training_target(batch.x0, batch.eps, level.alpha, level.sigma)
+        error = (output - truth).square().flatten(1).mean(1)
+        alpha, sigma = level.alpha.flatten(), level.sigma.flatten()
+        weight = self.weighting(alpha, sigma, space) * target.error_factor(space, alpha, sigma).square()
         return error * weight.to(error.dtype)

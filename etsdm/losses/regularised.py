@@ -1,4 +1,4 @@
-"""Training that penalises how fast the network changes with its condition, the paper's alternative DDPM-r (appendix D.3.1).
+"""Squared error with a penalty on the network's slope in its condition, the paper's alternative DDPM-r (appendix D.3.1).
 
     L = MSE + weight mean ((F(x_t, t) - F(x_t, t')) / h)^2,    t' = t - dt,  h = dt in steps
 
@@ -14,8 +14,9 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from etsdm.denoisers.noisy_batch import NoisyBatch
 from etsdm.denoisers.protocol import DenoiserLike
-from etsdm.losses.mse import MSE, Loss, Noisy
+from etsdm.losses.mse import MSE, Loss, NoiseLevel
 from etsdm.registry import losses
 
 __all__ = ["LipschitzRegularized"]
@@ -25,13 +26,15 @@ __all__ = ["LipschitzRegularized"]
 class LipschitzRegularized(Loss):
     """Squared error plus the squared slope of F in its condition, the paper's DDPM-r (appendix D.3.1).
 
-    The paper gives neither weight, norm nor distance. Our choices: the squared mean over the elements of an image, in the
-    network's own space; t' one step earlier; gradients through both outputs; no term where t' is before the schedule's start.
-    The weight has no default: try 0.01, 0.1 and 1. It costs a second forward pass, a call of its own with the same shapes, so
-    that equal conditions give equal outputs and a term of exactly 0. Dropout differs between the two passes and would be
-    penalised too: train without.
+    The paper gives neither weight, norm nor distance. Our choices: the mean square over the elements of an image, in the space of the
+    denoiser's target; t' one step earlier; gradients through both outputs; no penalty where t' is before the schedule's first time.
+    It costs a second forward pass, a separate call with the same shapes, so that equal conditions give equal outputs and a penalty of
+    exactly 0. Train without dropout, which differs between the two passes and would be penalised.
 
-    `dt` is t - t' in the schedule's unit; by default one step.
+    Attributes:
+        weight: of the penalty; no default, try 0.01, 0.1 and 1.
+        dt: t - t' in the schedule's unit; one step by default.
+        mse: the squared error, with its space and weighting.
     """
 
     evaluations: ClassVar[int] = 2
@@ -42,14 +45,15 @@ class LipschitzRegularized(Loss):
 
     def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """MSE plus weight times the squared difference quotient in steps; see `Loss.per_image`."""
-        noisy = Noisy.of(denoiser, x0, t, eps)
+        batch, level = NoisyBatch(x0, eps, cond), NoiseLevel.of(denoiser, t, x0)
+        x = batch.at(level.alpha, level.sigma)
         step = denoiser.schedule.step
         dt = step if self.dt is None else self.dt
         earlier = t.to(torch.float64) - dt
         exists = earlier >= denoiser.schedule.domain[0]
-        here = denoiser.output(noisy.x, noisy.t, **cond)
-        there = denoiser.output(noisy.x, noisy.t, told=torch.where(exists, earlier, noisy.t), **cond)
+        here = denoiser.output(x, level.t, **cond)
+        there = denoiser.output(x, level.t, condition_t=torch.where(exists, earlier, level.t), **cond)
         precision = torch.promote_types(here.dtype, torch.float32)
         slope = (here.to(precision) - there.to(precision)) / (dt / step)
         penalty = slope.square().flatten(1).mean(1) * exists
-        return self.mse.of_output(denoiser, here, noisy, x0, eps) + self.weight * penalty
+        return self.mse.of_output(denoiser, here, batch, level) + self.weight * penalty

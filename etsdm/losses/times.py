@@ -1,4 +1,4 @@
-"""Time samplers: which t a training image gets.
+"""Time samplers: distributions of the training time.
 
 uniform           t ~ U over the schedule's times
 uniform-in-f      u ~ U(f_min, f_max), t = f^-1(u), f a condition map
@@ -28,12 +28,21 @@ class TimeSampler(Part, family=time_samplers):
 
     @abstractmethod
     def draw(self, schedule: Schedule, n: int, stream: torch.Generator) -> Tensor:
-        """Args: schedule: whose times; n: how many; stream: generator. Returns: float64 on the stream's device, (n,)."""
+        """Draws training times.
+
+        Args:
+            schedule: the schedule of the times.
+            n: number of times.
+            stream: random generator.
+
+        Returns:
+            Times in the schedule's unit, float64 on the stream's device, (n,).
+        """
 
 
 @time_samplers.register("uniform")
 class Uniform(TimeSampler):
-    """Every timestep of a discrete schedule, or every time of a continuous one, equally often (paper Eq. 4)."""
+    """Uniform over the timesteps of a discrete schedule, or over the times of a continuous one (paper Eq. 4)."""
 
     def draw(self, schedule: Schedule, n: int, stream: torch.Generator) -> Tensor:
         """Integers 0..T-1, or reals between the ends of the domain."""
@@ -46,10 +55,13 @@ class Uniform(TimeSampler):
 
 @time_samplers.register("uniform-in-f")
 class UniformIn(TimeSampler):
-    """Every condition of a map equally often, in place of every time (paper, appendix D.3.3).
+    """Uniform in the condition f(t) of a map, in place of t (paper, appendix D.3.3).
 
-    `map` is a remap, such as `inverse` or `log-snr`; times are real also on a discrete schedule. The denoiser's own condition
-    map does not enter: with the same one there, training is uniform in what the network is told.
+    Times are real also on a discrete schedule. The denoiser's own condition map plays no part here; if it is the same map, training
+    is uniform in the network's condition.
+
+    Attributes:
+        map: the map f, a remap such as `inverse` or `log-snr`.
     """
 
     map: ConditionMap
@@ -57,7 +69,7 @@ class UniformIn(TimeSampler):
     @model_validator(mode="after")
     def _map_has_an_inverse(self) -> Self:
         if not self.map.is_invertible:
-            message = f"{self.map.type_name!r} gives several times one condition, so that no time follows from it; give a remap"
+            message = f"{self.map.type_name!r} shares conditions between times and has no inverse; give a remap"
             raise field_error("UniformIn", ("map",), message)
         return self
 
@@ -70,11 +82,14 @@ class UniformIn(TimeSampler):
 
 @time_samplers.register("soft-truncation")
 class SoftTruncation(TimeSampler):
-    """A lower end of time drawn for each batch, and times uniform above it (Kim et al. 2022).
+    """Soft truncation: a random smallest time for each batch, and times uniform above it (Kim et al. 2022).
 
-    One draw is one mini-batch. Its lower end tau has a density proportional to tau^-k on [t_min T, T]; on a discrete schedule
-    tau and t are whole and count from 1, so the timestep t - 1 is drawn. `t_min` is a share of the horizon T. With k = 0 tau is
-    uniform, with k = 1 log-uniform; a large k leaves tau at its least value, which is the uniform sampler.
+    Each call of `draw` is one mini-batch, whose smallest time tau has a density proportional to tau^-k on [t_min T, T], T the
+    horizon. On a discrete schedule tau and t are integers that count from 1, so the timestep t - 1 is drawn.
+
+    Attributes:
+        k: exponent; tau is uniform for 0, log-uniform for 1, and tends to its lower bound, the uniform sampler, as k grows.
+        t_min: lower bound of tau as a fraction of the horizon.
     """
 
     k: NonNegativeFloat = 1.0
@@ -104,9 +119,13 @@ class SoftTruncation(TimeSampler):
 
 @time_samplers.register("log-normal")
 class LogNormal(TimeSampler):
-    """The noise level sigma/alpha log-normal (Karras et al. 2022, with their mean and deviation).
+    """Log-normal distribution of the noise level sigma/alpha (Karras et al. 2022).
 
-    Levels beyond the ends of the schedule count as the ends; times are real also on a discrete schedule.
+    Noise levels are clamped to those of the schedule; times are real also on a discrete schedule.
+
+    Attributes:
+        p_mean: mean of ln(sigma/alpha).
+        p_std: standard deviation of ln(sigma/alpha).
     """
 
     p_mean: float = -1.2

@@ -1,11 +1,11 @@
-"""Weightings: how much the loss at time t counts.
+"""Loss weightings by noise level.
 
-Articles state a weight for the error of one quantity. In another space S, where an error dS is c_out dS of x0 and e_out dS of
+Articles state a weight for the squared error of one quantity. In another space S, where an error dS is c_out dS of x0 and e_out dS of
 eps (see `etsdm.targets`), the same loss has the weight
 
     w_S = c_out^2 w_x0 = e_out^2 w_eps,      e_out^2 = SNR c_out^2,
 
-so a weighting means the same training whatever the network predicts and wherever the error is measured.
+so a weighting means the same training for every prediction target and every space of the error.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from etsdm.registry import Part, weightings
-from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
 __all__ = ["P2", "Constant", "MinSNR", "Weighting"]
 
 
 class Weighting(Part, family=weightings):
-    """A weight for each training time."""
+    """Weight of the squared error as a function of the noise level."""
 
     @abstractmethod
-    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
-        """The weight of each image's squared error.
+    def __call__(self, alpha: Tensor, sigma: Tensor, space: Target) -> Tensor:
+        """Computes the weight of each image's squared error.
 
         Args:
-            schedule: whose times they are.
-            t: times in the schedule's unit, (B,).
-            space: the space in which the error is measured.
+            alpha: signal coefficients, (B,), float64.
+            sigma: noise standard deviations, same shape.
+            space: the target in whose space the error is measured.
 
         Returns:
             float64, (B,).
@@ -42,11 +41,11 @@ class Weighting(Part, family=weightings):
 
 @weightings.register("constant")
 class Constant(Weighting):
-    """Weight 1 at all times in whatever space the error is measured, the "simple" loss (Ho et al. 2020; paper Eq. 4)."""
+    """Weight 1 at all noise levels in every space, the "simple" loss (Ho et al. 2020; paper Eq. 4)."""
 
-    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
+    def __call__(self, alpha: Tensor, sigma: Tensor, space: Target) -> Tensor:
         """Ones."""
-        return torch.ones_like(t, dtype=torch.float64)
+        return torch.ones_like(alpha)
 
 
 @weightings.register("min-snr")
@@ -58,23 +57,22 @@ class MinSNR(Weighting):
 
     gamma: PositiveFloat = 5.0
 
-    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
+    def __call__(self, alpha: Tensor, sigma: Tensor, space: Target) -> Tensor:
         """min(SNR, gamma) c_out^2."""
-        inverse = space.inverse(*schedule.alpha_sigma(t))
+        inverse = space.inverse(alpha, sigma)
         # SNR is 0 where c_out of noise prediction is infinite, and infinite where that of v is 0; e_out^2 is their product.
         return torch.minimum(inverse.e_out.square(), self.gamma * inverse.c_out.square())
 
 
 @weightings.register("p2")
 class P2(Weighting):
-    """1 / (k + SNR)^gamma for an error of eps, which takes weight from the nearly clean images (Choi et al. 2022)."""
+    """1 / (k + SNR)^gamma for an error of eps, which down-weights nearly clean images (Choi et al. 2022)."""
 
     gamma: NonNegativeFloat = 1.0
     k: PositiveFloat = 1.0
 
-    def __call__(self, schedule: Schedule, t: Tensor, space: Target) -> Tensor:
+    def __call__(self, alpha: Tensor, sigma: Tensor, space: Target) -> Tensor:
         """e_out^2 / (k + SNR)^gamma."""
-        alpha, sigma = schedule.alpha_sigma(t)
         inverse = space.inverse(alpha, sigma)
         total = alpha.square() + self.k * sigma.square()
         q = sigma.square() / total  # 1 / (k + SNR)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -39,8 +43,9 @@ def _origin(part: type[Part]) -> str:
 class Registry(Generic[P]):
     """The classes of one family of parts, by name.
 
-    Built-in parts are registered by importing the package `home`, at the first lookup. Plug-ins of other distributions are entry
-    points in the group `etsdm.<name>`: the entry point's name is the part's name, its object the class.
+    The built-in parts live in the package `home`, which is imported at the first lookup of a name, with every module in it that
+    registers parts here: a new part is one new file. Parts of other distributions are found through entry points in the group
+    `etsdm.<name>`: the entry point's name is the part's name, and its object is the class.
 
     Args:
         name: plural name of the registry, as in `etsdm.registry`.
@@ -54,6 +59,7 @@ class Registry(Generic[P]):
         self.noun = noun
         self._entries: dict[str, Entry] = {}
         self._plugin_of: dict[str, str] = {}
+        self._is_loaded = False
 
     @property
     def _a_noun(self) -> str:
@@ -143,8 +149,20 @@ class Registry(Generic[P]):
         self._entries[name] = entry
 
     def _load(self) -> dict[str, Entry]:
-        importlib.import_module(self.home)
+        home = importlib.import_module(self.home)
+        if not self._is_loaded:
+            for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
+                name = f"{self.home}.{module.name}"
+                if name not in sys.modules and self._registers_in(name):
+                    importlib.import_module(name)
+            self._is_loaded = True
         return self._entries
+
+    def _registers_in(self, module: str) -> bool:
+        """True if a module's source registers parts here; other modules stay lazy, such as networks that import large libraries."""
+        spec = importlib.util.find_spec(module)
+        source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
+        return source is not None and re.search(rf"\b{self.name}\.(register|preset)\(", source) is not None
 
     def _plugins(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}

@@ -50,7 +50,7 @@ def intervals_of(contents: Contents) -> tuple[float, ...]:
     for run in contents.shown().values():
         found = condition_maps.parse(run.recipe["model"]["condition_map"])
         if isinstance(found, Intervals):
-            return found.edges
+            return found.sub_intervals.edges
     return ()
 
 

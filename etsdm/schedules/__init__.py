@@ -1,4 +1,4 @@
-"""Noise schedules: alpha and sigma as functions of time, in float64."""
+"""Noise schedules: alpha(t) and sigma(t), in float64."""
 
 from etsdm.schedules.base import Continuous, Schedule, Slope
 from etsdm.schedules.cosine import Cosine, CosineContinuous

@@ -1,4 +1,4 @@
-"""Noise schedules: alpha and sigma as functions of time.
+"""Noise schedules: alpha(t) and sigma(t).
 
 A schedule defines x_t = alpha_t x_0 + sigma_t eps (paper Eq. 1). Its log-SNR is lambda(t) = 2 log(alpha/sigma). Where it
 preserves variance, alpha^2 + sigma^2 = 1, both follow from lambda,
@@ -23,10 +23,10 @@ __all__ = ["Continuous", "Schedule", "Slope", "from_log_snr"]
 
 
 class Slope(NamedTuple):
-    """How sigma leaves t = 0.
+    """Slope of sigma at t = 0.
 
     Fields: value, d sigma/dt at 0, or where that is infinite the limit of sqrt(t) d sigma/dt; singular, whether it is infinite.
-    A singular schedule makes the optimal eps and v infinitely steep in time at 0 (paper theorem 3.1).
+    On a singular schedule the optimal eps and v have an infinite slope in time at 0 (paper theorem 3.1).
     """
 
     value: float
@@ -34,12 +34,12 @@ class Slope(NamedTuple):
 
 
 class Schedule(Part, family=schedules):
-    """alpha(t) and sigma(t), in float64 whatever comes in.
+    """Noise schedule alpha(t), sigma(t), in float64 for every input dtype.
 
     Times are in the schedule's own unit: 0..T-1 for discrete schedules, where non-integers interpolate log-SNR, and the
     interval `domain` for continuous ones. Every method takes a number or a tensor of any shape and returns a float64 tensor of
-    that shape, on the tensor's device; times outside `domain` raise ValueError (checked where it costs no synchronisation: on
-    the CPU).
+    that shape, on the tensor's device; times outside `domain` raise ValueError (checked on the CPU only, where it needs no
+    synchronisation).
 
     Attributes:
         is_discrete: whether the times of training and sampling are the integers 0..T-1.
@@ -62,24 +62,24 @@ class Schedule(Part, family=schedules):
     @property
     @abstractmethod
     def domain(self) -> tuple[float, float]:
-        """The closed interval of times on which the schedule is defined."""
+        """Closed interval of times on which the schedule is defined."""
 
     @property
     def t_min(self) -> float:
-        """The earliest time at which a sampler asks its network: the first one, or where that is clean a `step` after it."""
+        """Smallest time at which samplers evaluate the network: the first of the domain, or one `step` later if sigma is 0 there."""
         low = self.domain[0]
         return low if self.sigma(low) > 0 else low + self.step
 
     @abstractmethod
     def slope_at_zero(self) -> Slope:
-        """d sigma/dt at t = 0 per unit of time, or the coefficient of its singularity; a discrete schedule has that of its limit."""
+        """d sigma/dt at t = 0, or the coefficient of its singularity; of a discrete schedule, that of its continuous limit."""
 
     @abstractmethod
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at times that are float64 and inside the domain."""
 
     def _alpha_sigma_of_number(self, t: float) -> tuple[Tensor, Tensor]:
-        """alpha and sigma at one time inside the domain, which is what a sampler wants before each call of its network."""
+        """alpha and sigma at one number inside the domain; a fast path for samplers."""
         return self._alpha_sigma(torch.tensor(t, dtype=torch.float64))
 
     @abstractmethod
@@ -88,14 +88,14 @@ class Schedule(Part, family=schedules):
 
     @abstractmethod
     def _t_of_log_snr(self, log_snr: Tensor) -> Tensor:
-        """The inverse of `_log_snr`; for values beyond the ends, infinite ones too, a time at or beyond that end."""
+        """Inverse of `_log_snr`; for values beyond the ends, infinite ones too, a time at or beyond that end."""
 
     @abstractmethod
     def _beta(self, t: Tensor) -> Tensor:
         """beta at times that are float64 and inside the domain."""
 
     def alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        """alpha(t) and sigma(t), for the price of one; of a number they are on the CPU."""
+        """alpha(t) and sigma(t) in one computation; on the CPU for a number."""
         if isinstance(t, Tensor):
             return self._alpha_sigma(self._times(t))
         self._refuse_outside(t, t)
@@ -126,7 +126,7 @@ class Schedule(Part, family=schedules):
         return self.log_snr(t).exp()
 
     def t_of_log_snr(self, log_snr: Tensor | float) -> Tensor:
-        """The time at which log-SNR has this value; values beyond the ends give the ends."""
+        """Inverse of `log_snr`, clamped to the domain."""
         log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
         return self._t_of_log_snr(log_snr).clamp(*self.domain)
 
@@ -136,23 +136,23 @@ class Schedule(Part, family=schedules):
             return torch.tensor(t, dtype=torch.float64)
         t = t.to(torch.float64)
         if t.device.type == "cpu" and t.numel() and not torch.compiler.is_compiling():
-            least, most = (t, t) if t.numel() == 1 else torch.aminmax(t.detach())
-            self._refuse_outside(least.item(), most.item())
+            smallest, largest = (t, t) if t.numel() == 1 else torch.aminmax(t.detach())
+            self._refuse_outside(smallest.item(), largest.item())
         return t
 
-    def _refuse_outside(self, least: float, most: float) -> None:
+    def _refuse_outside(self, smallest: float, largest: float) -> None:
         low, high = self.domain
-        if not (least >= low and most <= high):
-            found = least if not least >= low else most
+        if not (smallest >= low and largest <= high):
+            found = smallest if not smallest >= low else largest
             raise PartError("t", f"{found:.12g} is outside the times of schedule {self.type_name!r}; give t in [{low:g}, {high:g}]")
 
 
 class Continuous(Schedule):
-    """A schedule given by closed forms, on [0, 1] unless it says otherwise; at t = 0 the image is clean and no network is asked."""
+    """A schedule in closed form, on [0, 1] unless a subclass overrides `domain`."""
 
     @property
     def horizon(self) -> float:
-        """The last time."""
+        """Last time of the domain."""
         return self.domain[1]
 
     @property
@@ -179,10 +179,10 @@ class Continuous(Schedule):
         return 2 * (alpha.log() - sigma.log())
 
     def _alpha_above_last(self, t: Tensor) -> Tensor:
-        """alpha(t) - alpha(T); a schedule that ends with some signal keeps the digits of the difference near T where it can."""
+        """alpha(t) - alpha(T); overridden where a closed form keeps the digits of the difference near T."""
         return self._alpha_sigma(t)[0] - self.alpha(self.horizon).item()
 
 
 def from_log_snr(log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha and sigma of a variance-preserving schedule, from lambda of any shape, in that shape."""
+    """alpha and sigma of a variance-preserving schedule from lambda; any shape, same shape."""
     return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()

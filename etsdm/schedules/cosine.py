@@ -3,8 +3,8 @@
     alpha(t) = cos(th(t))/cos(th(0)),   th(t) = ((t + s)/(1 + s)) pi/2,
     sigma^2  = sin(th(t) - th(0)) sin(th(t) + th(0))/cos^2(th(0)),
 
-the second line because cos^2 a - cos^2 b = sin(b - a) sin(a + b). Cosines are taken as sines of what is left to pi/2, so that
-alpha keeps its digits as it vanishes. With s = 0, alpha = cos(pi t/2) and sigma = sin(pi t/2) is not singular.
+the second line because cos^2 a - cos^2 b = sin(b - a) sin(a + b). Cosines are computed as sines of the complementary angle, so that
+alpha keeps its digits as it vanishes. With s = 0, alpha = cos(pi t/2), sigma = sin(pi t/2), which is not singular.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Cosine(FromBetas):
     """alpha_bar = h(t)/h(0), h = cos^2(((t/T + s)/(1 + s)) pi/2), beta clipped (Nichol and Dhariwal 2021; paper Eq. A7).
 
     Attributes:
-        timesteps: T.
-        s: offset that keeps beta from being too small near t = 0; it makes the schedule singular there.
-        max_beta: largest beta, below 1 so that some signal is left at the end.
+        timesteps: number of timesteps T.
+        s: offset that bounds beta from below near t = 0; it makes the schedule singular there.
+        max_beta: upper bound of beta, below 1 so that alpha stays above 0 at the end.
     """
 
     timesteps: PositiveInt = 1000
@@ -48,13 +48,17 @@ class Cosine(FromBetas):
 
     @property
     def continuous(self) -> CosineContinuous:
-        """The same, without clipping."""
+        """`cosine-continuous` with the same offset; without clipping."""
         return CosineContinuous(s=self.s)
 
 
 @schedules.register("cosine-continuous")
 class CosineContinuous(Continuous):
-    """alpha = cos(th(t))/cos(th(0)), th = ((t + s)/(1 + s)) pi/2 (Nichol and Dhariwal 2021; paper Eq. A8)."""
+    """alpha = cos(th(t))/cos(th(0)), th = ((t + s)/(1 + s)) pi/2 (Nichol and Dhariwal 2021; paper Eq. A8).
+
+    Attributes:
+        s: offset; 0 for a schedule that is not singular.
+    """
 
     s: float = Field(0.008, ge=0)
 
@@ -88,7 +92,7 @@ class CosineContinuous(Continuous):
         return torch.atan2(sine, cos**2 * alpha + sin * sin_b) / self._unit
 
     def slope_at_zero(self) -> Slope:
-        """sqrt(|alpha'(0)|/2) over sqrt(t), |alpha'(0)| = th' tan(th(0)); with s = 0, where it is not singular, pi/2."""
+        """sqrt(|alpha'(0)|/2) with |alpha'(0)| = th' tan(th(0)), singular; pi/2 for s = 0, not singular."""
         if self.s == 0:
             return Slope(self._unit, False)
         return Slope(math.sqrt(self._unit * math.tan(self._start) / 2), True)

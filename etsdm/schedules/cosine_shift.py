@@ -1,12 +1,12 @@
-"""The cosine schedule shifted to the noise that images of a size need (Hoogeboom et al. 2023, simple diffusion).
+"""Cosine schedules shifted to the image size (Hoogeboom et al. 2023, simple diffusion).
 
-The SNR of a cosine schedule, meant for 64 pixels, is multiplied by (64/d)^2: averaging pixels of a larger image averages noise
-away. With r = d/64 and the unshifted alpha_c, sigma_c,
+The SNR of a cosine schedule, meant for 64 pixels, is multiplied by (64/d)^2, because averaging the pixels of a larger image also
+averages the noise. With r = d/64 and the unshifted alpha_c, sigma_c,
 
     lambda = lambda_c - 2 log r,   alpha = alpha_c/N,   sigma = r sigma_c/N,   N^2 = alpha_c^2 + r^2 sigma_c^2,
     d alpha/dt = (d alpha_c/dt) r^2/N^3.
 
-`cosine-shift` keeps the offset s of the cosine schedule and with it the singularity; simple diffusion has none.
+`cosine-shift` keeps the offset s of the cosine schedule and with it the singularity; the schedule of simple diffusion has no offset.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CosineShift(Discrete):
 
     Attributes:
         timesteps, s, max_beta: those of `cosine`, before the shift.
-        image_size: d, pixels along one side.
+        image_size: side length d of the images in pixels.
     """
 
     timesteps: PositiveInt = 1000
@@ -47,7 +47,7 @@ class CosineShift(Discrete):
 
     @property
     def continuous(self) -> CosineShiftContinuous:
-        """The same, without clipping."""
+        """`cosine-shift-continuous` with the same offset and size; without clipping."""
         return CosineShiftContinuous(s=self.s, image_size=self.image_size)
 
 
@@ -56,7 +56,12 @@ schedules.preset("cosine-shift-simple", CosineShift, "cosine-shift without offse
 
 @schedules.register("cosine-shift-continuous")
 class CosineShiftContinuous(CosineContinuous):
-    """The SNR of `cosine-continuous` times (64/image_size)^2 (Hoogeboom et al. 2023)."""
+    """The SNR of `cosine-continuous` times (64/image_size)^2 (Hoogeboom et al. 2023).
+
+    Attributes:
+        s: offset of the cosine schedule.
+        image_size: side length d of the images in pixels.
+    """
 
     image_size: PositiveInt = 256
 
@@ -74,7 +79,7 @@ class CosineShiftContinuous(CosineContinuous):
         return super()._t_of_log_snr(log_snr + 2 * math.log(self._ratio))
 
     def slope_at_zero(self) -> Slope:
-        """d/64 times that of the cosine schedule."""
+        """d/64 times the slope of the cosine schedule."""
         slope = super().slope_at_zero()
         return Slope(self._ratio * slope.value, slope.singular)
 
@@ -84,9 +89,9 @@ class CosineShiftSimpleContinuous(Continuous):
     """lambda = -2 log tan(pi t/2) - 2 log(image_size/64), never singular (Hoogeboom et al. 2023).
 
     Attributes:
-        image_size: d, pixels along one side.
-        log_snr_bound: None, or the largest |lambda| before the shift (15 in simple diffusion); the angle then goes from
-            atan(exp(-bound/2)) to what that leaves of pi/2, and sigma(0) > 0.
+        image_size: side length d of the images in pixels.
+        log_snr_bound: None, or the upper bound of |lambda| before the shift (15 in simple diffusion); the angle then goes from
+            atan(exp(-bound/2)) to pi/2 minus that, and sigma(0) > 0.
     """
 
     image_size: PositiveInt = 256
@@ -98,12 +103,12 @@ class CosineShiftSimpleContinuous(Continuous):
 
     @property
     def _ends(self) -> tuple[float, float]:
-        """The angle at t = 0, which is also what is left to pi/2 at t = 1, and the angle between."""
+        """Margin and span of the angle, which goes from margin at t = 0 to pi/2 - margin at t = 1."""
         margin = 0.0 if self.log_snr_bound is None else math.atan(math.exp(-self.log_snr_bound / 2))
         return margin, math.pi / 2 - 2 * margin
 
     def _circle(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the angle."""
+        """Cosine and sine of the angle at t."""
         margin, span = self._ends
         return torch.sin(margin + (1 - t) * span), torch.sin(margin + t * span)
 
@@ -119,7 +124,7 @@ class CosineShiftSimpleContinuous(Continuous):
         return (torch.atan(torch.exp(-log_snr / 2) / self._ratio) - margin) / span
 
     def slope_at_zero(self) -> Slope:
-        """pi/2 d/64, a little less with a bound."""
+        """pi/2 d/64, slightly less with a bound."""
         margin, span = self._ends
         cos, sin = math.cos(margin), self._ratio * math.sin(margin)
         return Slope(self._ratio * span * cos / math.hypot(cos, sin) ** 3, False)

@@ -1,8 +1,8 @@
-"""Discrete schedules: T levels of noise in a table, and what lies between them.
+"""Discrete schedules: a table of T noise levels, and interpolation between them.
 
 Indices are the 0-based ones of DDPM code, alpha_bar[i] = prod_{j<=i} (1 - beta[j]): level 0 is already noisy. Between two
-indices log-SNR is linear in t, with w the fraction of the way. A segment with an infinite end has the value at its other end as
-base:
+indices log-SNR is interpolated linearly in t, with w the fraction of the segment. Where one end of a segment is infinite, its base is
+the value at the other end:
 
     lambda = base + 2 log(1 - w)   where the right end is -inf: alpha, as it vanishes, falls linearly to 0,
     lambda = base - 2 log w        where the left end is +inf: sigma, as it appears, rises linearly from 0.
@@ -26,10 +26,11 @@ __all__ = ["Discrete", "FromBetas"]
 
 
 class _Table(NamedTuple):
-    """What is known per index, each (T,).
+    """Lookup tables by index, each (T,).
 
-    Fields: log_snrs; alphas and sigmas; lefts and rights, the ends of the segment that starts there, its base in place of an
-    infinite one; kept and fall, what alpha is multiplied by, kept + fall w, 1 but where it vanishes; betas and next_betas.
+    Fields: log_snrs; alphas and sigmas; lefts and rights, log-SNR at the ends of the segment that starts at the index, its base in
+    place of an infinite one; kept and fall, of the factor kept + fall w on alpha, which is 1 except where alpha vanishes; betas and
+    next_betas.
     """
 
     log_snrs: Tensor
@@ -44,7 +45,7 @@ class _Table(NamedTuple):
 
 
 class Discrete(Schedule):
-    """A schedule given by log-SNR at T timesteps."""
+    """A schedule defined by log-SNR at T timesteps."""
 
     is_discrete: ClassVar[bool] = True
 
@@ -56,7 +57,7 @@ class Discrete(Schedule):
     @property
     @abstractmethod
     def continuous(self) -> Continuous:
-        """The schedule that this one tends to as T grows, with t = (i + 1)/T."""
+        """Continuous limit of the schedule as T grows, with t = (i + 1)/T."""
 
     @property
     def betas(self) -> Tensor:
@@ -75,7 +76,7 @@ class Discrete(Schedule):
         return 0.0, self.horizon - 1
 
     def slope_at_zero(self) -> Slope:
-        """That of the continuous limit, in its unit of time, in which the schedule lasts 1."""
+        """Slope of the continuous limit, per unit of its time, in which the horizon is 1."""
         return self.continuous.slope_at_zero()
 
     @cached_property
@@ -153,7 +154,7 @@ class Discrete(Schedule):
 
 
 class FromBetas(Discrete):
-    """A discrete schedule given by beta, the variance that each timestep adds."""
+    """A discrete schedule defined by beta, the variance added per timestep."""
 
     @property
     @abstractmethod
@@ -162,6 +163,6 @@ class FromBetas(Discrete):
 
     @property
     def log_snrs(self) -> Tensor:
-        """lambda from log(alpha_bar) = sum log(1 - beta), whose digits near 0 a product of 1 - beta would lose."""
+        """lambda from log(alpha_bar) = sum log(1 - beta), which keeps digits near 0 that the product of 1 - beta would lose."""
         log_alpha_bar = torch.log1p(-self.betas).cumsum(0)
         return log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))

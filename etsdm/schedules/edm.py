@@ -1,7 +1,7 @@
-"""EDM's schedule, and the VP process as EDM sees it: noise is added to an unscaled image, alpha = 1.
+"""EDM's schedule, and the VP process in EDM's form, with alpha = 1.
 
-Dividing x by alpha turns any schedule into one of these, with sigma/alpha in place of sigma and the same log-SNR (Karras et al.
-2022, table 1).
+Dividing x by alpha turns any schedule into this form, with sigma/alpha in place of sigma and the same log-SNR (Karras et al. 2022,
+table 1).
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ __all__ = ["EDM", "VPEDM"]
 
 @schedules.register("edm")
 class EDM(Continuous):
-    """sigma = t, so that time is the noise level itself, up to `sigma_max` (Karras et al. 2022)."""
+    """sigma = t, so that time is the noise level itself (Karras et al. 2022).
+
+    Attributes:
+        sigma_max: last time and largest noise level.
+    """
 
     variance_preserving: ClassVar[bool] = False
 
@@ -34,7 +38,7 @@ class EDM(Continuous):
 
     @property
     def t_min(self) -> float:
-        """0.002, from which the authors' sampler takes its last step, or half of sigma_max if that is less."""
+        """0.002, the sigma_min of the authors' sampler, or half of sigma_max if that is less."""
         return min(0.002, self.sigma_max / 2)
 
     def _alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The straight path of rectified flow and flow matching."""
+"""The linear path of rectified flow and flow matching."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Flow"]
 
 @schedules.register("flow")
 class Flow(Continuous):
-    """alpha = 1 - t, sigma = t (Liu et al. 2023; Lipman et al. 2023); alpha + sigma = 1, variance is not preserved."""
+    """alpha = 1 - t, sigma = t; not variance-preserving (Liu et al. 2023; Lipman et al. 2023)."""
 
     variance_preserving: ClassVar[bool] = False
 

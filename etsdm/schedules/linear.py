@@ -22,7 +22,7 @@ class Linear(PowerBetas):
 
     @property
     def continuous(self) -> LinearContinuous:
-        """T beta."""
+        """`linear-continuous` with beta(t) = T beta."""
         return LinearContinuous(beta_min=self.timesteps * self.beta_start, beta_max=self.timesteps * self.beta_end)
 
 

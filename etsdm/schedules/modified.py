@@ -1,7 +1,7 @@
-"""Modified-NS: the schedules changed so that alpha'(0) = 0 and sigma is not singular (paper section D.3.2).
+"""Modified-NS: schedules with alpha'(0) = 0, whose sigma is not singular (paper section D.3.2).
 
-linear and quadratic with beta_start = 0, on the grid that has no timestep without noise; cosine with s = 0. The quadratic one
-gets a larger last beta, which keeps the SNR at T:
+linear and quadratic with beta_start = 0, on the grid `paper`, on which every timestep has noise; cosine with s = 0. The quadratic one
+has a larger last beta, which keeps the SNR at T:
 
     discrete:    sum_i log(1 - beta_T' u_i^2) = sum_i log(1 - beta_i),
     continuous:  beta_T'/3 = B(1) = (beta_0 + sqrt(beta_0 beta_T) + beta_T)/3 = (20.1 + sqrt 2)/3.
@@ -31,10 +31,10 @@ class ModifiedQuadratic(FromBetas):
     """beta quadratic in the timestep from 0, ending with the SNR of `quadratic` (paper section D.3.2).
 
     Attributes:
-        timesteps: T.
-        beta_start, beta_end: of the quadratic schedule whose last SNR is kept, on the same grid.
+        timesteps: number of timesteps T.
+        beta_start, beta_end: first and last beta of the quadratic schedule whose last SNR is kept, on the same grid.
         grid: `paper`, beta[i] = ((i+1)/T)^2 beta_T', or `linspace-from-zero`, (i/(T-1))^2 beta_T', where sigma[0] is 0 and eps
-            undefined; the latter only for comparison with what is published of such schedules.
+            undefined; the latter only for comparison with published results on such schedules.
     """
 
     timesteps: int = Field(1000, ge=2)
@@ -49,7 +49,7 @@ class ModifiedQuadratic(FromBetas):
 
     @property
     def betas(self) -> Tensor:
-        """Squares from 0 to the beta that keeps the last SNR, float64, (T,)."""
+        """Squares of equally spaced numbers, scaled to keep the last SNR, float64, (T,)."""
         unit = torch.linspace(0, 1, self.timesteps + (self.grid == "paper"), dtype=torch.float64)[-self.timesteps :].square()
         whole = torch.log1p(-self._original.betas).sum().item()
         last: float = brentq(lambda beta: torch.log1p(-beta * unit).sum().item() - whole, 0.0, math.nextafter(1, 0), xtol=1e-16)
@@ -57,7 +57,7 @@ class ModifiedQuadratic(FromBetas):
 
     @property
     def continuous(self) -> QuadraticContinuous:
-        """Three times B(1) of the quadratic schedule, so that B(1) is the same."""
+        """`quadratic-continuous` from beta 0 with the same B(1) as the quadratic schedule."""
         start, end = self.timesteps * self.beta_start, self.timesteps * self.beta_end
         return QuadraticContinuous(beta_min=0.0, beta_max=start + math.sqrt(start * end) + end)
 

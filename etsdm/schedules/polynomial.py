@@ -1,6 +1,6 @@
-"""Schedules whose beta is a power of a linear function of time: beta = (a + b t)^p, p = 1 linear, p = 2 quadratic.
+"""Schedules with beta = (a + b t)^p: p = 1 linear, p = 2 quadratic.
 
-Discrete (paper Eq. A3, A4): beta[i]^(1/p) goes linearly from beta_start^(1/p) to beta_end^(1/p). Continuous (paper Eq. A5, A6):
+Discrete (paper Eq. A3, A4): beta[i]^(1/p) is linear from beta_start^(1/p) to beta_end^(1/p). Continuous (paper Eq. A5, A6):
 
     B(t) = int_0^t beta,   alpha = exp(-B/2),   sigma = sqrt(-expm1(-B)),   d alpha/dt = -beta alpha/2.
 
@@ -30,11 +30,11 @@ class PowerBetas(FromBetas):
     """beta^(1/power) linear in the timestep.
 
     Attributes:
-        timesteps: T.
-        beta_start, beta_end: the first beta and the last.
-        grid: where they are. `linspace`, in DDPM code: beta_start at index 0. `paper`: beta_start one step before index 0, so
-            that it may be 0. `linspace-from-zero`: beta_start is 0 and at index 0, where sigma is 0 and eps undefined; only
-            for comparison with what is published of such schedules.
+        timesteps: number of timesteps T.
+        beta_start, beta_end: first and last beta.
+        grid: position of beta_start. `linspace`, as in DDPM code: at index 0. `paper`: one step before index 0, so that it may be 0.
+            `linspace-from-zero`: beta_start is 0 and at index 0, where sigma is 0 and eps undefined; only for comparison with
+            published results on such schedules.
     """
 
     power: ClassVar[int]
@@ -64,16 +64,16 @@ class PowerBetas(FromBetas):
 
 
 class PolynomialContinuous(Continuous):
-    """A continuous schedule whose beta(t) is a polynomial."""
+    """A continuous schedule with polynomial beta(t)."""
 
     @property
     @abstractmethod
     def coefficients(self) -> tuple[float, ...]:
-        """c_k of beta(t) = sum_k c_k t^k, k = 0 first."""
+        """Coefficients c_k of beta(t) = sum_k c_k t^k, k = 0 first."""
 
     @abstractmethod
     def _t_of_integral(self, integral: Tensor) -> Tensor:
-        """The time at which B has this value, 0 to B(1)."""
+        """Inverse of B(t), for values from 0 to B(1)."""
 
     def _rate(self, t: Tensor) -> Tensor:
         """beta(t)."""
@@ -103,7 +103,7 @@ class PolynomialContinuous(Continuous):
         return -torch.exp(-self._integral(t) / 2) * torch.expm1(-left / 2)
 
     def slope_at_zero(self) -> Slope:
-        """sqrt(beta(0))/2 over sqrt(t) if beta(0) > 0; else sigma^2 begins as beta'(0) t^2/2."""
+        """sqrt(beta(0))/2, singular, if beta(0) > 0; else sqrt(beta'(0)/2), because sigma^2 begins as beta'(0) t^2/2."""
         start, rise = self.coefficients[:2]
         return Slope(math.sqrt(start) / 2, True) if start > 0 else Slope(math.sqrt(rise / 2), False)
 

@@ -1,4 +1,4 @@
-"""The quadratic schedule, which latent-diffusion's code calls linear and diffusers scaled_linear, and its continuous limit."""
+"""The quadratic schedule, `linear` in latent-diffusion's code and `scaled_linear` in diffusers, and its continuous limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Quadratic(PowerBetas):
 
     @property
     def continuous(self) -> QuadraticContinuous:
-        """T beta."""
+        """`quadratic-continuous` with beta(t) = T beta."""
         return QuadraticContinuous(beta_min=self.timesteps * self.beta_start, beta_max=self.timesteps * self.beta_end)
 
 

@@ -1,6 +1,6 @@
 """The sigmoid schedule (Jabri et al. 2022).
 
-alpha_bar is a logistic curve in u = start + t (end - start), scaled to go from 1 to 0:
+alpha_bar is a logistic curve in u = start + t (end - start), normalised to go from 1 to 0:
 
     alpha_bar = (sig(end/tau) - sig(u/tau))/(sig(end/tau) - sig(start/tau)).
 
@@ -27,11 +27,11 @@ __all__ = ["Sigmoid"]
 
 @schedules.register("sigmoid")
 class Sigmoid(Continuous):
-    """alpha_bar a logistic curve between two of its points, from 1 to 0 (Jabri et al. 2022).
+    """alpha_bar a segment of a logistic curve, normalised to go from 1 to 0 (Jabri et al. 2022).
 
     Attributes:
-        start, end: the piece of the curve.
-        tau: its temperature; the larger, the straighter the piece.
+        start, end: arguments of the logistic function at t = 0 and t = 1.
+        tau: temperature; a larger one gives a straighter segment.
     """
 
     start: float = -3.0
@@ -82,7 +82,7 @@ class Sigmoid(Continuous):
         return -F.logsigmoid(-ratio) / (2 * self._k)
 
     def slope_at_zero(self) -> Slope:
-        """sqrt(d (sigma^2)/dt)/2 over sqrt(t): always singular."""
+        """sqrt(d (sigma^2)/dt)/2 at t = 0; always singular."""
         return Slope(self._variance_rate(torch.zeros((), dtype=torch.float64)).sqrt().item() / 2, True)
 
 

@@ -1,4 +1,4 @@
-"""Tensors that are kept between calls."""
+"""Construction of tensors that are cached between calls."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["plain_tensors"]
 
 @contextmanager
 def plain_tensors() -> Iterator[None]:
-    """What is made inside is an ordinary tensor on the CPU, whatever surrounds the call.
+    """Context in which new tensors are ordinary CPU tensors, outside any torch.func transform or default device of the caller.
 
-    A table may be made at the first call under torch.func.jvp or with another default device; without this it would belong to
-    that call, and could not be copied.
+    A table that is made at the first call, under torch.func.jvp for instance, would otherwise belong to that transform and could not
+    be copied.
     """
     with torch._C._DisableFuncTorch(), torch.device("cpu"):
         yield

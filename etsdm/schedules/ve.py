@@ -1,4 +1,4 @@
-"""The variance-exploding schedule of Song et al. 2021: alpha = 1, sigma from `sigma_min` to `sigma_max`."""
+"""The variance-exploding schedule of Song et al. 2021."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ __all__ = ["VE"]
 
 @schedules.register("ve")
 class VE(Continuous):
-    """sigma geometric from `sigma_min` to `sigma_max`; it never reaches the clean image (Song et al. 2021)."""
+    """alpha = 1, sigma geometric from sigma_min to sigma_max; sigma(0) > 0 (Song et al. 2021).
+
+    Attributes:
+        sigma_min: noise standard deviation at t = 0.
+        sigma_max: noise standard deviation at t = 1.
+    """
 
     variance_preserving: ClassVar[bool] = False
 

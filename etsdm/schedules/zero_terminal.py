@@ -1,4 +1,4 @@
-"""Schedules rescaled so that no signal is left at the end (Lin et al. 2024, algorithm 1).
+"""Schedules rescaled to zero terminal SNR (Lin et al. 2024, algorithm 1).
 
 alpha is shifted and scaled so that its first value stays and its last one is 0. Continuous, where the first value is 1:
 
@@ -8,8 +8,8 @@ Discrete, with alpha_0 at index 0 and alpha_T at the last one:
 
     alpha' = alpha_0 rho,   1 - alpha' = (1 - alpha_0) + alpha_0 (1 - rho),   rho = (alpha - alpha_T)/(alpha_0 - alpha_T).
 
-Every difference is one of exponents (expm1) or of sigma^2, 1 - alpha = sigma^2/(1 + alpha), so that none loses digits. At the
-end x0 cannot be had from eps: use v or x0 as the target.
+Every difference is computed by expm1 or as 1 - alpha = sigma^2/(1 + alpha), so that none loses digits. At the last time x0 does not
+follow from eps: use v or x0 as the target.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ZeroTerminal(Discrete):
     """A discrete schedule rescaled to zero SNR at the last timestep (Lin et al. 2024).
 
     Attributes:
-        base: the discrete schedule that is rescaled, of two timesteps or more.
+        base: discrete schedule to rescale, with two timesteps or more.
     """
 
     base: Schedule = Linear()
@@ -70,7 +70,7 @@ class ZeroTerminal(Discrete):
 
     @property
     def continuous(self) -> ZeroTerminalContinuous:
-        """The base's limit, rescaled."""
+        """Continuous limit of the base, rescaled."""
         return ZeroTerminalContinuous(base=self._levels.continuous)
 
 
@@ -79,7 +79,7 @@ class ZeroTerminalContinuous(Continuous):
     """A continuous schedule rescaled to zero SNR at t = 1 (Lin et al. 2024).
 
     Attributes:
-        base: the continuous, variance-preserving schedule that is rescaled.
+        base: continuous, variance-preserving schedule to rescale.
     """
 
     base: Schedule = LinearContinuous()
@@ -125,7 +125,7 @@ class ZeroTerminalContinuous(Continuous):
         return self.base.t_of_log_snr(2 * alpha.log() - torch.log(rest * (1 + alpha)))
 
     def slope_at_zero(self) -> Slope:
-        """That of the base over sqrt(1 - alpha_1); where the base is noisy at 0 already, d (sigma^2)/dt over 2 sigma."""
+        """Slope of the base divided by sqrt(1 - alpha_1), or d (sigma^2)/dt / (2 sigma) if the base has noise at t = 0."""
         sigma = self.sigma(0.0).item()
         if sigma > 0:
             return Slope(self.rates(0.0)[1].item() / (2 * sigma), False)

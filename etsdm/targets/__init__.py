@@ -1,4 +1,4 @@
-"""Prediction targets: what the network's output stands for, and the way back to x0 and eps."""
+"""Prediction targets: parametrisations of the network's output, and their inverse to x0 and eps."""
 
 from etsdm.targets.base import Coefficients, Target
 from etsdm.targets.edm import EDM

@@ -1,7 +1,7 @@
-"""Prediction targets: what the network's output F stands for.
+"""Prediction targets: parametrisations of the network's output F.
 
-A target is two numbers at each (alpha, sigma): the ideal output is F = k_x0 x0 + k_eps eps. Together with
-x = alpha x0 + sigma eps this is a linear system, whose solution gives x0 and eps from x and F:
+A target is two weights at each (alpha, sigma): the ideal output is F = k_x0 x0 + k_eps eps. Together with
+x = alpha x0 + sigma eps this is a linear system, solved for x0 and eps from x and F:
 
     det = alpha k_eps - sigma k_x0,
     x0  = (k_eps x - sigma F) / det   =  c_skip x + c_out F,
@@ -25,7 +25,7 @@ __all__ = ["Coefficients", "Target"]
 
 
 class Coefficients(NamedTuple):
-    """x0 = c_skip x + c_out F and eps = e_skip x + e_out F, where F is the network's output for c_in x; float64."""
+    """Coefficients of x0 = c_skip x + c_out F and eps = e_skip x + e_out F, F the network's output for c_in x; float64."""
 
     c_in: Tensor
     c_skip: Tensor
@@ -35,68 +35,68 @@ class Coefficients(NamedTuple):
 
 
 class Target(Part, family=targets):
-    """What the network predicts, as coefficients in (alpha, sigma).
+    """Prediction target, as coefficients in (alpha, sigma).
 
     Attributes:
-        needs_signal: whether x0 cannot be known from x and F where alpha = 0.
+        needs_signal: whether x0 is undefined by x and F at alpha = 0.
     """
 
     needs_signal: ClassVar[bool] = False
 
     @abstractmethod
     def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """(k_x0, k_eps) of the ideal output F = k_x0 x0 + k_eps eps, in the shape of alpha and sigma."""
+        """Weights (k_x0, k_eps) of the ideal output F = k_x0 x0 + k_eps eps, in the shape of alpha and sigma."""
 
     def c_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Factor on x before the network; 1 unless the target rescales its input."""
         return torch.ones_like(alpha)
 
     def inverse(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        """The way back from F wherever alpha and sigma are: a coefficient that does not exist is infinite, none is NaN.
+        """Coefficients of x0 and eps from F at any noise level; undefined coefficients are infinite, never NaN.
 
         Args:
             alpha: signal coefficients, any shape, float64.
             sigma: noise standard deviations, same shape.
 
         Returns:
-            The coefficients of x0 and eps, each in the shape of alpha.
+            Each coefficient in the shape of alpha.
         """
         k_x0, k_eps = self.output_weights(alpha, sigma)
         det = alpha * k_eps - sigma * k_x0
         return Coefficients(self.c_in(alpha, sigma), k_eps / det, -sigma / det, -k_x0 / det, alpha / det)
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
-        """The way back from F, for the use of a network; arguments and result are those of `inverse`.
+        """Coefficients of x0 and eps from F, checked; arguments and result as in `inverse`.
 
         Raises:
-            PartError: on `target`: x0 is undefined, at alpha = 0 of a target that needs a signal (checked where it costs no
-                synchronisation: on the CPU, and not while compiling).
+            PartError: x0 is undefined, at alpha = 0 for a target that needs a signal (checked on the CPU only, where it needs no
+                synchronisation, and not while compiling).
         """
         return self.inverse(alpha, sigma)
 
     def training_target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The ideal output F for clean images x0 and noise eps; alpha and sigma broadcast against them."""
+        """Ideal output F for clean images x0 and noise eps; alpha and sigma broadcast against them."""
         k_x0, k_eps = self.output_weights(alpha, sigma)
         return k_x0.to(x0.dtype) * x0 + k_eps.to(x0.dtype) * eps
 
     def error_factor(self, space: Target, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """What an error of 1 in this target's output is in the output of `space` for the same x.
+        """Factor from an error of this target's output to that of the output of `space`, for the same x.
 
         Args:
-            space: the target in whose space the error is measured.
+            space: target in whose space the error is measured.
             alpha: signal coefficients, any shape, float64.
             sigma: noise standard deviations, same shape.
 
         Returns:
-            k'_x0 c_out + k'_eps e_out with the mixture k' of `space`, same shape.
+            k'_x0 c_out + k'_eps e_out with the weights k' of `space`, same shape.
         """
         if space == self:
             return torch.ones_like(alpha)
         inverse = self.inverse(alpha, sigma)
         k_x0, k_eps = space.output_weights(alpha, sigma)
-        return _share(k_x0, inverse.c_out) + _share(k_eps, inverse.e_out)
+        return _product(k_x0, inverse.c_out) + _product(k_eps, inverse.e_out)
 
 
-def _share(k: Tensor, error: Tensor) -> Tensor:
-    # What does not enter may have an infinite error: x0 for noise prediction at alpha = 0, eps for x0 prediction at sigma = 0.
+def _product(k: Tensor, error: Tensor) -> Tensor:
+    # A quantity of weight 0 may have an infinite error: x0 for noise prediction at alpha = 0, eps for x0 prediction at sigma = 0.
     return torch.where(k == 0, 0.0, k * error)

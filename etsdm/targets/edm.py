@@ -1,11 +1,11 @@
 """The preconditioned target of EDM.
 
-Karras et al. 2022 (table 1) write it for images y = x0 + s eps, whose signal has coefficient 1:
+Karras et al. 2022 (table 1) define it for images y = x0 + s eps, with alpha = 1:
 
     x0 = c_skip y + c_out F,   c_skip = sd^2 / (s^2 + sd^2),   c_out = s sd / sqrt(s^2 + sd^2),   c_in = 1 / sqrt(s^2 + sd^2),
 
 where sd is the standard deviation of the data: input and ideal output have unit variance at each s. With y = x / alpha and
-s = sigma / alpha this is, at any (alpha, sigma) and without a division by either,
+s = sigma / alpha this is, at any (alpha, sigma) and without dividing by either,
 
     F = sigma / (sd r) x0 - sd alpha / r eps,   c_in = 1 / r on x,   r = sqrt(sigma^2 + alpha^2 sd^2).
 """
@@ -24,9 +24,10 @@ __all__ = ["EDM"]
 
 @targets.register("edm")
 class EDM(Target):
-    """The preconditioned target of EDM, a mixture of x0 and eps of unit variance (Karras et al. 2022, table 1).
+    """The preconditioned target of EDM, a combination of x0 and eps with unit variance (Karras et al. 2022, table 1).
 
-    `sigma_data` is the standard deviation of the data.
+    Attributes:
+        sigma_data: standard deviation of the data.
     """
 
     sigma_data: PositiveFloat = 0.5
@@ -37,7 +38,7 @@ class EDM(Target):
         return sigma / (self.sigma_data * r), -self.sigma_data * alpha / r
 
     def c_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """1 / r, the inverse standard deviation of x."""
+        """1 / r, the inverse of the standard deviation of x."""
         return 1 / self._r(alpha, sigma)
 
     def _r(self, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -15,8 +15,10 @@ __all__ = ["Eps"]
 class Eps(NoiseTarget):
     """The noise, F = eps (Ho et al. 2020; paper Eq. 4); its optimum is singular in time at t = 0.
 
-    `scale_input` hands the network x / sqrt(alpha^2 + sigma^2), which a schedule that does not preserve variance needs: the
-    preconditioning of VP and iDDPM networks in Karras et al. 2022 (table 1). On one that does, it changes nothing.
+    Attributes:
+        scale_input: pass x / sqrt(alpha^2 + sigma^2) to the network, the preconditioning of VP and iDDPM networks in Karras et al.
+            2022 (table 1); without effect on variance-preserving schedules.
+        allow_eps_at_zero_snr: see `NoiseTarget`.
     """
 
     scale_input: bool = False

@@ -1,8 +1,8 @@
-"""Targets that speak of the noise alone, F = eps / g with a number g at each (alpha, sigma).
+"""Targets of the noise alone, F = eps / g with a factor g at each (alpha, sigma).
 
     eps = g F,    x0 = (x - sigma g F) / alpha
 
-Where alpha = 0 the image has left no trace in x, and a network that predicts only the noise cannot say what it was.
+At alpha = 0 x does not depend on x0, so x0 is undefined.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ __all__ = ["NoiseTarget"]
 class NoiseTarget(Target):
     """The noise up to a factor; x0 is undefined at alpha = 0.
 
-    With `allow_eps_at_zero_snr` a call at alpha = 0 is no error: eps is there, x0 is not finite.
+    Attributes:
+        allow_eps_at_zero_snr: allow calls at alpha = 0, where eps is defined and x0 is not finite.
     """
 
     needs_signal: ClassVar[bool] = True
@@ -31,10 +32,10 @@ class NoiseTarget(Target):
 
     @abstractmethod
     def noise_per_output(self, sigma: Tensor) -> Tensor:
-        """The factor g of eps = g F, in the shape of sigma."""
+        """Factor g of eps = g F, in the shape of sigma."""
 
     def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """F = 0 x0 + eps / g."""
+        """Weights of F = 0 x0 + eps / g."""
         return torch.zeros_like(alpha), 1 / self.noise_per_output(sigma)
 
     def inverse(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
@@ -44,7 +45,7 @@ class NoiseTarget(Target):
 
     def coefficients(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
         """As `Target.coefficients`; with `allow_eps_at_zero_snr` those of x0 are infinite at alpha = 0."""
-        looks = alpha.device.type == "cpu" and not self.allow_eps_at_zero_snr and not torch.compiler.is_compiling()
-        if looks and not (alpha.all() if alpha.ndim else alpha):
+        checks = alpha.device.type == "cpu" and not self.allow_eps_at_zero_snr and not torch.compiler.is_compiling()
+        if checks and not (alpha.all() if alpha.ndim else alpha):
             raise PartError("target", f"{self.type_name!r} does not determine x0 at alpha = 0; use v, or set allow_eps_at_zero_snr")
         return self.inverse(alpha, sigma)

@@ -13,10 +13,13 @@ __all__ = ["Score"]
 
 @targets.register("score")
 class Score(NoiseTarget):
-    """The score of the noisy density, F = -eps / sigma (Song and Ermon 2019), or scaled F = sigma score = -eps.
+    """The score of the noisy density, F = -eps / sigma (Song and Ermon 2019), or scaled, F = sigma score = -eps.
 
-    The scaled form is what the VE networks of Song et al. 2021 give, as Karras et al. 2022 (table 1) write them. The squared error
-    of the other one grows as 1 / sigma^2; a loss in the space `eps` weights it with sigma^2, as Song and Ermon do.
+    The squared error of the unscaled form grows as 1 / sigma^2; a loss in the space `eps` weights it with sigma^2, as Song and Ermon do.
+
+    Attributes:
+        scaled: the form of the VE networks of Song et al. 2021, as in Karras et al. 2022 (table 1).
+        allow_eps_at_zero_snr: see `NoiseTarget`.
     """
 
     scaled: bool = False

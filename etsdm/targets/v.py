@@ -15,5 +15,5 @@ class V(Target):
     """The velocity, F = v = alpha eps - sigma x0 (Salimans and Ho 2022; paper Eq. A10)."""
 
     def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """F = -sigma x0 + alpha eps."""
+        """Weights of F = -sigma x0 + alpha eps."""
         return -sigma, alpha

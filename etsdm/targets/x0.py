@@ -16,7 +16,7 @@ class X0(Target):
     """The clean image, F = x0; its optimum is smooth in time, and eps is undefined at sigma = 0."""
 
     def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """F = 1 x0 + 0 eps."""
+        """Weights of F = 1 x0 + 0 eps."""
         return torch.ones_like(alpha), torch.zeros_like(alpha)
 
     def inverse(self, alpha: Tensor, sigma: Tensor) -> Coefficients:

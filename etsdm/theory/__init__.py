@@ -1,4 +1,4 @@
-"""Theory: what is known in closed form about the optimum of training, and the denoiser that is exactly it."""
+"""Closed forms of the optimum of training on Gaussian mixtures, and the exact denoiser."""
 
 from etsdm.theory.bound import SharingBound, sharing_bound
 from etsdm.theory.exact import ExactDenoiser

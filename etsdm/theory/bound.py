@@ -1,4 +1,4 @@
-"""How far the optimum under shared conditions is from the true one (paper theorem 4.1).
+"""Error bound of the optimum under shared conditions (paper theorem 4.1).
 
 For sub-intervals of length dt = t_tilde / n with edges t_0 < ... < t_n, and every t in [0, t_tilde),
 
@@ -25,10 +25,10 @@ __all__ = ["SharingBound", "sharing_bound"]
 
 
 class SharingBound(NamedTuple):
-    """The right side of paper Eq. 11 and what it is made of.
+    """Right-hand side of paper Eq. 11 and its terms, float64.
 
-    Fields: K, Lipschitz constant of the score in time, (...); B, its greatest norm, (...); dsigma_max, greatest increment of sigma
-    over a sub-interval, (); bound, sigma_{t_tilde} K dt + B dsigma_max, (...). All float64.
+    Fields: K, Lipschitz constant of the score in time, (...); B, largest norm of the score, (...); dsigma_max, largest increment of
+    sigma over a sub-interval, (); bound, sigma_{t_tilde} K dt + B dsigma_max, (...).
     """
 
     K: Tensor
@@ -38,15 +38,15 @@ class SharingBound(NamedTuple):
 
 
 def sharing_bound(mixture: GaussianMixture, schedule: Schedule, x: Tensor, *, t_tilde: float, n: int, points: int = 101) -> SharingBound:
-    """The bound of theorem 4.1 on what sharing conditions costs (paper Eq. 11, 12, A16, A17).
+    """The bound of theorem 4.1 on the error of shared conditions (paper Eq. 11, 12, A16, A17).
 
     Args:
-        mixture: the clean data, every standard deviation above 0.
-        schedule: their noise.
+        mixture: distribution of the clean data, every standard deviation above 0.
+        schedule: the noise schedule.
         x: noisy data, (..., D).
         t_tilde: end of the shared times, in the schedule's unit.
         n: number of sub-intervals.
-        points: the suprema are taken over so many equally spaced times from 0 to t_tilde, ends included; the true ones are no less.
+        points: number of equally spaced times from 0 to t_tilde, ends included, over which the suprema are taken; from below.
 
     Raises:
         ValueError: n or points is too small, t_tilde is outside the schedule's times, or x does not have D elements.

@@ -18,7 +18,7 @@ from etsdm.errors import PartError
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.mixtures import GaussianMixture
-from etsdm.theory.shared_times import Fibre, fibres
+from etsdm.theory.shared_times import WeightedTimes, shared_times_of
 from etsdm.theory.sharing import Weights, average_output, best_output
 
 __all__ = ["ExactDenoiser"]
@@ -68,7 +68,7 @@ class ExactDenoiser:
         self.weights = weights
         for problem in self.condition_map.check(schedule):
             raise ValueError(f"condition_map.{problem.field}: {problem.message}")
-        self._fibres = fibres(self.condition_map, schedule)
+        self._shared_times = shared_times_of(self.condition_map, schedule)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,7 +122,7 @@ class ExactDenoiser:
 
     def _best(self, z: Tensor, condition_t: Tensor) -> Tensor:
         """F for inputs z, (B, D), under the conditions of times `condition_t`, (B,) or (1,)."""
-        is_unshared = self._fibres.is_unshared(condition_t)
+        is_unshared = self._shared_times.is_unshared(condition_t)
         if is_unshared.all():
             return self._of_one(z, condition_t)
         if not is_unshared.any():
@@ -135,9 +135,9 @@ class ExactDenoiser:
         return best_output(self.mixture, self.schedule, self.target, z, self.noising_time(t))[0]
 
     def _of_several(self, z: Tensor, t: Tensor) -> Tensor:
-        shared_interval = self._fibres.of(t)
-        levels = Fibre(self.noising_time(shared_interval.times), shared_interval.weights)
-        return average_output(self.mixture, self.schedule, self.target, z, levels, self.weights)
+        shared = self._shared_times.of(t)
+        noising_times = WeightedTimes(self.noising_time(shared.times), shared.weights)
+        return average_output(self.mixture, self.schedule, self.target, z, noising_times, self.weights)
 
 
 def _as_times(t: Tensor | float, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gaussian mixtures, whose noisy densities, scores and best predictions are known in closed form.
+"""Gaussian mixtures, with noisy densities, scores and optimal predictions in closed form.
 
 For clean data x_0 ~ sum_m w_m N(mu_m, s_m^2 I) the noisy x = alpha x_0 + sigma eps (paper Eq. 1) is again a mixture:
 
@@ -7,7 +7,7 @@ For clean data x_0 ~ sum_m w_m N(mu_m, s_m^2 I) the noisy x = alpha x_0 + sigma 
     s(x)      = grad log q(x) = sum_m r_m (-u_m / tau_m^2),
     E[x_0|x]  = sum_m r_m (mu_m + alpha s_m^2 u_m / tau_m^2),     E[eps|x] = -sigma s(x).
 
-A sum F = sum_m r_m F_m changes along a path of (alpha, sigma^2) at the rate
+A sum F = sum_m r_m F_m has along a path of (alpha, sigma^2) the rate
 
     dF/dt     = sum_m r_m (dF_m/dt + (l_m - sum_k r_k l_k) F_m),
     l_m       = d log N_m/dt = -(D/2) T_m / tau_m^2 + alpha' (u_m . mu_m) / tau_m^2 + |u_m|^2 T_m / (2 tau_m^4),
@@ -31,7 +31,7 @@ __all__ = ["MIXTURES", "GaussianMixture", "Marginal", "MarginalRates", "mixture"
 
 
 class Marginal(NamedTuple):
-    """What a mixture says of noisy x.
+    """Density, score and optimal predictions of a mixture at noisy x.
 
     Fields: log_density, log q(x), (...); score, grad log q(x), (..., D); x0, E[x0 | x], (..., D); eps, E[eps | x], (..., D).
     """
@@ -50,7 +50,7 @@ class MarginalRates(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """The components at x, (..., D).
+    """Terms of each component at x, (..., D).
 
     Fields: alpha, sigma, (..., 1); means, (M, D); offset, u_m, (..., M, D); variance, tau_m^2, distance, |u_m|^2, and log_joint,
     log w_m N_m, (..., M).
@@ -77,12 +77,12 @@ class _Terms(NamedTuple):
 
 
 class GaussianMixture:
-    """Clean data drawn from a mixture of isotropic Gaussians; float64, on one device.
+    """Mixture of isotropic Gaussians as the distribution of clean data; float64, on one device.
 
     Args:
-        means: the components' means mu, (M, D).
-        stds: their standard deviations s, 0 or more, (M,).
-        weights: their probabilities w, above 0, (M,).
+        means: means mu of the components, (M, D).
+        stds: standard deviations s of the components, 0 or more, (M,).
+        weights: probabilities w of the components, above 0, (M,).
 
     Raises:
         ValueError: the shapes do not fit together, a deviation is negative, or the weights are no probabilities.
@@ -112,19 +112,19 @@ class GaussianMixture:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the parameters; x has to be there."""
         return self.means.device
 
     def to(self, device: torch.device | str) -> GaussianMixture:
-        """The same mixture on a device."""
+        """Copies the mixture to a device."""
         return GaussianMixture(self.means.to(device), self.stds.to(device), self.weights.to(device))
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws clean data.
 
         Args:
-            n: how many.
-            generator: source of randomness, on the mixture's device.
+            n: number of samples.
+            generator: random generator on the mixture's device.
 
         Returns:
             float64, (n, D).
@@ -134,12 +134,12 @@ class GaussianMixture:
         return self.means[m] + self.stds[m, None] * noise
 
     def marginal(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Marginal:
-        """Density, score and best predictions at noisy x (paper section 2).
+        """Density, score and optimal predictions at noisy x (paper section 2).
 
         Args:
             x: noisy data on the mixture's device, (..., D).
             alpha: signal coefficient; broadcasts against x's leading axes.
-            sigma: noise standard deviation, likewise.
+            sigma: noise standard deviation; broadcasts like alpha.
 
         Returns:
             float64.
@@ -156,7 +156,7 @@ class GaussianMixture:
         return Marginal(log_density, score, x0, -terms.sigma * score)
 
     def rates(self, x: Tensor, alpha: Tensor, sigma: Tensor, d_alpha: Tensor, d_variance: Tensor) -> MarginalRates:
-        """How the score and E[x0 | x] change in time at fixed x (the two that paper Eq. 5 and A11 leave as d/dt s).
+        """Rates in time of the score and of E[x0 | x] at fixed x (ds/dt in paper Eq. 5 and A11).
 
         Args:
             x: noisy data on the mixture's device, (..., D).
@@ -189,7 +189,7 @@ class GaussianMixture:
             raise ValueError(f"x: found shape {tuple(x.shape)}; give {self.dim} elements on the last axis, as the mixture has")
         alpha, sigma = (level.to(torch.float64)[..., None] for level in (alpha, sigma))
         x, variance = x.to(torch.float64), alpha**2 * self.stds**2 + sigma**2
-        # Not by expanding the square, which would lose the digits that a small variance asks for.
+        # Not by expanding the square, which would lose the digits that a small variance needs.
         offset = x[..., None, :] - alpha[..., None] * self.means
         distance = offset.square().sum(-1)
         log_joint = self._log_weights - self.dim / 2 * (2 * math.pi * variance).log() - distance / (2 * variance)
@@ -204,7 +204,7 @@ MIXTURES = {
 
 
 def mixture(name: str) -> GaussianMixture:
-    """One of the mixtures that have a name.
+    """Looks up a named mixture.
 
     Args:
         name: `m1`, three components on a line; `m2`, three in the plane; `normal`, the standard normal on a line.

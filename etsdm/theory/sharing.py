@@ -1,6 +1,6 @@
-"""The best output of a network under a condition that several times share.
+"""The optimal output of a network under a condition that several times share.
 
-A network that sees its input z and one condition for all u of a set U gives the average of what would be best at each u,
+With input z and one condition for all times u of a set, the optimum is the average of the optima at each u,
 
     F(z) = sum_u w_u F*(z / c_in(u), u),    F* = k_x0 E[x0 | x] + k_eps E[eps | x],
 
@@ -20,23 +20,22 @@ from torch import Tensor
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.mixtures import GaussianMixture
-from etsdm.theory.shared_times import Fibre, quadrature
+from etsdm.theory.shared_times import WeightedTimes, quadrature
 
 __all__ = ["Weights", "average_output", "best_output", "shared_optimum"]
 
 Weights = Literal["uniform", "posterior"]
 
-# Numbers in the largest intermediate of an average: 32 MB in float64.
-_CHUNK = 2**22
+CHUNK_ELEMENTS = 2**22  # of the largest intermediate tensor of an average, 32 MB in float64
 
 
 def best_output(mixture: GaussianMixture, schedule: Schedule, target: Target, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """F* at known times, and the log density of the network's input.
+    """The optimal output F* at times t, and the log density of the network's input.
 
     Args:
-        mixture: the clean data.
-        schedule: their noise.
-        target: what the network predicts.
+        mixture: distribution of the clean data.
+        schedule: the noise schedule.
+        target: the prediction target.
         z: the network's input c_in x, float64, (..., D).
         t: times; broadcasts against z's leading axes.
 
@@ -52,27 +51,27 @@ def best_output(mixture: GaussianMixture, schedule: Schedule, target: Target, z:
 
 
 def average_output(
-    mixture: GaussianMixture, schedule: Schedule, target: Target, z: Tensor, shared_interval: Fibre, weights: Weights = "uniform"
+    mixture: GaussianMixture, schedule: Schedule, target: Target, z: Tensor, shared: WeightedTimes, weights: Weights = "uniform"
 ) -> Tensor:
     """The average of F* over times that share a condition (paper Eq. A15).
 
     Args:
-        mixture: the clean data.
-        schedule: their noise.
-        target: what the network predicts.
+        mixture: distribution of the clean data.
+        schedule: the noise schedule.
+        target: the prediction target.
         z: the network's input c_in x, float64, (R, D).
-        fibre: the times at which the images of each row may have been noised, one row or R.
+        shared: noising times that share the condition of each row of z, one row or R.
         weights: `uniform` or `posterior`.
 
     Returns:
         (R, D).
     """
-    rows = max(_CHUNK // (shared_interval.times.shape[1] * mixture.means.numel()), 1)
+    rows = max(CHUNK_ELEMENTS // (shared.times.shape[1] * mixture.means.numel()), 1)
     parts = []
     for start in range(0, len(z), rows):
-        part = slice(start, start + rows) if len(shared_interval.times) > 1 else slice(None)
-        output, log_density = best_output(mixture, schedule, target, z[start : start + rows, None], shared_interval.times[part])
-        w = shared_interval.weights[part]
+        part = slice(start, start + rows) if len(shared.times) > 1 else slice(None)
+        output, log_density = best_output(mixture, schedule, target, z[start : start + rows, None], shared.times[part])
+        w = shared.weights[part]
         if weights == "posterior":
             w = (w.log() + log_density).softmax(-1)
         parts.append((w[..., None] * output).sum(-2))
@@ -89,15 +88,15 @@ def shared_optimum(
     target: Target | None = None,
     weights: Weights = "uniform",
 ) -> Tensor:
-    """The best prediction under one condition for all times in [low, high) of a continuous schedule (paper Eq. A15).
+    """The optimal prediction under one condition for all times in [low, high) of a continuous schedule (paper Eq. A15).
 
     Args:
-        mixture: the clean data.
-        schedule: their noise, continuous.
+        mixture: distribution of the clean data.
+        schedule: the noise schedule, continuous.
         x: the network's input, (R, D); for targets with c_in = 1 the noisy data.
         low: lower end of the interval.
-        high: its upper end.
-        target: what the network predicts, by default the noise.
+        high: upper end of the interval.
+        target: the prediction target, `eps` by default.
         weights: `uniform`, as in the paper's proof, or `posterior`, the minimiser of the loss.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The optimum of training without a condition map, its rate in time, and the limits of that rate at t = 0 (paper theorem 3.1).
+"""The optimum of training with the true time as condition, its rate in time and the rate's limits at t = 0 (paper theorem 3.1).
 
 With the score s(x, t) of the noisy density,
 
@@ -34,7 +34,7 @@ __all__ = ["Optimum", "RatesAtZero", "optimum", "optimum_rates", "rates_at_zero"
 
 
 class Optimum(NamedTuple):
-    """The score and the best predictions at (x, t), or their rates in time at fixed x; each (..., D), float64."""
+    """Score and optimal predictions at (x, t), or their rates in time at fixed x; each (..., D), float64."""
 
     score: Tensor
     eps: Tensor
@@ -43,7 +43,7 @@ class Optimum(NamedTuple):
 
 
 class RatesAtZero(NamedTuple):
-    """How the optimum leaves t = 0: the limits of sqrt(t) d eps*/dt, of sqrt(t) d v*/dt and of d x0*/dt; each (..., D), float64."""
+    """Limits at t = 0 of sqrt(t) d eps*/dt, sqrt(t) d v*/dt and d x0*/dt; each (..., D), float64."""
 
     eps: Tensor
     v: Tensor
@@ -51,11 +51,11 @@ class RatesAtZero(NamedTuple):
 
 
 def optimum(mixture: GaussianMixture, schedule: Schedule, x: Tensor, t: Tensor | float) -> Optimum:
-    """s, eps* = -sigma s, v* (paper Eq. A10) and x0* = E[x0 | x].
+    """Score s, eps* = -sigma s, v* (paper Eq. A10) and x0* = E[x0 | x].
 
     Args:
-        mixture: the clean data.
-        schedule: their noise.
+        mixture: distribution of the clean data.
+        schedule: the noise schedule.
         x: noisy data, (..., D).
         t: times in the schedule's unit; broadcasts against x's leading axes.
 
@@ -68,13 +68,13 @@ def optimum(mixture: GaussianMixture, schedule: Schedule, x: Tensor, t: Tensor |
 
 
 def optimum_rates(mixture: GaussianMixture, schedule: Continuous, x: Tensor, t: Tensor | float) -> Optimum:
-    """ds/dt, d eps*/dt (paper Eq. 5), d v*/dt (paper Eq. A11) and d x0*/dt at fixed x.
+    """Rates ds/dt, d eps*/dt (paper Eq. 5), d v*/dt (paper Eq. A11) and d x0*/dt at fixed x.
 
     Those of eps and v are not finite at t = 0 of a singular schedule.
 
     Args:
-        mixture: the clean data.
-        schedule: their noise, continuous.
+        mixture: distribution of the clean data.
+        schedule: the noise schedule, continuous.
         x: noisy data, (..., D).
         t: times; broadcasts against x's leading axes.
 
@@ -92,11 +92,11 @@ def optimum_rates(mixture: GaussianMixture, schedule: Continuous, x: Tensor, t: 
 
 
 def rates_at_zero(mixture: GaussianMixture, schedule: Continuous, x: Tensor) -> RatesAtZero:
-    """How steep the optimum is at t = 0: what paper Eq. 6 and A12 say is infinite, as the coefficient of 1/sqrt(t).
+    """Slopes of the optimum at t = 0; those that are infinite in paper Eq. 6 and A12, as coefficients of 1/sqrt(t).
 
     Args:
-        mixture: the clean data, every standard deviation above 0.
-        schedule: their noise, continuous, with alpha(0) = 1 and sigma(0) = 0.
+        mixture: distribution of the clean data, every standard deviation above 0.
+        schedule: the noise schedule, continuous, with alpha(0) = 1 and sigma(0) = 0.
         x: clean data, (..., D).
 
     Returns:

@@ -138,8 +138,8 @@ def test_latents_are_measured_as_images_are(tiny_denoiser):
     first_stage |= {"attn_resolutions": (), "z_channels": 2, "n_embed": 16, "norm_groups": 4}
     backbone = {"image_size": 4, "in_channels": 2, "out_channels": 2}
     denoiser = tiny_denoiser(backbone=backbone, first_stage=first_stage, condition_map="e-tsdm")
-    shown = denoiser.prepare_batch(IMAGES, torch.zeros(6, dtype=torch.long))
-    curve = etsdm.lipschitz_curve(denoiser, [shown], [5, 18, 19, 120])
+    batch = denoiser.prepare_batch(IMAGES, torch.zeros(6, dtype=torch.long))
+    curve = etsdm.lipschitz_curve(denoiser, [batch], [5, 18, 19, 120])
     assert (curve.mean > 0).tolist() == [False, False, True, True]
     assert curve.images == 6
 
@@ -260,7 +260,7 @@ def test_a_time_whose_neighbour_is_outside_is_refused(shared):
         ({"mode": "shared_x"}, "mode: 'shared_x' is no mode; did you mean 'shared-x'?"),
         ({"mode": "derivative", "dt": 1}, "dt: mode 'derivative' is a limit and has no distance in time; leave it out"),
         ({"batch_size": 0}, "batch_size: 0 is too few; give 1 or more"),
-        ({"images": iter(IMAGES), "y": torch.zeros(6)}, "y: labels of batches come with them; give pairs (images, labels)"),
+        ({"images": iter(IMAGES), "y": torch.zeros(6)}, "y: found labels beside an iterable of batches; give pairs (images, labels)"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )

@@ -35,9 +35,9 @@ def best_noise(x, i):
 LINE = np.linspace(-9, 9, 10_001)
 
 
-def shared_x(i, condition_t=None):
-    """E |eps*(x_i, t) - eps*(x_i, t')| by the trapezoidal rule, for pairs of means over timesteps."""
-    here, there = condition_t or ([i], [i + 1])
+def shared_x(i, groups=None):
+    """E |eps*(x_i, c) - eps*(x_i, c')| by the trapezoidal rule, for conditions c and c' that groups of timesteps share."""
+    here, there = groups or ([i], [i + 1])
     first, second = (np.mean([best_noise(LINE, u)[0] for u in times], axis=0) for times in (here, there))
     return np.trapezoid(best_noise(LINE, i)[1] * np.abs(first - second), LINE)
 
@@ -85,7 +85,7 @@ def test_a_mixture_has_the_integrals_over_its_density(samples, mode, integral, p
 
 
 def test_shared_conditions_of_a_mixture_jump_by_the_difference_of_averages(samples):
-    # Told the mean of eps* over a sub-interval on both sides of an edge, at the same x (paper Eq. A15, uniform weights).
+    # On both sides of an edge the output is the mean of eps* over a sub-interval, at the same x (paper Eq. A15, uniform weights).
     denoiser = ExactDenoiser(mixture("m1"), schedules.create("linear"), condition_map=condition_maps.create("e-tsdm"))
     curve = lipschitz_curve(denoiser, samples[:4000], [0, 1, 18, *JUMPS, 20, 50], batch_size=4000).per_unit_time()
     published = dict(zip(JUMPS, (82.7, 63.7, 47.8, 44.6, 24.1), strict=True))
@@ -93,8 +93,8 @@ def test_shared_conditions_of_a_mixture_jump_by_the_difference_of_averages(sampl
         if t not in JUMPS:
             assert (mean, se) == (0, 0)
             continue
-        told = range(t - 19, t + 1), range(t + 1, t + 21) if t < 99 else [100]
-        expected = 1000 * shared_x(t, told)
+        groups = range(t - 19, t + 1), range(t + 1, t + 21) if t < 99 else [100]
+        expected = 1000 * shared_x(t, groups)
         assert abs(mean - expected) < 4 * se
         assert expected == pytest.approx(published[t], rel=0.02)
 
@@ -157,6 +157,23 @@ def test_the_derivative_is_the_slope_of_sigma_for_normal_data(normal_data):
     assert curve.dt == 0
 
 
+@pytest.mark.parametrize("mode", ["shared-x", "max", "derivative"])
+@pytest.mark.parametrize("target", ["edm", {"type": "eps", "scale_input": True}], ids=str)
+def test_the_input_of_a_preconditioned_network_stays_that_of_the_true_time(normal_data, mode, target):
+    # The network of F = sigma(s) (c_in(t) x_t) changes with the time s of its condition alone, so that K has the factor c_in(t),
+    # 1 / sqrt(sigma^2 + 0.25 alpha^2) under edm and 1 / sqrt(alpha^2 + sigma^2) under scaled eps (paper Eq. 8; Karras et al. 2022).
+    denoiser = normal_data("vp-edm", target=target)
+    schedule, times, dt = denoiser.schedule, [0.05, 0.5], 0.01
+    options = {} if mode == "derivative" else {"dt": dt}
+    curve = lipschitz_curve(denoiser, IMAGES.double(), times, mode=mode, keep_values=True, **options)
+    for k, t in enumerate(times):
+        alpha, sigma = schedule.alpha_sigma(t)
+        slope = schedule.rates(t)[1] / (2 * sigma) if mode == "derivative" else (schedule.sigma(t + dt) - sigma) / dt
+        c_in = 1 / (sigma**2 + (0.25 if target == "edm" else 1) * alpha**2).sqrt()
+        expected = slope * c_in * noisy(schedule, t).flatten(1).norm(dim=1)
+        torch.testing.assert_close(curve.values[k], expected, rtol=2e-4, atol=0)  # the network gets its time in float32
+
+
 @pytest.fixture(scope="module", params=["random", "trained"])
 def network(request, tiny_spec, tiny_denoiser, tmp_path_factory):
     """A small E-TSDM network of 8x8 images with attention: at random, and after 12 steps on the digits."""
@@ -170,7 +187,7 @@ def network(request, tiny_spec, tiny_denoiser, tmp_path_factory):
     return trainer.denoiser.eval().requires_grad_(False)
 
 
-def test_a_network_told_the_same_does_not_change(network):
+def test_a_network_with_the_same_condition_does_not_change(network):
     inside = [t for t in range(100) if t not in JUMPS]
     for mode in ("shared-x", "max", "derivative"):
         curve = lipschitz_curve(network, IMAGES, inside, mode=mode)
@@ -206,25 +223,25 @@ def test_a_class_conditional_network_has_a_derivative(tiny_denoiser):
     assert not torch.equal(one, other)
 
 
-def test_told_apart_takes_one_pass_where_the_condition_differs(counting, tiny_denoiser):
+def test_a_pair_takes_one_pass_where_the_condition_differs(counting, tiny_denoiser):
     shared = counting(tiny_denoiser(condition_map="e-tsdm"))
     for mode in ("shared-x", "max"):
         lipschitz_curve(shared, IMAGES, range(19), mode=mode)
         assert shared.backbone.passes == []
         lipschitz_curve(shared, IMAGES, range(25), mode=mode, batch_size=4)
-        # Only t = 19 needs the network: six images in batches of four and two, each told 0 and told 20 in one pass.
+        # Only t = 19 needs the network: six images in batches of four and two, each with conditions 0 and 20 in one pass.
         assert shared.backbone.passes == [(0,) * 4 + (20,) * 4, (0,) * 2 + (20,) * 2]
         shared.backbone.passes.clear()
 
 
-def test_the_derivative_takes_one_pass_where_the_condition_moves(counting, tiny_denoiser):
+def test_the_derivative_takes_one_pass_where_the_condition_changes(counting, tiny_denoiser):
     shared = counting(tiny_denoiser(condition_map="e-tsdm"))
     lipschitz_curve(shared, IMAGES, range(98, 103), mode="derivative")
     assert shared.backbone.passes == [(t,) * 6 for t in (100, 101, 102)]
 
 
 @pytest.mark.parametrize("mode", ["coupled", "norm"])
-def test_neighbouring_points_share_a_pass(counting, tiny_denoiser, mode):
+def test_neighbouring_pairs_share_a_pass(counting, tiny_denoiser, mode):
     plain = counting(tiny_denoiser())
     lipschitz_curve(plain, IMAGES, range(30, 37), mode=mode)
     assert plain.backbone.passes == [(t,) * 6 for t in range(30, 38)]

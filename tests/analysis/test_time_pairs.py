@@ -20,9 +20,9 @@ def test_timesteps_are_all_that_have_a_next_one():
 
 
 def test_a_neighbour_that_a_rounding_misses_is_the_next_time_itself():
-    points = TimePairs.of(CONTINUOUS, timesteps(CONTINUOUS))
-    assert points.neighbour[:-1].tolist() == points.t[1:].tolist()
-    assert points.neighbour[-1] == 1
+    pairs = TimePairs.of(CONTINUOUS, timesteps(CONTINUOUS))
+    assert pairs.neighbour[:-1].tolist() == pairs.t[1:].tolist()
+    assert pairs.neighbour[-1] == 1
     # A distance that is no grid step stays what it is.
     assert TimePairs.of(LINEAR, [3, 4], 0.75).neighbour.tolist() == [3.75, 4.75]
 

@@ -17,7 +17,7 @@ def explained(maps):
     return format_errors(error.value)
 
 
-@pytest.mark.parametrize("maps", [(ETSDM(), Inverse()), (Inverse(), ETSDM()), (ETSDM(n=50), ETSDM(n=5)), (Sigma(),)], ids=repr)
+@pytest.mark.parametrize("maps", [(ETSDM(), Inverse()), (Inverse(), ETSDM()), (ETSDM(n=50), Identity()), (Sigma(),)], ids=repr)
 def test_maps_are_applied_from_left_to_right(maps):
     expected = TIMESTEPS
     for map_ in maps:
@@ -32,11 +32,24 @@ def test_sub_intervals_after_a_remap_are_in_its_unit():
 
 
 def test_a_remap_after_a_remap_is_refused():
-    message = "'log-snr' reads a time, and what 'inverse' before it gives is none; leave out one of them"
+    message = "'log-snr' takes a time, and 'inverse' before it gives another unit; leave out one of them"
     assert explained((Inverse(), LogSNR())) == [FieldProblem(("maps", 1), message)]
-    assert explained((ETSDM(), Inverse(), ETSDM(), LogSNR())) == [FieldProblem(("maps", 3), message)]
+    assert explained((Identity(), Inverse(), ETSDM(), LogSNR())) == [FieldProblem(("maps", 3), message)]
     nested = Compose(maps=(ETSDM(), LogSNR()))
     assert explained((Inverse(), nested))[0].location == ("maps", 1)
+
+
+@pytest.mark.parametrize(
+    ("maps", "i", "names"),
+    [
+        ((ETSDM(n=50), ETSDM(n=5)), 1, ("e-tsdm", "e-tsdm")),
+        ((ETSDM(), Inverse(), Constant()), 2, ("constant", "e-tsdm")),
+        ((LogSNR(), SharedIntervals(edges=(1, 2)), Identity(), Compose(maps=(ETSDM(), Identity()))), 3, ("compose", "shared-intervals")),
+    ],
+)
+def test_a_second_map_that_shares_conditions_is_refused_when_the_map_is_made(maps, i, names):
+    message = "'{}' shares conditions, as '{}' before it does; leave out one of them"
+    assert explained(maps) == [FieldProblem(("maps", i), message.format(*names))]
 
 
 def test_no_maps_are_refused():
@@ -44,7 +57,7 @@ def test_no_maps_are_refused():
 
 
 def test_a_remap_needs_a_schedule():
-    with pytest.raises(ValueError, match=r"^schedule: condition map 'inverse' reads it and found none; give the schedule of t$"):
+    with pytest.raises(ValueError, match=r"^schedule: found none, .*'inverse'.*; give the schedule of t$"):
         Compose(maps=(ETSDM(), Inverse()))(torch.zeros(1))
 
 
@@ -67,11 +80,11 @@ COMPOSED = [
 
 
 @pytest.mark.parametrize("map_", COMPOSED, ids=repr)
-def test_the_fibre_holds_the_timesteps_of_one_condition(map_):
+def test_the_shared_interval_holds_the_timesteps_of_one_condition(map_):
     t = TIMESTEPS
-    told = map_(t, Linear())
+    condition = map_(t, Linear())
     low, high = (end[:, None] for end in map_.shared_interval(t, Linear()))
-    shared = told[:, None] == told
+    shared = condition[:, None] == condition
     strictly = (t > low + 1e-9) & (t < high - 1e-9)
     roughly = (t >= low - 1e-9) & (t <= high + 1e-9)
     assert not (strictly & ~shared).any()
@@ -79,7 +92,7 @@ def test_the_fibre_holds_the_timesteps_of_one_condition(map_):
 
 
 @given(st.floats(0.0005, 0.9995))
-def test_the_fibre_holds_the_continuous_times_of_one_condition(t):
+def test_the_shared_interval_holds_the_continuous_times_of_one_condition(t):
     schedule = LinearContinuous()
     map_ = Compose(maps=(LogSNR(scale="none"), SharedIntervals(edges=(-8, -3, 0, 2))))
     t = torch.tensor(t, dtype=torch.float64)
@@ -102,17 +115,12 @@ def test_a_clipped_end_joins_the_sub_interval_that_holds_its_condition():
     assert [end.tolist() for end in without.shared_interval(t, LinearContinuous())] == [[0, 0.1, 0.5], [0.1, 0.25, 0.5]]
 
 
-def test_fibres_of_two_maps_that_share_are_refused_and_the_map_works():
-    map_ = Compose(maps=(ETSDM(n=50), ETSDM(n=5)))
-    assert map_(torch.tensor([19.0, 21.0])).tolist() == [0, 20]
-    with pytest.raises(ValueError, match=r"^maps: 2 of them share conditions, and which times do is known for one; give one of them$"):
-        map_.shared_interval(torch.tensor([19.0]), Linear())
-
-
-def test_shared_levels_are_times_whatever_the_unit_of_the_edges():
+def test_noising_times_are_times_whatever_the_unit_of_the_edges():
     t = torch.tensor([5.0, 45.0, 500.0], dtype=torch.float64)
     before = Compose(maps=(ETSDM(share="both"), LogSNR()))
     assert before.noising_time(t, Linear()).tolist() == [0, 40, 500]
+    among_identities = Compose(maps=(Identity(), ETSDM(share="both"), Identity()))
+    assert among_identities.noising_time(t, Linear()).tolist() == [0, 40, 500]
     # 1/t in [1/50, 1/20) is shared at 1/50: the level of timestep 50, whose index is 49.
     after = Compose(maps=(Inverse(scale="none"), SharedIntervals(edges=(0.02, 0.05), share="both")))
     assert after.noising_time(t, Linear()).tolist() == pytest.approx([5, 49, 500], abs=1e-12)
@@ -125,9 +133,9 @@ def test_problems_name_the_map():
         FieldProblem(("maps", 1, "t_tilde"), f"2000 is beyond {beyond}")
     ]
     found = Compose(maps=(Inverse(scale="none"), ETSDM())).check(Linear())
-    assert found == [FieldProblem(("maps", 1, "t_tilde"), "100 is beyond the most that 'inverse' gives; give 1 or less")]
+    assert found == [FieldProblem(("maps", 1, "t_tilde"), "100 is beyond the largest value of 'inverse'; give 1 or less")]
     found = Compose(maps=(LogSNR(scale="none"), SharedIntervals(edges=(-30, 0)))).check(LinearContinuous())
-    assert found == [FieldProblem(("maps", 1, "edges"), "-30 is before the least that 'log-snr' gives; give -10.05 or more")]
+    assert found == [FieldProblem(("maps", 1, "edges"), "-30 is before the smallest value of 'log-snr'; give -10.05 or more")]
     assert Compose(maps=(Inverse(), ETSDM(t_tilde=1000))).check(Linear()) == []
 
 

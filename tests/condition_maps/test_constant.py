@@ -26,6 +26,6 @@ def test_all_times_of_the_schedule_share_it(schedule, last):
 
 
 def test_no_time_follows_from_it():
-    message = "^map: 'constant' gives several times one condition and has no inverse; give identity or a remap$"
+    message = "^map: 'constant' .*has no inverse; give identity or a remap$"
     with pytest.raises(ValueError, match=message):
         Constant().inverse(torch.zeros(1), Linear())

@@ -21,7 +21,7 @@ def test_the_vp_equivalent_edges_are_the_noise_levels_of_the_linear_process():
     torch.testing.assert_close(torch.tensor(edges, dtype=torch.float64), VPEDM().sigma(times), rtol=1e-12, atol=0)
 
 
-def test_the_vp_equivalent_map_is_e_tsdm_of_the_vp_process_told_its_sigma():
+def test_the_vp_equivalent_map_is_e_tsdm_of_the_vp_process_in_its_sigma():
     shared = Compose(maps=(ETSDM(t_tilde=0.1), Sigma(scale="none")))
     t = torch.linspace(0.001, 0.15, 200, dtype=torch.float64)
     found = condition_maps.create("edm-vp-equivalent")(VPEDM().sigma(t))
@@ -39,7 +39,7 @@ def test_the_quantile_intervals_hold_a_fiftieth_of_the_draws_each():
     assert [after - before for before, after in pairwise(shares)] == pytest.approx([0.02] * 5)
 
 
-def test_the_logarithmic_intervals_are_equal_in_what_the_network_is_told():
+def test_the_logarithmic_intervals_are_equal_in_the_time_input():
     edges = torch.tensor((0.002, *EDM_PARTITIONS["edm-log"][1:]), dtype=torch.float64)
     steps = LogSigma()(edges).diff()
     torch.testing.assert_close(steps, steps[:1].expand(5), rtol=1e-12, atol=0)
@@ -47,13 +47,13 @@ def test_the_logarithmic_intervals_are_equal_in_what_the_network_is_told():
 
 
 @every_partition
-def test_the_network_is_told_five_finite_numbers_below_the_last_edge(name):
+def test_the_time_input_has_five_finite_values_below_the_last_edge(name):
     shared, edges = condition_maps.create(name), EDM_PARTITIONS[name]
     assert shared.check(EDM()) == []
     sigma = torch.linspace(0, edges[-1], 2001, dtype=torch.float64)[:-1]
-    told = LogSigma()(shared(sigma)).unique()
-    assert len(told) == 5
-    assert told.isfinite().all()
-    assert told[0] == pytest.approx(log(0.002) / 4)
+    values = LogSigma()(shared(sigma)).unique()
+    assert len(values) == 5
+    assert values.isfinite().all()
+    assert values[0] == pytest.approx(log(0.002) / 4)
     above = torch.tensor([edges[-1], 1.0, 80.0], dtype=torch.float64)
     assert torch.equal(shared(above), above)

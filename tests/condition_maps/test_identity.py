@@ -6,7 +6,7 @@ from etsdm.schedules import Linear, LinearContinuous
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_network_is_told_the_true_time(dtype):
+def test_the_condition_is_the_true_time(dtype):
     t = torch.tensor([[0.0, 19.5], [100.0, 999.0]], dtype=dtype)
     assert torch.equal(Identity()(t), t)
     assert Identity()(t).dtype == dtype

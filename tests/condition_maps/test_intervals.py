@@ -112,7 +112,7 @@ def test_as_many_sub_intervals_as_timesteps_leave_the_timesteps_as_they_are():
     assert torch.equal(ETSDM(t_tilde=1000, n=1000)(t), t)
 
 
-def test_one_sub_interval_tells_the_network_nothing_below_t_tilde():
+def test_one_sub_interval_has_one_condition_below_t_tilde():
     assert ETSDM(n=1)(torch.tensor([0, 50, 99, 100])).tolist() == [0, 0, 0, 100]
 
 
@@ -154,7 +154,7 @@ def test_no_sub_intervals_and_no_length_are_refused(field, value, message):
 
 
 @given(MAPS, TIMES)
-def test_the_fibre_is_the_sub_interval_that_holds_the_time(map_, t):
+def test_the_shared_interval_is_the_sub_interval_that_holds_the_time(map_, t):
     t = torch.tensor(t, dtype=torch.float64)
     low, high = (end.item() for end in map_.shared_interval(t, Linear()))
     if t >= map_.t_tilde:
@@ -167,20 +167,20 @@ def test_the_fibre_is_the_sub_interval_that_holds_the_time(map_, t):
 
 
 @dtypes
-def test_fibres_and_conditions_agree_within_a_rounding_of_an_edge(dtype):
+def test_shared_intervals_and_conditions_agree_within_a_rounding_of_an_edge(dtype):
     t = just_below(20.0, dtype)
     low, high = ETSDM().shared_interval(t, Linear())
     assert (low, high) == (20, 40)
     assert low.dtype == torch.float64
 
 
-def test_levels_are_shared_only_where_asked_for():
+def test_noise_levels_are_shared_only_with_share_both():
     t = torch.tensor([0.0, 19.0, 45.0, 99.0, 100.0, 500.0], dtype=torch.float64)
     assert ETSDM().noising_time(t, Linear()) is t
     assert ETSDM(share="both").noising_time(t, Linear()).tolist() == [0, 0, 40, 80, 100, 500]
 
 
-def test_shared_levels_may_not_be_free_of_noise():
+def test_shared_noise_levels_have_noise():
     # sigma(0) is 0.01 at the first timestep of DDPM's schedule and 0 at time 0 of its continuous form.
     assert ETSDM(share="both").check(Linear()) == []
     message = "'both' would train the first sub-interval on images without noise, at t = 0; give shared-intervals a floor"
@@ -200,8 +200,8 @@ def test_the_derivative_in_time_is_zero_inside_and_one_outside(dtype):
 @pytest.mark.parametrize("map_", [ETSDM(), SharedIntervals(edges=(10, 40, 90), representative="mid")], ids=repr)
 def test_a_compiled_graph_holds_the_whole_map(map_):
     t = torch.tensor([5.0, 39.0, 95.0, 400.0])
-    expected = map_(t)
-    assert torch.equal(torch.compile(lambda t: map_(t), fullgraph=True, backend="eager")(t), expected)
+    compiled = torch.compile(lambda t: map_(t), fullgraph=True, backend="eager")(t)  # also before any call outside a graph
+    assert torch.equal(compiled, map_(t))
 
 
 def test_times_in_half_precision_keep_their_dtype():

@@ -115,7 +115,7 @@ def test_shape_and_dtype_are_those_of_the_times(kind, dtype):
 
 @every_map
 def test_a_schedule_is_needed(kind):
-    message = f"^schedule: condition map '{kind.type_name}' reads it and found none; give the schedule of t$"
+    message = f"^schedule: found none, .*'{kind.type_name}'.*; give the schedule of t$"
     with pytest.raises(ValueError, match=message):
         kind()(torch.tensor([1.0]))
 

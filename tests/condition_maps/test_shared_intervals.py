@@ -54,7 +54,7 @@ def test_it_is_monotone(edges, representative, t, u):
 
 
 @given(EDGES, INNER, TIMES)
-def test_a_representative_is_in_the_fibre_and_the_rest_keeps_its_time(edges, representative, t):
+def test_a_representative_is_in_the_shared_interval_and_the_rest_keeps_its_time(edges, representative, t):
     map_ = SharedIntervals(edges=edges, representative=representative)
     low, high = (end.item() for end in map_.shared_interval(torch.tensor(t, dtype=torch.float64), Linear()))
     if edges[0] <= t < edges[-1] - 1e-9:
@@ -158,7 +158,7 @@ def test_shared_levels_may_not_be_after_the_last_timestep():
 
 
 @given(EDGES, INNER, TIMES, st.sampled_from([-math.inf, math.inf]))
-def test_the_next_number_up_or_down_is_told_the_same_except_at_an_edge(edges, representative, t, direction):
+def test_the_next_number_up_or_down_has_the_same_condition_except_at_an_edge(edges, representative, t, direction):
     map_ = SharedIntervals(edges=edges, representative=representative)
     neighbour = math.nextafter(t, direction)
     # Whatever is within the tolerance of an edge belongs to the sub-interval that starts there.
@@ -172,6 +172,6 @@ def test_the_next_number_up_or_down_is_told_the_same_except_at_an_edge(edges, re
 
 
 @given(EDGES, INNER, st.data())
-def test_a_rounding_below_an_edge_is_told_what_the_edge_is(edges, representative, data):
+def test_a_time_a_rounding_below_an_edge_has_the_condition_of_the_edge(edges, representative, data):
     map_, edge = SharedIntervals(edges=edges, representative=representative), data.draw(st.sampled_from(edges[:-1]))
     assert f(map_, math.nextafter(edge, -math.inf)) == f(map_, math.nextafter(edge, math.inf)) == f(map_, edge)

@@ -134,7 +134,7 @@ def test_times_uniform_in_their_inverse_by_hand():
 
 
 def test_times_uniform_in_noise_level_by_hand():
-    # sigma = t on flow's [0, 1]; 0 is the clean image, and is not asked.
+    # sigma = t on flow's [0, 1]; at 0, the clean image, no step starts.
     assert UniformInF(map=Sigma()).times(Flow(), 4).tolist() == pytest.approx([1, 0.75, 0.5, 0.25])
 
 
@@ -188,7 +188,7 @@ def test_an_even_grid_has_steps(n):
 def test_a_grid_even_in_a_map_that_shares_is_refused(map_):
     with pytest.raises(ValidationError) as error:
         UniformInF(map=map_)
-    message = f"{map_.type_name!r} gives several times one condition, so that no time follows from it; give a remap"
+    message = f"{map_.type_name!r} shares conditions between times and has no inverse; give a remap"
     assert format_errors(error.value) == [FieldProblem(("map",), message)]
 
 

@@ -148,7 +148,7 @@ def test_what_no_grid_can_do_is_refused(grid, options, message):
         grid.times(Flow(), **{"n": 3, **options})
 
 
-def test_explicit_times_start_and_end_where_they_are_told():
+def test_explicit_times_have_the_given_start_and_end():
     grid = Explicit(at=(0.9, 0.6, 0.3, 0.1))
     assert grid.times(Flow(), 2, start=0.7, end=0.1).tolist() == [0.6, 0.3, 0.1]
     with pytest.raises(ValueError, match=r"^steps: 3 steps do not fit the 4 times of grid 'explicit'; give 4$"):

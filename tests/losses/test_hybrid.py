@@ -26,7 +26,7 @@ LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
 class Answering(nn.Module):
-    """A network that gives F and v as they are set, whatever it is asked."""
+    """A network with constant outputs F and v."""
 
     def __init__(self, output, logit):
         super().__init__()
@@ -247,7 +247,7 @@ def test_no_gradient_of_the_bound_reaches_the_output_and_none_of_the_squared_err
     torch.testing.assert_close(of_hybrid[1], 2 * half)
 
 
-def test_the_squared_error_is_the_one_asked_for(answering):
+def test_the_squared_error_has_its_own_space_and_weighting(answering):
     x0, eps, logit, error = tensors_of_the_original_runs()
     t, denoiser, simple = times(0, 1, 500, 999), answering(eps + error, logit), MSE(space="v", weighting="min-snr")
     bound = Hybrid(simple=simple).per_image(denoiser, x0, t, eps) - simple.per_image(denoiser, x0, t, eps)
@@ -285,13 +285,13 @@ def test_between_timesteps_the_bound_is_continuous_and_the_step_is_one(answering
     assert found == pytest.approx(expected / math.log(2), rel=1e-5)
 
 
-def test_the_network_is_called_once_and_told_the_condition_and_the_labels(answering):
+def test_the_network_is_called_once_with_the_condition_and_the_labels(answering):
     x0, eps, logit, error = tensors_of_the_original_runs()
     t, labels = times(0, 59, 500, 999), torch.tensor([1, 2, 3, 4])
     denoiser = answering(eps + error, logit, condition_map=ETSDM(), backbone={"num_classes": 10})
     found = Hybrid().per_image(denoiser, x0, t, eps, y=labels)
-    ((x, told, y),) = denoiser.backbone.calls
-    assert told.tolist() == [0, 40, 500, 999]
+    ((x, condition, y),) = denoiser.backbone.calls
+    assert condition.tolist() == [0, 40, 500, 999]
     assert y.tolist() == [1, 2, 3, 4]
     alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in Linear().alpha_sigma(t))
     torch.testing.assert_close(x, alpha * x0 + sigma * eps)

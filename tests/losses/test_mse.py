@@ -19,7 +19,7 @@ LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
 class Doubling(nn.Module):
-    """A network that answers with twice its input, or with what it was told."""
+    """A network whose output is twice its input, or a given answer."""
 
     def __init__(self, answer=None):
         super().__init__()
@@ -85,7 +85,7 @@ def test_the_error_is_that_of_the_prediction_in_the_space(doubling, target, spac
     denoiser.backbone.double()
     found = MSE(space=space).per_image(denoiser, image, T, noise)
     prediction = denoiser.predict(alpha * image + sigma * noise, T)
-    spoken = {
+    pairs = {
         "eps": (prediction.eps, noise),
         "v": (alpha * prediction.eps - sigma * prediction.x0, alpha * noise - sigma * image),
         "x0": (prediction.x0, image),
@@ -96,7 +96,7 @@ def test_the_error_is_that_of_the_prediction_in_the_space(doubling, target, spac
         s2 = (sigma / alpha) ** 2
         expected = ((s2 + 0.49) / (s2 * 0.49)) * (prediction.x0 - image) ** 2
     else:
-        expected = (spoken[space.type_name][0] - spoken[space.type_name][1]) ** 2
+        expected = (pairs[space.type_name][0] - pairs[space.type_name][1]) ** 2
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, expected.mean((1, 2, 3)), rtol=1e-9, atol=0)
 
@@ -120,7 +120,7 @@ def test_an_error_of_noise_counts_as_one_of_the_image_times_the_noise_to_signal_
 
 
 @every_target
-def test_the_space_is_the_networks_own_unless_told(doubling, target):
+def test_the_space_is_that_of_the_target_by_default(doubling, target):
     denoiser = doubling(target=target)
     assert torch.equal(MSE().per_image(denoiser, IMAGE, T, NOISE), MSE(space=target).per_image(denoiser, IMAGE, T, NOISE))
 
@@ -136,7 +136,7 @@ def test_the_loss_of_a_velocity_network_is_finite_at_both_ends(doubling, space):
 def test_noise_prediction_is_trained_without_signal_only_where_that_is_allowed(doubling):
     last = torch.ones(3, dtype=torch.float64)
     denoiser = doubling(target=Eps(allow_eps_at_zero_snr=True), schedule=CosineContinuous())
-    # x = eps there, and the network says 2 x.
+    # x = eps there, and the network's output is 2 x.
     close(MSE().per_image(denoiser, IMAGE, last, NOISE), NOISE.square().mean((1, 2, 3)))
     denoiser.target = Eps()
     with pytest.raises(ValueError, match=r"^target: 'eps' .* alpha = 0"):

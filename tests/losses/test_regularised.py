@@ -69,13 +69,13 @@ def test_one_image_of_one_pixel_by_hand(linear_in_time):
 def test_a_step_of_continuous_time_is_a_thousandth_of_the_horizon(linear_in_time, dt):
     denoiser = linear_in_time(schedule="linear-continuous", time_input="scaled")
     t = torch.tensor([0.0005, 0.0025, 0.5, 1.0], dtype=torch.float64)
-    # The network is told 1000 t, so that its slope per step is the same as on a thousand timesteps.
+    # The time input is 1000 t, so that the network's slope per step is the same as on a thousand timesteps.
     expected = (0.25 * noisy(LinearContinuous(), t)).square().mean((1, 2, 3))
     expected[0] = 0
     close(penalty(denoiser, t, dt=dt), expected)
 
 
-def test_the_network_is_called_twice_on_the_same_images_and_told_two_times(linear_in_time):
+def test_the_network_is_called_twice_on_the_same_images_with_two_conditions(linear_in_time):
     denoiser = linear_in_time(target="edm", condition_map="e-tsdm")
     LipschitzRegularized(weight=1).per_image(denoiser, IMAGE, T, NOISE)
     (x, here, _), (same, there, _) = denoiser.backbone.calls
@@ -115,7 +115,7 @@ def test_the_penalty_compares_the_drawn_times_also_where_levels_are_shared(linea
     assert there.tolist() == [0, 0, 20, 20]
 
 
-def test_the_squared_error_is_the_one_asked_for(linear_in_time):
+def test_the_squared_error_has_its_own_space_and_weighting(linear_in_time):
     denoiser, first = linear_in_time(), torch.zeros(4, dtype=torch.float64)
     mse = MSE(space="x0", weighting="min-snr")
     # At t = 0 there is no penalty.

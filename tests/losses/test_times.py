@@ -111,7 +111,7 @@ def test_the_scale_of_a_map_changes_no_time():
 def test_a_map_that_shares_conditions_is_refused():
     with pytest.raises(ValidationError) as error:
         UniformIn(map=ETSDM())
-    message = "'e-tsdm' gives several times one condition, so that no time follows from it; give a remap"
+    message = "'e-tsdm' shares conditions between times and has no inverse; give a remap"
     assert format_errors(error.value) == [FieldProblem(("map",), message)]
 
 

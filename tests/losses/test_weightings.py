@@ -15,6 +15,7 @@ from etsdm.targets import EDM, X0, Eps, Flow, Score, V
 # At t = 0 linear-continuous has no noise, at 999 zero-terminal has no signal.
 NO_NOISE, NO_SIGNAL = (LinearContinuous(), 0.0), (ZeroTerminal(), 999.0)
 T = torch.tensor([0.0, 50.0, 300.0, 700.0, 999.0], dtype=torch.float64)
+LEVELS = Linear().alpha_sigma(T)
 SNR = Linear().alpha_bar(T) / (1 - Linear().alpha_bar(T))
 every_weighting = pytest.mark.parametrize("weighting", [MinSNR(), MinSNR(gamma=0.1), P2(), P2(gamma=0.5, k=3)], ids=repr)
 
@@ -22,13 +23,13 @@ every_weighting = pytest.mark.parametrize("weighting", [MinSNR(), MinSNR(gamma=0
 class SignalToNoise(Weighting):
     """The signal-to-noise ratio."""
 
-    def __call__(self, schedule, t, space):
-        return schedule.snr(t)
+    def __call__(self, alpha, sigma, space):
+        return (alpha / sigma).square()
 
 
 def at(weighting, end, space):
     schedule, t = end
-    return weighting(schedule, torch.tensor([t], dtype=torch.float64), space).item()
+    return weighting(*schedule.alpha_sigma(torch.tensor([t], dtype=torch.float64)), space).item()
 
 
 def close(found, expected):
@@ -41,7 +42,7 @@ def test_the_registered_weightings_are_those_tested_here():
 
 def test_the_constant_weighting_is_one_in_every_space():
     for space in (Eps(), EDM()):
-        weights = Constant()(Linear(), torch.tensor([0, 500, 999]), space)
+        weights = Constant()(*Linear().alpha_sigma(torch.tensor([0, 500, 999])), space)
         assert weights.tolist() == [1, 1, 1]
         assert weights.dtype == torch.float64
 
@@ -63,7 +64,7 @@ def test_a_weighting_is_the_same_training_in_every_space(tiny_denoiser, weightin
     t = torch.tensor([0.001, 0.1, 0.9], dtype=torch.float64) * schedule.horizon
     x0, eps = (per_sample_normal(0, name, range(3), (1, 8, 8)).double() for name in ("test/x0", "test/eps"))
     denoiser = tiny_denoiser(schedule=schedule, target="v").double()
-    # The squared error in a space has the weight of that space; all say the same.
+    # The squared error in a space has the weight of that space; all losses are equal.
     spaces = (V(), Eps(), X0(), Score(), Score(scaled=True), Flow(), EDM(sigma_data=0.7))
     losses = [MSE(space=space, weighting=weighting).per_image(denoiser, x0, t, eps) for space in spaces]
     for loss in losses[1:]:
@@ -75,7 +76,7 @@ def test_min_snr_has_the_weights_of_its_article(gamma):
     # Hang et al. 2023, section 3.4: min(SNR, gamma) for x0, divided by SNR for eps and by SNR + 1 for v.
     least = SNR.clamp(max=gamma)
     for space, expected in ((X0(), least), (Eps(), least / SNR), (V(), least / (SNR + 1)), (Score(scaled=True), least / SNR)):
-        close(MinSNR(gamma=gamma)(Linear(), T, space), expected)
+        close(MinSNR(gamma=gamma)(*LEVELS, space), expected)
 
 
 def test_min_snr_has_the_weights_of_diffusers_examples():
@@ -83,7 +84,7 @@ def test_min_snr_has_the_weights_of_diffusers_examples():
     snr = compute_snr(DDPMScheduler(), T.long()).double()
     least = torch.stack([snr, torch.full_like(snr, 5)], dim=1).min(dim=1)[0]
     for space, expected in ((Eps(), least / snr), (V(), least / (snr + 1))):
-        torch.testing.assert_close(MinSNR()(Linear(), T, space), expected, rtol=2e-3, atol=0)  # there in single precision
+        torch.testing.assert_close(MinSNR()(*LEVELS, space), expected, rtol=2e-3, atol=0)  # there in single precision
 
 
 def test_min_snr_has_its_limits_where_there_is_no_noise_or_no_signal():
@@ -96,13 +97,13 @@ def test_min_snr_has_its_limits_where_there_is_no_noise_or_no_signal():
 def test_p2_has_the_weights_of_its_article(gamma, k):
     # Choi et al. 2022, Eq. 8: 1 / (k + SNR)^gamma for eps. An error of x0 is sqrt(SNR) of eps, one of v alpha of eps.
     expected = (k + SNR) ** -gamma
-    close(P2(gamma=gamma, k=k)(Linear(), T, Eps()), expected)
-    close(P2(gamma=gamma, k=k)(Linear(), T, X0()), SNR * expected)
-    close(P2(gamma=gamma, k=k)(Linear(), T, V()), SNR / (1 + SNR) * expected)
+    close(P2(gamma=gamma, k=k)(*LEVELS, Eps()), expected)
+    close(P2(gamma=gamma, k=k)(*LEVELS, X0()), SNR * expected)
+    close(P2(gamma=gamma, k=k)(*LEVELS, V()), SNR / (1 + SNR) * expected)
 
 
 def test_p2_with_the_articles_values_is_the_noise_variance():
-    close(P2()(Linear(), T, Eps()), 1 - Linear().alpha_bar(T))  # 1 / (1 + SNR) = sigma^2
+    close(P2()(*LEVELS, Eps()), 1 - Linear().alpha_bar(T))  # 1 / (1 + SNR) = sigma^2
 
 
 @pytest.mark.parametrize(("gamma", "of_x0"), [(0.5, float("inf")), (1, 1), (2, 0)])
@@ -114,13 +115,13 @@ def test_p2_has_its_limits_where_there_is_no_noise_or_no_signal(gamma, of_x0):
 
 
 def test_no_power_is_no_weighting():
-    assert P2(gamma=0)(Linear(), T, Eps()).tolist() == [1] * 5
+    assert P2(gamma=0)(*LEVELS, Eps()).tolist() == [1] * 5
 
 
 @every_weighting
 def test_weights_are_float64_in_the_shape_of_the_times(weighting):
     for space in (Eps(), X0(), EDM()):
-        weights = weighting(Linear(), torch.tensor([3, 4]), space)
+        weights = weighting(*Linear().alpha_sigma(torch.tensor([3, 4])), space)
         assert weights.shape == (2,)
         assert weights.dtype == torch.float64
 

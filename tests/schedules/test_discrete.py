@@ -229,7 +229,7 @@ def test_a_copy_with_changes_forgets_what_was_derived_from_the_old_values_and_is
         schedule.model_copy(update={"timesteps": 0})
 
 
-def test_a_schedule_first_asked_under_a_transform_or_another_device_keeps_ordinary_tables():
+def test_a_schedule_first_called_under_a_transform_or_another_device_keeps_ordinary_tables():
     schedule, other = Linear(timesteps=10), Linear(timesteps=12)
     torch.func.jvp(schedule.log_snr, (torch.tensor([3.5], dtype=torch.float64),), (torch.ones(1, dtype=torch.float64),))
     with torch.device("meta"):

@@ -55,7 +55,7 @@ def test_the_optimum_for_normal_data_is_zero(alpha, sigma, sigma_data, x):
     # x0 ~ N(0, sd^2): the score of x is -x / (alpha^2 sd^2 + sigma^2), and the skip connection alone is the optimal denoiser.
     score = -x / (alpha**2 * sigma_data**2 + sigma**2)
     x0, eps = number((x + sigma**2 * score) / alpha), number(-sigma * score)
-    found = EDM(sigma_data=sigma_data).value(x0, eps, number(alpha), number(sigma))
+    found = EDM(sigma_data=sigma_data).training_target(x0, eps, number(alpha), number(sigma))
     assert found.item() == pytest.approx(0, abs=1e-12 / alpha * (1 + sigma / sigma_data))
 
 
@@ -68,14 +68,14 @@ def test_the_optimum_is_linear_in_sigma_near_zero():
         variance = spreads**2 + sigma**2
         log_density = (weights.log() - variance.log() / 2 - (x - means) ** 2 / (2 * variance)).logsumexp(0)
         (score,) = torch.autograd.grad(log_density, x)
-        optimum = EDM().value(x.detach() + sigma**2 * score, -sigma * score, number(1.0), number(sigma))
+        optimum = EDM().training_target(x.detach() + sigma**2 * score, -sigma * score, number(1.0), number(sigma))
         assert (optimum / sigma).item() == pytest.approx(1.764573, abs=20 * sigma**2 + 1e-6)
 
 
 def test_with_unit_data_and_a_variance_preserving_schedule_it_is_the_velocity_negated():
     # sd = 1, alpha^2 + sigma^2 = 1: r = 1, F = sigma x0 - alpha eps.
     alpha, sigma = number([0.8, 0.6, 0.0]), number([0.6, 0.8, 1.0])
-    for found, known in zip(EDM(sigma_data=1).output_weights(alpha, sigma), V().mixture(alpha, sigma), strict=True):
+    for found, known in zip(EDM(sigma_data=1).output_weights(alpha, sigma), V().output_weights(alpha, sigma), strict=True):
         torch.testing.assert_close(found, -known)
 
 

@@ -68,8 +68,8 @@ def test_the_score_is_the_gradient_of_the_log_density():
     density = torch.distributions.Normal(alpha * x0, sigma)
     (gradient,) = torch.autograd.grad(density.log_prob(x).sum(), x)
     # Of q(x_t | x0), whose score is what an ideal network is trained towards (Vincent 2011).
-    torch.testing.assert_close(Score().value(x0, eps, alpha, sigma), gradient)
-    torch.testing.assert_close(Score(scaled=True).value(x0, eps, alpha, sigma), sigma * gradient)
+    torch.testing.assert_close(Score().training_target(x0, eps, alpha, sigma), gradient)
+    torch.testing.assert_close(Score(scaled=True).training_target(x0, eps, alpha, sigma), sigma * gradient)
 
 
 def test_the_known_coefficients_of_score_networks():

@@ -23,7 +23,7 @@ LEVELS = st.one_of(
     EXPONENTS.map(lambda k: (numbers(1), numbers(10**k))),
     st.floats(0, 1).map(lambda t: (numbers(1 - t), numbers(t))),
 )
-# What a target says of x0 and eps is defined where both are, inside the ends.
+# x0 and eps of every target are defined inside the ends.
 INSIDE = LEVELS.filter(lambda level: level[0].item() > 1e-13 and level[1].item() > 1e-13)
 STANDARD = [name for name in schedules if not any(field.is_required() for field in schedules[name].model_fields.values())]
 
@@ -146,7 +146,7 @@ def test_an_error_of_the_output_is_the_error_that_other_spaces_see(target, space
     factor = target.error_factor(space, alpha, sigma)
     c = target.coefficients(alpha, sigma)
     # Two outputs that differ by 1, as outputs of the other space for x = 0: no term cancels but those of the factor itself.
-    seen = space.value(c.c_out, c.e_out, alpha, sigma)
+    seen = space.training_target(c.c_out, c.e_out, alpha, sigma)
     assert factor.item() == pytest.approx(seen.item(), rel=1e-14)
     assert (factor * space.error_factor(target, alpha, sigma)).item() == pytest.approx(1, rel=1e-14)
 

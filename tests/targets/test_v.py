@@ -18,7 +18,7 @@ def close(found, expected):
 def test_the_optimum_is_that_of_the_paper(level, x, score):
     alpha, sigma = level
     # The optimal eps and x0 of a density with this score: -sigma s, and (x + sigma^2 s) / alpha.
-    found = V().value((x + sigma**2 * score) / alpha, -sigma * score, alpha, sigma)
+    found = V().training_target((x + sigma**2 * score) / alpha, -sigma * score, alpha, sigma)
     torch.testing.assert_close(found, -sigma / alpha * (x + score), rtol=1e-12, atol=1e-12 / alpha.item())  # paper Eq. A10
 
 
@@ -26,7 +26,7 @@ def test_the_optimum_is_that_of_the_paper(level, x, score):
 def test_the_optimum_for_standard_normal_data_is_zero(level, x):
     alpha, sigma = level
     # There the score is -x at every time, so that x + score = 0.
-    close(V().value(alpha * x, sigma * x, alpha, sigma), torch.zeros(1, dtype=torch.float64))
+    close(V().training_target(alpha * x, sigma * x, alpha, sigma), torch.zeros(1, dtype=torch.float64))
 
 
 def test_diffusers_has_the_same_velocity_and_the_same_image_from_it():
@@ -34,7 +34,7 @@ def test_diffusers_has_the_same_velocity_and_the_same_image_from_it():
     x0, eps = torch.randn(2, 4, 1, 4, 4, generator=generator(0, "test/v"))
     t = torch.tensor([0, 10, 500, 999])
     alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in Linear().alpha_sigma(t))
-    velocity = V().value(x0, eps, alpha, sigma)
+    velocity = V().training_target(x0, eps, alpha, sigma)
     torch.testing.assert_close(velocity, peer.get_velocity(x0, eps, t), rtol=0, atol=1e-5)  # diffusers is in single precision
     x = peer.add_noise(x0, eps, t)
     c = V().coefficients(alpha, sigma)

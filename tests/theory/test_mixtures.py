@@ -127,8 +127,8 @@ def test_levels_broadcast_against_the_leading_axes():
     alpha, sigma = tensor(0.9, 0.5), tensor(0.3, 0.8)
     together = found.marginal(x[:, None], alpha, sigma)
     assert together.log_density.shape == (3, 2)
-    is_unshared = found.marginal(x[1], alpha[1], sigma[1])
-    assert torch.allclose(together.score[1, 1], is_unshared.score, rtol=1e-14)
+    alone = found.marginal(x[1], alpha[1], sigma[1])
+    assert torch.allclose(together.score[1, 1], alone.score, rtol=1e-14)
 
 
 def test_single_precision_is_computed_in_double():

@@ -1,4 +1,4 @@
-"""What a network can say at best under a condition that several times share."""
+"""The optimal output under a condition that several times share, and its error bound."""
 
 import numpy as np
 import pytest
@@ -70,9 +70,9 @@ def test_on_normal_data_both_weights_give_the_mean_of_sigma_times_x():
 
 def test_uniform_weights_average_the_optima_of_the_timesteps():
     schedule, x = Linear(), POINTS["m2"][None]
-    is_unshared = [optimum(mixture("m2"), schedule, x, float(u)).v for u in range(40, 60)]
+    alone = [optimum(mixture("m2"), schedule, x, float(u)).v for u in range(40, 60)]
     denoiser = ExactDenoiser(mixture("m2"), schedule, target=V(), condition_map=ETSDM())
-    assert torch.allclose(denoiser.output(x, 47.0), torch.stack(is_unshared).mean(0), rtol=1e-13, atol=0)
+    assert torch.allclose(denoiser.output(x, 47.0), torch.stack(alone).mean(0), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("target", [None, V(), X0(), EDM(sigma_data=10.0)], ids=["eps", "v", "x0", "edm"])
@@ -91,7 +91,7 @@ def test_posterior_weights_minimise_the_training_loss(target):
     c_in = denoiser.target.c_in(alpha, sigma).numpy()
     eps = (z / c_in - alpha.numpy() * x0) / sigma.numpy()
     weight = stats.norm.pdf(eps) / (sigma.numpy() * c_in)
-    k_x0, k_eps = (k.numpy() for k in denoiser.target.mixture(alpha, sigma))
+    k_x0, k_eps = (k.numpy() for k in denoiser.target.output_weights(alpha, sigma))
     output = k_x0 * x0 + k_eps * eps
     expected = np.average(output, weights=weight)
     error = np.sqrt(np.sum((weight * (output - expected)) ** 2)) / weight.sum()
@@ -185,9 +185,9 @@ def test_the_slope_of_the_error_over_all_n_is_near_one_half():
 def test_the_bound_takes_several_points_at_once():
     x = torch.stack([POINTS["m2"], -POINTS["m2"]])
     together = sharing_bound(mixture("m2"), LinearContinuous(), x, t_tilde=0.1, n=5)
-    is_unshared = sharing_bound(mixture("m2"), LinearContinuous(), x[1], t_tilde=0.1, n=5)
+    alone = sharing_bound(mixture("m2"), LinearContinuous(), x[1], t_tilde=0.1, n=5)
     assert together.bound.shape == (2,)
-    assert together.bound[1].item() == pytest.approx(is_unshared.bound.item(), rel=1e-13)
+    assert together.bound[1].item() == pytest.approx(alone.bound.item(), rel=1e-13)
 
 
 def test_where_sigma_is_not_concave_the_first_increment_may_still_be_the_greatest():
