@@ -5,15 +5,13 @@ The network itself is in `dit_network`, which needs timm and is imported by the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import nn
 
 from etsdm.backbones.base import Backbone
 from etsdm.registry import backbones, field_error
-
-if TYPE_CHECKING:
-    from etsdm.backbones.dit_network import DiTNetwork
 
 __all__ = ["DiT"]
 
@@ -69,10 +67,19 @@ class DiT(Backbone):
             raise field_error("DiT", ("mlp_ratio",), message, self.mlp_ratio)
         return self
 
-    def build(self) -> DiTNetwork:
+    def build(self) -> nn.Module:
         from etsdm.backbones.dit_network import DiTNetwork  # on demand, because timm takes seconds to import
 
-        return DiTNetwork(self)
+        return DiTNetwork(
+            self,
+            patch_size=self.patch_size,
+            hidden_size=self.hidden_size,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_ratio=self.mlp_ratio,
+            dropout=self.dropout,
+            drop_path=self.drop_path,
+        )
 
 
 for size, width, depth, heads in (("s", 384, 12, 6), ("b", 768, 12, 12), ("l", 1024, 24, 16), ("xl", 1152, 28, 16)):

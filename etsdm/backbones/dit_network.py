@@ -13,8 +13,6 @@ which the state dict holds all the same. Its label of no class is counted in `nu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from timm.layers.activations import GELUTanh
 from timm.layers.drop import DropPath
@@ -22,12 +20,10 @@ from timm.layers.mlp import Mlp
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
+from etsdm.backbones.base import Backbone
 from etsdm.backbones.kernels import Attention
 from etsdm.backbones.layers import timestep_embedding, zero_init
 from etsdm.backbones.network import Network
-
-if TYPE_CHECKING:
-    from etsdm.backbones.dit import DiT
 
 __all__ = ["DiTNetwork"]
 
@@ -116,13 +112,12 @@ class SelfAttention(Attention):
 class DiTBlock(nn.Module):
     """Attention and a hidden layer, each with shift, scale and gate of the condition."""
 
-    def __init__(self, spec: DiT, drop_path: float) -> None:
+    def __init__(self, width: int, num_heads: int, *, mlp_ratio: float, dropout: float, drop_path: float) -> None:
         super().__init__()
-        width = spec.hidden_size
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.attn = SelfAttention(width, spec.num_heads, spec.dropout)
+        self.attn = SelfAttention(width, num_heads, dropout)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(width, int(width * spec.mlp_ratio), act_layer=GELUTanh, drop=spec.dropout)
+        self.mlp = Mlp(width, int(width * mlp_ratio), act_layer=GELUTanh, drop=dropout)
         self.drop_path = DropPath(drop_path)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.apply(xavier_init)
@@ -139,11 +134,10 @@ class DiTBlock(nn.Module):
 class FinalLayer(nn.Module):
     """Tokens to the pixels of their patches."""
 
-    def __init__(self, spec: DiT) -> None:
+    def __init__(self, width: int, patch_channels: int) -> None:
         super().__init__()
-        width = spec.hidden_size
         self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.linear = zero_init(nn.Linear(width, spec.patch_size**2 * spec.out_channels))
+        self.linear = zero_init(nn.Linear(width, patch_channels))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), zero_init(nn.Linear(width, 2 * width)))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -154,23 +148,36 @@ class FinalLayer(nn.Module):
 
 
 class DiTNetwork(Network):
-    """The network of a `DiT`."""
+    """The network of a `DiT`; arguments are its fields."""
 
     own_size_only = True
     pos_embed: Tensor
 
-    def __init__(self, spec: DiT) -> None:
+    def __init__(
+        self,
+        spec: Backbone,
+        *,
+        patch_size: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        dropout: float,
+        drop_path: float,
+    ) -> None:
         super().__init__(spec)
-        self.spec: DiT = spec
-        width, self.side = spec.hidden_size, spec.image_size // spec.patch_size
+        width, self.patch_size, self.side = hidden_size, patch_size, spec.image_size // patch_size
         self.register_buffer("pos_embed", position_embedding(self.side, width)[None])
-        self.x_embedder = PatchEmbed(spec.image_size, spec.patch_size, spec.in_channels, width)
+        self.x_embedder = PatchEmbed(spec.image_size, patch_size, spec.in_channels, width)
         xavier_init(self.x_embedder.proj)
         self.t_embedder = TimeEmbedding(width)
         if spec.num_classes is not None:
             self.y_embedder = LabelEmbedding(spec.num_classes, width)
-        self.blocks = nn.ModuleList(DiTBlock(spec, spec.drop_path * i / max(spec.depth - 1, 1)) for i in range(spec.depth))
-        self.final_layer = FinalLayer(spec)
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, num_heads, mlp_ratio=mlp_ratio, dropout=dropout, drop_path=drop_path * i / max(depth - 1, 1))
+            for i in range(depth)
+        )
+        self.final_layer = FinalLayer(width, patch_size**2 * spec.out_channels)
 
     def _output(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
         c = self.t_embedder(timestep_embedding(time, SINUSOIDS).to(x.dtype))
@@ -179,7 +186,7 @@ class DiTNetwork(Network):
         tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
             tokens = self._run(block, tokens, c)
-        p, side = self.spec.patch_size, self.side
+        p, side = self.patch_size, self.side
         patches = self.final_layer(tokens, c).unflatten(2, (p, p, -1)).unflatten(1, (side, side))
         # (B, row, column, row in patch, column in patch, channel)
         images: Tensor = patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from etsdm.backbones.attention import PixelConv
 from etsdm.backbones.edm_layers import Direction, Resample, ResampledConv
 from etsdm.backbones.kernels import Attention
 from etsdm.backbones.layers import GroupNorm32, conv3x3
@@ -112,16 +113,6 @@ class Block(nn.Module):
         if plan.resample:
             return ResampledConv(plan.in_channels, plan.out_channels, kernel_size, plan.resample, self.style.resample_filter)
         return nn.Conv2d(plan.in_channels, plan.out_channels, kernel_size, padding=kernel_size // 2)
-
-
-class PixelConv(nn.Conv2d):
-    """A 1x1 convolution of the pixels in a row, (B, T, in) -> (B, T, out)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight.flatten(1), self.bias)
 
 
 class HeadsConv(PixelConv):

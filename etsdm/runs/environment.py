@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 import platform
 import sys
+from importlib.metadata import version
 
-__all__ = ['environment']
-
+__all__ = ["environment"]
 
 
 def environment() -> dict[str, str]:

@@ -32,8 +32,6 @@ __all__ = ["ExperimentFolder", "RunFolder", "StageRecord"]
 DIGEST_LENGTH = 12  # hex digits in names of folders
 
 
-
-
 class StageRecord(NamedTuple):
     """A finished stage. Fields: digest of what it depends on; seconds it took; facts, JSON values for the summary."""
 

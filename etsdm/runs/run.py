@@ -19,13 +19,13 @@ from torch import Tensor
 from etsdm.checkpoints.format import DENOISER_FILE, load_first_stage, read_checkpoint, read_json
 from etsdm.data import Files, Images, Split
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.runs.digests import data_fields, digests_of, inputs_of
 from etsdm.devices import resolve_device
 from etsdm.errors import DataError
 from etsdm.metrics import Metric, MetricResult, Subject
 from etsdm.recipe import Recipe, fingerprint, to_yaml
-from etsdm.runs.folder import RunFolder, StageRecord
+from etsdm.runs.digests import data_fields, digests_of, inputs_of
 from etsdm.runs.environment import environment
+from etsdm.runs.folder import RunFolder, StageRecord
 from etsdm.sampling import SampledImages, SamplingTask, TensorStore, generate_missing
 from etsdm.storage.files import digest_of, read_record, write_atomically, write_record
 from etsdm.storage.images import PREVIEW, image_grid, png_bytes

@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from etsdm.runs.cost import RATE, cost_of
 from etsdm.recipe import Recipe, load_arms
+from etsdm.runs.cost import RATE, cost_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
