@@ -5,6 +5,7 @@ from etsdm.backbones.base import Backbone
 from etsdm.backbones.dhariwal import DhariwalUNet, DhariwalUNetwork
 from etsdm.backbones.dit import DiT
 from etsdm.backbones.execution import Execution
+from etsdm.backbones.external import External
 from etsdm.backbones.ldm import LDMUNet, LDMUNetwork
 from etsdm.backbones.mlp import MLP
 from etsdm.backbones.network import Network
@@ -19,6 +20,7 @@ __all__ = [
     "DhariwalUNetwork",
     "DiT",
     "Execution",
+    "External",
     "LDMUNet",
     "LDMUNetwork",
     "Network",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TypeVar
 
 import torch
 from torch import nn
 
+from etsdm.backbones.external import ExternalNetwork
 from etsdm.backbones.kernels import Attention, Kernel
 from etsdm.backbones.network import Network
 from etsdm.registry import Frozen
@@ -40,6 +42,9 @@ class Execution(Frozen):
         Returns:
             The network.
         """
+        if isinstance(network, ExternalNetwork) and (self.attention != "auto" or self.gradient_checkpointing):
+            message = f"attention and gradient_checkpointing have no effect on {type(network.network).__name__}; set them on the network"
+            warnings.warn(message, stacklevel=2)
         for module in network.modules():
             if isinstance(module, Attention):
                 module.kernel = self.attention

@@ -63,19 +63,24 @@ class Network(nn.Module):
         return out
 
     def _check(self, x: Tensor, time: Tensor, y: Tensor | None) -> None:
-        channels, divisor, classes = self.spec.in_channels, self.spec.divisor, self.spec.num_classes
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")
-        if x.shape[2] % divisor or x.shape[3] % divisor:
-            raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give multiples of {divisor}")
-        if time.shape != x.shape[:1]:
-            raise ValueError(f"time has shape {tuple(time.shape)}; give one value an image, ({x.shape[0]},)")
-        if classes is None and y is not None:
-            raise ValueError("labels were given to a network without classes; leave out y or set num_classes")
-        if classes is not None and y is None:
-            raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
-        if y is not None and y.shape != x.shape[:1]:
-            raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")
+        check_inputs(self.spec, x, time, y)
         size = self.spec.image_size
         if self.own_size_only and x.shape[2:] != (size, size):
             raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give {size} by {size}, the image_size")
+
+
+def check_inputs(spec: Backbone, x: Tensor, time: Tensor, y: Tensor | None) -> None:
+    """Raises ValueError if the arguments of a network do not fit its specification."""
+    channels, divisor, classes = spec.in_channels, spec.divisor, spec.num_classes
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")
+    if x.shape[2] % divisor or x.shape[3] % divisor:
+        raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give multiples of {divisor}")
+    if time.shape != x.shape[:1]:
+        raise ValueError(f"time has shape {tuple(time.shape)}; give one value an image, ({x.shape[0]},)")
+    if classes is None and y is not None:
+        raise ValueError("labels were given to a network without classes; leave out y or set num_classes")
+    if classes is not None and y is None:
+        raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
+    if y is not None and y.shape != x.shape[:1]:
+        raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")

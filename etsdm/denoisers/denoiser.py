@@ -12,6 +12,7 @@ as more input channels.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -171,8 +172,8 @@ class Denoiser(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+        """Where the weights are, or the buffers of a network without weights."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     def prepare_batch(self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """What a denoiser is shown of images with labels, in training and in measuring.
