@@ -26,9 +26,9 @@ def measure_kernels(options: Namespace) -> dict[str, Any]:
     for kernel in options.attention.split(","):
         if kernel not in get_args(Kernel):
             raise SystemExit(f"--attention: {kernel!r} is no kernel; give some of {', '.join(get_args(Kernel))}")
-        obstacle = xformers_unavailable_reason() if kernel == "xformers" else None
-        if obstacle:
-            skipped[kernel] = obstacle
+        reason = xformers_unavailable_reason() if kernel == "xformers" else None
+        if reason:
+            skipped[kernel] = reason
         else:
             kernels.append(kernel)
     rows = [row for tokens in TOKENS for row in rows_at(kernels, tokens, options)]

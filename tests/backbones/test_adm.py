@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from small_adm import EVERY_OPTION, SMALL
 
 from etsdm.backbones import ADMUNet, ADMUNetwork, Backbone
+from etsdm.backbones.attention import AttentionBlock
 from etsdm.errors import RegistryError
 from etsdm.registry import backbones, format_errors
 
@@ -72,11 +73,20 @@ def test_heads_that_do_not_divide_the_channels_of_the_middle_are_refused(field):
     assert refused(attention_resolutions=(), **{field: 5}) == (field, message)
 
 
-def test_heads_that_are_not_used_are_not_checked():
-    spec(num_heads=5, num_heads_upsample=7, num_head_channels=8)
-    spec(attention_resolutions=(), num_heads_upsample=5)
-    # 16 channels at level 0, which has no attention.
-    spec(num_heads=32)
+@pytest.mark.parametrize(
+    ("changes", "heads"),
+    [
+        # 32 channels at level 1, in heads of 8: one layer in, one in the middle, two out.
+        ({"num_heads": 5, "num_heads_upsample": 7, "num_head_channels": 8}, [4, 4, 4, 4]),
+        # Attention in the middle alone, which is not on the way out.
+        ({"attention_resolutions": (), "num_heads_upsample": 5}, [1]),
+        # 16 channels at level 0, which has no attention.
+        ({"num_heads": 32}, [32, 32, 32, 32]),
+    ],
+)
+def test_heads_that_are_not_used_are_not_checked(changes, heads):
+    built = spec(**changes).build()
+    assert [module.num_heads for module in built.modules() if isinstance(module, AttentionBlock)] == heads
 
 
 @pytest.mark.parametrize(
