@@ -1,19 +1,20 @@
-"""The network of a `dit` (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers").
+"""Network of a `dit` (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers").
 
-An image is cut into patches, each a token with a fixed embedding of its place. Time and label, c = t + y, set shift, scale and gate
-of every block,
+Patches of the image are tokens with a fixed position embedding. The embedding of time and label, c = t + y, sets shift, scale and gate
+of every block (adaLN-Zero),
 
     x <- x + gate_1(c) attention((1 + scale_1(c)) norm(x) + shift_1(c))
     x <- x + gate_2(c) mlp((1 + scale_2(c)) norm(x) + shift_2(c)),
 
 and a last such norm and a linear map give the patches of the output. All gates, and the last map, start at zero: a fresh block is
-the identity. Parameters have the names of facebookresearch/DiT; its `pos_embed`, a parameter without a gradient, is a buffer here,
-which the state dict holds all the same. Its label of no class is counted in `num_classes`, and put by the training, not here.
+the identity. Parameters have the names of facebookresearch/DiT; its `pos_embed`, a parameter without a gradient, is a buffer here, with
+the same key. Its null class is counted in `num_classes`; training, not the network, drops labels.
 """
 
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from timm.layers.activations import GELUTanh
 from timm.layers.drop import DropPath
 from timm.layers.mlp import Mlp
@@ -27,14 +28,14 @@ from etsdm.backbones.network import Network
 
 __all__ = ["DiTNetwork"]
 
-SINUSOIDS = 256  # channels of the sinusoids of time
+TIME_CHANNELS = 256  # channels of the sinusoids of time
 
 
 def position_embedding(side: int, channels: int) -> Tensor:
-    """Sinusoids of column and row.
+    """Sinusoidal position embedding of column and row.
 
-    With D = channels, the first half is of the column, the second of the row; in each half channel i < D/4 is sin(p w_i) and
-    channel D/4 + i is cos(p w_i), w_i = 10000^(-4i / D).
+    With D = channels, the first half embeds the column, the second the row; in each half channel i < D/4 is sin(p w_i) and channel
+    D/4 + i is cos(p w_i), w_i = 10000^(-4i / D).
 
     Args:
         side: patches in a row and in a column.
@@ -51,12 +52,12 @@ def position_embedding(side: int, channels: int) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Args: x: tokens, (B, T, D). shift, scale: (B, D). Returns: (1 + scale) x + shift, (B, T, D)."""
+    """Shifts and scales tokens. Args: x: (B, T, D). shift, scale: (B, D). Returns: (1 + scale) x + shift, (B, T, D)."""
     return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
 
 
 def xavier_init(module: nn.Module) -> None:
-    """The original's first weights of a linear map, to which it also counts the cutting into patches."""
+    """Xavier initialisation of a linear map or of the patch embedding, as in the original."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(module.weight.flatten(1))
         if module.bias is not None:
@@ -64,11 +65,11 @@ def xavier_init(module: nn.Module) -> None:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of time, (B, SINUSOIDS) -> (B, hidden_size)."""
+    """MLP of the sinusoids of time, (B, TIME_CHANNELS) -> (B, hidden_size)."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        layers = nn.Linear(SINUSOIDS, hidden_size), nn.Linear(hidden_size, hidden_size)
+        layers = nn.Linear(TIME_CHANNELS, hidden_size), nn.Linear(hidden_size, hidden_size)
         for layer in layers:
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
@@ -80,7 +81,7 @@ class TimeEmbedding(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """Labels, (B,) -> (B, hidden_size)."""
+    """Label embedding, (B,) -> (B, hidden_size)."""
 
     def __init__(self, num_classes: int, hidden_size: int) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class LabelEmbedding(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Multi-head self-attention of tokens; the output channels of `qkv` are (qkv, heads, d)."""
+    """Multi-head self-attention over tokens; the output channels of `qkv` are (qkv, heads, d)."""
 
     def __init__(self, channels: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -104,13 +105,13 @@ class SelfAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, T, D). Returns: the same shape."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = rearrange(self.qkv(x), "b t (qkv heads d) -> qkv b heads t d", qkv=3, heads=self.num_heads).unbind(0)
         out: Tensor = self.proj_drop(self.proj(self.attention(q, k, v).transpose(1, 2).flatten(2)))
         return out
 
 
 class DiTBlock(nn.Module):
-    """Attention and a hidden layer, each with shift, scale and gate of the condition."""
+    """Transformer block with adaLN-Zero: attention and MLP, each with shift, scale and gate from the condition."""
 
     def __init__(self, width: int, num_heads: int, *, mlp_ratio: float, dropout: float, drop_path: float) -> None:
         super().__init__()
@@ -132,7 +133,7 @@ class DiTBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Tokens to the pixels of their patches."""
+    """Linear map of tokens to the pixels of their patches, after adaLN."""
 
     def __init__(self, width: int, patch_channels: int) -> None:
         super().__init__()
@@ -148,9 +149,9 @@ class FinalLayer(nn.Module):
 
 
 class DiTNetwork(Network):
-    """The network of a `DiT`; arguments are its fields."""
+    """Network of a `DiT`; arguments are its fields."""
 
-    own_size_only = True
+    fixed_size = True
     pos_embed: Tensor
 
     def __init__(
@@ -180,14 +181,13 @@ class DiTNetwork(Network):
         self.final_layer = FinalLayer(width, patch_size**2 * spec.out_channels)
 
     def _output(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
-        c = self.t_embedder(timestep_embedding(time, SINUSOIDS).to(x.dtype))
+        c = self.t_embedder(timestep_embedding(time, TIME_CHANNELS).to(x.dtype))
         if y is not None:
             c = c + self.y_embedder(y)
         tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
             tokens = self._run(block, tokens, c)
-        p, side = self.patch_size, self.side
-        patches = self.final_layer(tokens, c).unflatten(2, (p, p, -1)).unflatten(1, (side, side))
-        # (B, row, column, row in patch, column in patch, channel)
-        images: Tensor = patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        p = self.patch_size
+        patches = self.final_layer(tokens, c)
+        images: Tensor = rearrange(patches, "b (rows columns) (p q c) -> b c (rows p) (columns q)", rows=self.side, p=p, q=p)
         return images

@@ -9,7 +9,9 @@
 With gradient checkpointing the inputs of blocks are saved, and everything outside of blocks; the backward pass recomputes one block at
 a time. Both are counted by running the network that way.
 
-Blocks are the modules with submodules that the network itself calls. Costs are also listed by the size of what these calls return.
+A level is the size of a module's output: height and width of an image, or the number of tokens. Modules with another output, as in the
+time embedding, and modules of tokens inside a module of images, belong to the level of the enclosing module; the network itself has
+none. Blocks are the modules with submodules that the network itself calls.
 """
 
 from __future__ import annotations
@@ -25,19 +27,19 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from etsdm.registry import Frozen
 
-__all__ = ["Level", "Summary", "summarize"]
+__all__ = ["LevelCost", "Summary", "summarize"]
 
 FLOAT32_BYTES = 4
 
 Size = tuple[int, ...]
 
 
-class Level(Frozen):
-    """Share of one size of activations in the cost of a network.
+class LevelCost(Frozen):
+    """Cost of one level of a network.
 
     Attributes:
         size: (height, width) of images, (number,) of tokens, or () of vectors, such as the embeddings of time and label.
-        blocks: number of blocks that return this size.
+        blocks: number of blocks.
         parameters: number of parameters.
         flops: floating-point operations for one image.
         activations: bytes saved for the whole batch.
@@ -62,7 +64,7 @@ class Summary(Frozen):
         checkpointed: bytes saved with gradient checkpointing.
         peak_recompute: largest activation memory, in bytes, that one checkpointed block recomputes in the backward pass; 0 without
             blocks.
-        levels: the cost by size of activations, the largest first, vectors last.
+        levels: cost of each level, the largest first, vectors last.
     """
 
     batch: PositiveInt
@@ -72,7 +74,7 @@ class Summary(Frozen):
     activations: NonNegativeInt
     checkpointed: NonNegativeInt
     peak_recompute: NonNegativeInt
-    levels: tuple[Level, ...]
+    levels: tuple[LevelCost, ...]
 
 
 def summarize(network: nn.Module, x: Tensor, time: Tensor, cond: dict[str, Tensor]) -> Summary:
@@ -104,7 +106,7 @@ def summarize(network: nn.Module, x: Tensor, time: Tensor, cond: dict[str, Tenso
     )
 
 
-def _levels(network: nn.Module, calls: list[_Call], batch: int) -> tuple[Level, ...]:
+def _levels(network: nn.Module, calls: list[_Call], batch: int) -> tuple[LevelCost, ...]:
     totals: dict[Size, Counter[str]] = {}
     levels: dict[nn.Parameter, Size] = {}
     for call in calls:
@@ -117,7 +119,7 @@ def _levels(network: nn.Module, calls: list[_Call], batch: int) -> tuple[Level, 
     for parameter in network.parameters():
         totals.setdefault(levels.get(parameter, ()), Counter())["parameters"] += parameter.numel()
     return tuple(
-        Level(
+        LevelCost(
             size=size,
             blocks=total["blocks"],
             parameters=total["parameters"],
@@ -131,19 +133,19 @@ def _levels(network: nn.Module, calls: list[_Call], batch: int) -> tuple[Level, 
 
 @dataclass(eq=False)
 class _Call:
-    """One call of a module, without the calls that it makes."""
+    """One call of a module; flops and activations without those of inner calls."""
 
     module: nn.Module
     caller: _Call | None = None
     inputs: set[UntypedStorage] = field(default_factory=set)
     size: Size = ()
     flops: int = 0
-    activations: int = 0  # bytes that nothing saved before
-    saved: set[UntypedStorage] = field(default_factory=set)  # by the calls that it makes, too
+    activations: int = 0  # bytes that no earlier call saved
+    saved: set[UntypedStorage] = field(default_factory=set)  # in inner calls, too
 
     @property
     def is_direct(self) -> bool:
-        """Whether the network itself makes it."""
+        """Whether the network itself calls the module."""
         return self.caller is not None and self.caller.caller is None
 
     @property

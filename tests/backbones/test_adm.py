@@ -32,14 +32,14 @@ def test_the_part_is_registered_and_comes_back_from_its_dump():
 
 def test_minus_one_means_not_set_as_in_the_original():
     assert spec(num_head_channels=-1, num_heads_upsample=-1) == spec()
-    assert spec(num_heads=4, num_heads_upsample=-1).heads(32, on_the_way_out=True) == 4
+    assert spec(num_heads=4, num_heads_upsample=-1).heads(32, in_decoder=True) == 4
 
 
 def test_heads_follow_the_width_of_a_head_if_it_is_set():
     part = spec(num_heads=4, num_heads_upsample=2)
-    assert (part.heads(32), part.heads(32, on_the_way_out=True)) == (4, 2)
+    assert (part.heads(32), part.heads(32, in_decoder=True)) == (4, 2)
     part = spec(num_heads=4, num_heads_upsample=2, num_head_channels=8)
-    assert (part.heads(32), part.heads(32, on_the_way_out=True)) == (4, 4)
+    assert (part.heads(32), part.heads(32, in_decoder=True)) == (4, 4)
 
 
 def test_widths_round_down_and_the_divisor_counts_the_halvings():
