@@ -1,6 +1,6 @@
-"""The kernels of an attention layer side by side: `python benchmarks/backbones.py --attention sdpa,xformers,math`.
+"""Benchmark of attention kernels: `python benchmarks/backbones.py --attention sdpa,xformers,math`.
 
-Printed are the error of output and gradients against the formula in float64, relative to their norm, and images per second.
+Prints the error of output and gradients against the formula in float64, relative to their norm, and images per second.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def measure_kernels(options: Namespace) -> dict[str, Any]:
     kernels, skipped = [], {}
     for kernel in options.attention.split(","):
         if kernel not in get_args(Kernel):
-            raise SystemExit(f"--attention: {kernel!r} is no kernel; give some of {', '.join(get_args(Kernel))}")
-        obstacle = xformers_unavailable_reason() if kernel == "xformers" else None
-        if obstacle:
-            skipped[kernel] = obstacle
+            raise SystemExit(f"--attention: {kernel!r} is no kernel; give one or more of {', '.join(get_args(Kernel))}")
+        reason = xformers_unavailable_reason() if kernel == "xformers" else None
+        if reason:
+            skipped[kernel] = reason
         else:
             kernels.append(kernel)
     rows = [row for tokens in TOKENS for row in rows_at(kernels, tokens, options)]
@@ -39,25 +39,25 @@ def rows_at(kernels: list[Kernel], tokens: int, options: Namespace) -> list[dict
     shape = options.batch, HEADS, tokens, HEAD_CHANNELS
     inputs = [torch.randn(shape, device=options.device, dtype=getattr(torch, options.dtype), requires_grad=True) for _ in range(3)]
     weights = torch.randn_like(inputs[0])
-    exact = there_and_back("math", [part.detach().double().requires_grad_() for part in inputs], weights.double())
-    there = in_turns({kernel: partial(there_alone, kernel, inputs) for kernel in kernels}, options)
-    back = in_turns({kernel: partial(there_and_back, kernel, inputs, weights) for kernel in kernels}, options)
+    exact = forward_backward("math", [part.detach().double().requires_grad_() for part in inputs], weights.double())
+    forward = in_turns({kernel: partial(forward_only, kernel, inputs) for kernel in kernels}, options)
+    backward = in_turns({kernel: partial(forward_backward, kernel, inputs, weights) for kernel in kernels}, options)
     rows = []
     for kernel in kernels:
-        found = there_and_back(kernel, inputs, weights)
+        found = forward_backward(kernel, inputs, weights)
         errors = [float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
-        speeds = [options.batch / statistics.median(taken[kernel]) for taken in (there, back)]
+        speeds = [options.batch / statistics.median(taken[kernel]) for taken in (forward, backward)]
         row = {"kernel": kernel, "tokens": tokens, "error": errors[0], "gradient_error": max(errors[1:])}
         rows.append({**row, "forward_images_per_s": speeds[0], "forward_backward_images_per_s": speeds[1]})
     return rows
 
 
 @torch.no_grad()
-def there_alone(kernel: Kernel, inputs: list[Tensor]) -> Tensor:
+def forward_only(kernel: Kernel, inputs: list[Tensor]) -> Tensor:
     return attention(*inputs, kernel)
 
 
-def there_and_back(kernel: Kernel, inputs: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
+def forward_backward(kernel: Kernel, inputs: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
     out = attention(*inputs, kernel)
     return (out.detach(), *torch.autograd.grad(out, inputs, weights))
 

@@ -1,18 +1,17 @@
-"""`adm-unet` beside diffusers' `UNet2DModel` of the same layers: forward and backward in turns, in one process.
+"""Benchmark of `adm-unet` against diffusers' `UNet2DModel` with the same layers: forward and backward, alternately in one process.
 
     python benchmarks/backbones.py [--threads 1] [--size 32] [--batch 16] [--rounds 12] [--compile] [--json]
     python benchmarks/backbones.py --device cuda --network adm-large --size 256 --dtype bfloat16 --channels-last --peak 989
     python benchmarks/backbones.py --attention sdpa,xformers,math
 
-Printed are for each the FLOPs and the median time of a forward and backward pass, the FLOP/s and their share of a dense matrix product's
-in the same turns, and the peak memory; then the ratio of the times with its quartiles. FLOPs are those of matrix products, convolutions
-and attention, the backward pass counting as two forward ones; etsdm has fewer, because it convolves a doubled image without making it.
-The peak is the weights and the most that torch's allocator had given out at a time in a pass, gradients included. With one thread on the
-CPU the clock is the process's own, which a busy machine does not lengthen. The aim on a CPU is a ratio of at most 1.00 in eager mode and
-0.95 compiled; on a GPU 45 % of the peak for `adm-large` in bfloat16.
+Prints for each the FLOPs and the median time of a forward and backward pass, the FLOP/s and their share of a dense matrix product's,
+timed alternately too, and the peak memory; then the ratio of the times with its quartiles. FLOPs are those of matrix products,
+convolutions and attention, the backward pass counting as two forward ones; etsdm has fewer, because it upsamples and convolves in one
+step. The peak is the weights and the largest memory that torch's allocator held in a pass, gradients included. With one thread on the
+CPU the clock is process time, which does not depend on the load of the machine. The aim on a CPU is a ratio of at most 1.00 in eager mode
+and 0.95 compiled; on a GPU 45 % of the peak for `adm-large` in bfloat16.
 
-Compiled for a CPU, diffusers' network runs twice, as the compiler does it by default and with the layout kept as etsdm has it; the ratio
-is that to the faster one.
+Compiled for a CPU, diffusers' network runs twice, with the compiler's default layout and with etsdm's; the ratio is to the faster one.
 
 --attention measures the kernels of an attention layer instead.
 """
@@ -26,7 +25,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler that counts memory is talkative
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # silences the memory profiler
 
 import diffusers
 import torch
@@ -56,7 +55,7 @@ MATRIX = {"cpu": 2048, "cuda": 8192}
 
 
 def flops_of(make: Callable[[], nn.Module], x: Tensor) -> int:
-    """Of a forward and backward pass on images of the shape of x, counted on the meta device."""
+    """FLOPs of a forward and backward pass on images of the shape of x, counted on the meta device."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         make()(torch.empty(x.shape), torch.empty(len(x)))
     return 3 * counter.get_total_flops()
@@ -80,10 +79,10 @@ def peak_bytes(step: Call, network: nn.Module, options: argparse.Namespace) -> i
 
 
 def peer_of(spec: ADMUNet) -> nn.Module:
-    """diffusers' network with the layers of a specification."""
-    attends = [spec.attends(level) for level in range(len(spec.widths))]
+    """Network of diffusers with the layers of a specification."""
+    has_attention = [spec.has_attention(level) for level in range(len(spec.widths))]
     resample = "Resnet{0}sampleBlock2D" if spec.resblock_updown else "{0}Block2D"
-    kinds = [("Attn{0}Block2D" if attending else resample) for attending in attends]
+    kinds = [("Attn{0}Block2D" if attending else resample) for attending in has_attention]
     return diffusers.UNet2DModel(
         sample_size=spec.image_size,
         in_channels=spec.in_channels,
@@ -113,7 +112,7 @@ def spec_of(options: argparse.Namespace) -> ADMUNet:
     spec = backbones.create(options.network, **size)
     if spec.type_name != "adm-unet" or spec.num_classes or not spec.num_head_channels:
         raise SystemExit(
-            f"--network: {options.network} has no like in diffusers; give an adm-unet without labels, its heads by their channels"
+            f"--network: {options.network} has no counterpart in diffusers; give an adm-unet without labels, with num_head_channels"
         )
     return spec
 

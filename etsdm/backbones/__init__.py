@@ -1,10 +1,11 @@
-"""Backbones: networks that map (x, time input) to F, each a frozen specification that builds its module."""
+"""Backbones: networks F = network(x, time), each a frozen specification that builds its module."""
 
 from etsdm.backbones.adm import ADMUNet, ADMUNetwork
 from etsdm.backbones.base import Backbone
 from etsdm.backbones.dhariwal import DhariwalUNet, DhariwalUNetwork
 from etsdm.backbones.dit import DiT
 from etsdm.backbones.execution import Execution
+from etsdm.backbones.external import External
 from etsdm.backbones.ldm import LDMUNet, LDMUNetwork
 from etsdm.backbones.mlp import MLP
 from etsdm.backbones.network import Network
@@ -19,6 +20,7 @@ __all__ = [
     "DhariwalUNetwork",
     "DiT",
     "Execution",
+    "External",
     "LDMUNet",
     "LDMUNetwork",
     "Network",

@@ -1,9 +1,8 @@
 """`adm-unet`: the UNet of guided-diffusion (Dhariwal and Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis").
 
-Levels of falling resolution on the way in, a middle, and the same levels on the way out, where each residual block takes the
-matching activation of the way in by concatenation. Field names of the specification are the arguments of
-openai/guided-diffusion's `UNetModel`, and the network's state dict has its keys. The super-resolution network is this one with
-twice the input channels.
+An encoder of levels of falling resolution, a middle, and a decoder of the same levels, whose residual blocks concatenate the skip
+connections from the encoder. Field names of the specification are the arguments of openai/guided-diffusion's `UNetModel`, and the
+network's state dict has its keys. The super-resolution network is this one with twice the input channels.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from etsdm.registry import backbones, field_error
 
 __all__ = ["ADMUNet", "ADMUNetwork"]
 
-# The original writes "not set" as -1.
+# The original sets -1 for None.
 Unset = BeforeValidator(lambda value: None if value == -1 else value)
 
 
@@ -32,25 +31,25 @@ class ADMUNet(Backbone):
     """UNet of guided-diffusion, with attention and BigGAN resampling as options.
 
     Attributes:
-        image_size: height and width of the images that it is meant for; it takes any multiple of `divisor`.
+        image_size: height and width of the images; the network takes any multiples of `divisor`.
         in_channels: channels of x.
         model_channels: width of a level with multiplier 1, and of the time embedding's sinusoids.
         out_channels: channels of the output.
-        num_res_blocks: residual blocks of a level on the way in; there is one more on the way out.
-        attention_resolutions: downsampling factors of the levels with attention; the middle always has it.
+        num_res_blocks: residual blocks of a level of the encoder; the decoder has one more.
+        attention_resolutions: downsampling factors of the levels with attention; the middle always has attention.
         dropout: rate in the residual blocks.
         channel_mult: width of each level over `model_channels`.
-        conv_resample: resampling layers hold a convolution; otherwise they average and repeat. Without effect under
+        conv_resample: resampling by convolutions; otherwise by average pooling and nearest neighbour. Without effect under
             `resblock_updown`.
-        num_classes: number of labels, or None for a network without labels.
-        num_heads: attention heads, where `num_head_channels` is not set.
-        num_head_channels: channels of a head; None or -1 leaves it to `num_heads`.
-        num_heads_upsample: attention heads on the way out; None or -1 for `num_heads`.
-        use_scale_shift_norm: time and label scale and shift the normalised activations, instead of being added.
-        resblock_updown: residual blocks resample (BigGAN).
+        num_classes: number of labels, the null class included, or None for an unconditional network.
+        num_heads: attention heads, if `num_head_channels` is not set.
+        num_head_channels: channels of a head; None or -1 to set `num_heads` instead.
+        num_heads_upsample: attention heads of the decoder; None or -1 for `num_heads`.
+        use_scale_shift_norm: the embedding of time and label scales and shifts the normalised activations, instead of being added.
+        resblock_updown: resampling by residual blocks (BigGAN).
         use_new_attention_order: the output channels of `qkv` are (qkv, heads, d) and not (heads, qkv, d).
         time_embed_dim: channels of the embedding of time and label, "timestep channels"; None for 4 * model_channels.
-        norm_groups: groups of every normalisation; 32 in the original.
+        norm_groups: groups of every group norm; 32 in the original.
     """
 
     image_size: PositiveInt
@@ -81,15 +80,15 @@ class ADMUNet(Backbone):
     def divisor(self) -> int:
         return 1 << (len(self.channel_mult) - 1)
 
-    def attends(self, level: int) -> bool:
-        """Whether a level, counted from the full size, has attention."""
+    def has_attention(self, level: int) -> bool:
+        """Whether a level has attention; level 0 is the full size."""
         return 2**level in self.attention_resolutions
 
-    def heads(self, width: int, on_the_way_out: bool = False) -> int:
+    def heads(self, width: int, in_decoder: bool = False) -> int:
         """Number of heads of an attention layer with `width` channels."""
         if self.num_head_channels is not None:
             return width // self.num_head_channels
-        return (on_the_way_out and self.num_heads_upsample) or self.num_heads
+        return (in_decoder and self.num_heads_upsample) or self.num_heads
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:
@@ -113,11 +112,11 @@ class ADMUNet(Backbone):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
-        self._refuse_heads()
+        self._check_head_sizes()
         return self
 
-    def _refuse_heads(self) -> None:
-        levels = {f"level {level}": width for level, width in enumerate(self.widths) if self.attends(level)}
+    def _check_head_sizes(self) -> None:
+        levels = {f"level {level}": width for level, width in enumerate(self.widths) if self.has_attention(level)}
         every_layer = {**levels, "the middle": self.widths[-1]}
         by_heads = {"num_heads": every_layer, "num_heads_upsample": levels}
         for field, layers in ({"num_head_channels": every_layer} if self.num_head_channels else by_heads).items():
@@ -136,7 +135,7 @@ for name, (description, fields) in ADM_PRESETS.items():
 
 
 class ADMUNetwork(Network):
-    """The network of an `ADMUNet`."""
+    """Network of an `ADMUNet`."""
 
     def __init__(self, spec: ADMUNet) -> None:
         super().__init__(spec)
@@ -153,10 +152,10 @@ class ADMUNetwork(Network):
         skips = [width]
         for level, level_width in enumerate(spec.widths):
             if level > 0:
-                self.input_blocks.append(Stage([self._halving(width)]))
+                self.input_blocks.append(Stage([self._downsample(width)]))
                 skips.append(width)
             for _ in range(spec.num_res_blocks):
-                self.input_blocks.append(self._stage(level, width, on_the_way_out=False))
+                self.input_blocks.append(self._stage(level, width, in_decoder=False))
                 width = level_width
                 skips.append(width)
 
@@ -165,10 +164,10 @@ class ADMUNetwork(Network):
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(len(spec.widths))):
             for block in range(spec.num_res_blocks + 1):
-                stage = self._stage(level, width + skips.pop(), on_the_way_out=True)
+                stage = self._stage(level, width + skips.pop(), in_decoder=True)
                 width = spec.widths[level]
                 if level > 0 and block == spec.num_res_blocks:
-                    stage.append(self._doubling(width))
+                    stage.append(self._upsample(width))
                 self.output_blocks.append(stage)
 
         self.out = nn.Sequential(GroupNorm32(spec.norm_groups, width), nn.SiLU(), zero_init(conv3x3(width, spec.out_channels)))
@@ -195,11 +194,11 @@ class ADMUNetwork(Network):
         out: Tensor = self.out(h)
         return out
 
-    def _stage(self, level: int, in_channels: int, *, on_the_way_out: bool) -> Stage:
+    def _stage(self, level: int, in_channels: int, *, in_decoder: bool) -> Stage:
         width = self.spec.widths[level]
         stage = Stage([self._residual(in_channels, width)])
-        if self.spec.attends(level):
-            stage.append(self._attention(width, on_the_way_out))
+        if self.spec.has_attention(level):
+            stage.append(self._attention(width, in_decoder))
         return stage
 
     def _residual(self, in_channels: int, out_channels: int, resample: nn.Module | None = None) -> ResBlock:
@@ -213,20 +212,20 @@ class ADMUNetwork(Network):
             resample=resample,
         )
 
-    def _attention(self, width: int, on_the_way_out: bool = False) -> nn.Module:
+    def _attention(self, width: int, in_decoder: bool = False) -> nn.Module:
         return AttentionBlock(
             width,
-            self.spec.heads(width, on_the_way_out),
+            self.spec.heads(width, in_decoder),
             norm_groups=self.spec.norm_groups,
             use_new_attention_order=self.spec.use_new_attention_order,
         )
 
-    def _halving(self, width: int) -> nn.Module:
+    def _downsample(self, width: int) -> nn.Module:
         if self.spec.resblock_updown:
             return self._residual(width, width, nn.AvgPool2d(2))
         return Downsample(width) if self.spec.conv_resample else nn.AvgPool2d(2)
 
-    def _doubling(self, width: int) -> nn.Module:
+    def _upsample(self, width: int) -> nn.Module:
         nearest = nn.Upsample(scale_factor=2.0, mode="nearest")
         if self.spec.resblock_updown:
             return self._residual(width, width, nearest)

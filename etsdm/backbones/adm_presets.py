@@ -1,13 +1,13 @@
-"""Published networks of the `adm-unet` kind, as the fields that make them.
+"""Presets of `adm-unet`: published networks and their fields.
 
-Table A1 of the paper lists the networks of its experiments. It gives neither the form of the time conditioning nor exact sizes.
+Table A1 of the paper lists the networks of its experiments, without the form of the time conditioning and exact sizes.
 With scale and shift, BigGAN resampling and the time width as "timestep channels" they have 138,286,467 and 725,956,227 parameters
 at 256x256 with three outputs, which is 131.9 and 692.3 in units of 2^20: the table's 131M and 692M. The large network's attention
 resolutions are printed as "32,64,8"; the 64 is read as a misprint of 16, as in the normal network, because a network with
 attention at 32, 64 and 8 pixels has 707.05M parameters, 674.3 in units of 2^20.
 
 guided-diffusion and improved-diffusion name attention resolutions in pixels; `attention_resolutions` here are the downsampling
-factors that their programs make of them.
+factors that their programs compute from them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ADM_PRESETS", "ADMPreset"]
 
 
 class ADMPreset(NamedTuple):
-    """What a published network is, in a line, and the fields of its `ADMUNet`."""
+    """A line on a published network, and the fields of its `ADMUNet`."""
 
     description: str
     fields: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Self-attention over the pixels of an image, softmax(q k^T / sqrt(d)) v in each head.
+"""Multi-head self-attention over the pixels of an image.
 
 Module and parameter names are those of openai/guided-diffusion.
 """
@@ -6,6 +6,7 @@ Module and parameter names are those of openai/guided-diffusion.
 from __future__ import annotations
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from etsdm.backbones.kernels import Attention
@@ -15,9 +16,9 @@ __all__ = ["AttentionBlock", "PixelConv", "PixelLinear"]
 
 
 class PixelLinear(nn.Conv1d):
-    """A linear map of each pixel, (B, T, in) -> (B, T, out), with the weights of a convolution of width 1, (out, in, 1).
+    """Linear map of each pixel, (B, T, in) -> (B, T, out), with the weights of a convolution of width 1, (out, in, 1).
 
-    With channels last the attention kernels read heads without a copy.
+    With channels last, attention kernels read heads without a copy.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -28,7 +29,7 @@ class PixelLinear(nn.Conv1d):
 
 
 class PixelConv(nn.Conv2d):
-    """A linear map of each pixel, (B, T, in) -> (B, T, out), with the weights of a 1x1 convolution, (out, in, 1, 1)."""
+    """Linear map of each pixel, (B, T, in) -> (B, T, out), with the weights of a 1x1 convolution, (out, in, 1, 1)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1)
@@ -38,7 +39,7 @@ class PixelConv(nn.Conv2d):
 
 
 class AttentionBlock(Attention):
-    """Residual multi-head self-attention of all pixels.
+    """Residual multi-head self-attention over all pixels.
 
     The output channels of `qkv` are either (heads, qkv, d), guided-diffusion's legacy order, or (qkv, heads, d), its new one.
     The original scales q and k by d^(-1/4) each; the scale of the product, d^(-1/2), is the one used here.
@@ -61,8 +62,8 @@ class AttentionBlock(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, C, H, W). Returns: the same shape."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)
-        split, qkv_dim = ((3, self.num_heads), 2) if self.use_new_attention_order else ((self.num_heads, 3), 3)
-        q, k, v = (part.transpose(1, 2) for part in self.qkv(pixels).unflatten(2, (*split, -1)).unbind(qkv_dim))
+        order = "(qkv heads d)" if self.use_new_attention_order else "(heads qkv d)"
+        q, k, v = rearrange(self.qkv(pixels), f"b t {order} -> qkv b heads t d", qkv=3, heads=self.num_heads).unbind(0)
         heads = self.attention(q, k, v)  # (B, heads, T, d)
         h: Tensor = self.proj_out(heads.transpose(1, 2).flatten(2))
         return x + h.transpose(1, 2).reshape(x.shape)

@@ -1,30 +1,27 @@
-"""`Backbone`: the frozen specification of a network that maps (x, time input) to F."""
+"""`Backbone`: the frozen specification of a network F = network(x, time)."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from etsdm.backbones.summary import Summary, summarize
 from etsdm.registry import Part, backbones
-
-if TYPE_CHECKING:
-    from etsdm.backbones.summary import Summary
 
 __all__ = ["Backbone"]
 
 
 class Backbone(Part, family=backbones):
-    """What a network is made of; `build` makes it.
+    """Specification of a network; `build` makes it.
 
     The network is called as `network(x, time, **cond)` with x of shape (B, in_channels, H, W), `time` of shape (B,) in the
-    unit of the denoiser's time input, and `y`, class labels of shape (B,), where `num_classes` is set. It returns
+    unit of the denoiser's time input, and class labels `y` of shape (B,) where `num_classes` is set. It returns
     (B, out_channels, H, W).
 
-    `num_classes` counts all labels. Where one of them means "no class", as guidance needs it, that is the last.
+    `num_classes` counts all labels, the null class of classifier-free guidance included, which is the last one.
     """
 
     in_channels: int
@@ -46,26 +43,33 @@ class Backbone(Part, family=backbones):
             PartError: on the field that asks for another condition.
         """
 
+    def build_on_meta(self) -> nn.Module:
+        """Makes the network on the meta device: shapes without weights."""
+        with torch.device("meta"):
+            return self.build()
+
     @property
     @abstractmethod
     def divisor(self) -> int:
         """Height and width must be multiples of this."""
 
     def empty_inputs(self, batch: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """x, `time` and all that the network takes besides, uninitialised, on the current default device."""
+        """Uninitialised x, `time` and conditioning inputs of the network, on the current default device."""
         x = torch.empty(batch, self.in_channels, self.image_size, self.image_size)
         cond = {} if self.num_classes is None else {"y": torch.empty(batch, dtype=torch.long)}
         return x, torch.empty(batch), cond
 
     def summary(self, batch: int = 1) -> Summary:
-        """Parameters, operations and activations of the network, counted without allocating its weights (`summarize`).
+        """Counts parameters, FLOPs and activations in training mode at `image_size`, without allocating weights.
 
         Args:
-            batch: number of images that the activations are for.
+            batch: number of images of the activations.
 
         Raises:
             ValueError: `batch` is not positive.
         """
-        from etsdm.backbones.summary import summarize  # on demand, because torch's counter is slow to import
-
-        return summarize(self, batch)
+        if batch < 1:
+            raise ValueError(f"batch: {batch} is no number of images; give 1 or more")
+        with torch.device("meta"):
+            inputs = self.empty_inputs(batch)
+        return summarize(self.build_on_meta().train(), *inputs)

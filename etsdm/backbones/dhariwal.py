@@ -1,7 +1,7 @@
 """`dhariwal-unet`: guided-diffusion's UNet in the form that EDM gave it (Dhariwal and Nichol 2021; Karras et al. 2022, table 8).
 
-It differs from `adm-unet` in the output channels of `qkv`, in a label embedding without a bias that is added after both layers of
-the mapping, in the place of the resampling, and in attention with 64 channels a head. Field names are the arguments of
+Differences to `adm-unet`: the order of the output channels of `qkv`, a label embedding without bias that is added after both layers of
+the time MLP, the place of the resampling, and attention heads of 64 channels. Field names are the arguments of
 NVlabs/edm's `DhariwalUNet`, and the network's state dict has its keys.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones.edm_blocks import BlockStyle, norm_groups
 from etsdm.backbones.edm_layers import PositionalEmbedding
-from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, Level
+from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, UNetLevel
 from etsdm.backbones.layers import GroupNorm32, conv3x3, zero_init
 from etsdm.registry import backbones
 
@@ -25,7 +25,7 @@ __all__ = ["DhariwalUNet", "DhariwalUNetwork"]
 
 NORM_EPS = 1e-5
 CHANNELS_PER_HEAD = 64
-ENDS_OF_BRANCHES = ("conv1", "proj")
+ZERO_INIT_LAYERS = ("conv1", "proj")
 
 
 @backbones.register("dhariwal-unet")
@@ -33,17 +33,17 @@ class DhariwalUNet(EDMUNet):
     """UNet of guided-diffusion, in EDM's form.
 
     Attributes:
-        image_size: height and width of the images that it is meant for; it takes any multiple of `divisor`.
+        image_size: height and width of the images; the network takes any multiples of `divisor`.
         in_channels: channels of x.
         out_channels: channels of the output.
-        num_classes: number of labels, or None for a network without labels.
-        augment_dim: length of the vector that describes an augmentation; 0 for a network that is not told.
+        num_classes: number of labels, the null class included, or None for an unconditional network.
+        augment_dim: channels of the augmentation labels; 0 for none.
         model_channels: width of a level with multiplier 1, and channels of the sinusoids of the noise level.
         channel_mult: width of each level over `model_channels`.
         channel_mult_emb: width of the embedding over `model_channels`.
-        num_blocks: residual blocks of a level on the way in; there is one more on the way out.
-        attn_resolutions: resolutions with attention, for images of `image_size`; the lowest level always begins the way out with
-            one. A level of fewer than 64 channels has none.
+        num_blocks: residual blocks of a level of the encoder; the decoder has one more.
+        attn_resolutions: resolutions with attention, for images of `image_size`; the decoder always begins with attention. Levels
+            of fewer than 64 channels have none.
         dropout: rate in the residual blocks.
     """
 
@@ -59,14 +59,14 @@ class DhariwalUNet(EDMUNet):
     def heads(self, width: int) -> int:
         return width // CHANNELS_PER_HEAD
 
-    def attends_on_the_way_out(self, block: int) -> bool:
+    def has_decoder_attention(self, block: int) -> bool:
         return True
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
         narrow = [size for size, width in zip(self.sizes, self.widths, strict=True) if not self.heads(width)]
         if unused := sorted(set(narrow) & set(self.attn_resolutions)):
-            # Accepted, because the original does so without a word.
+            # Accepted, as in the original, which does not warn.
             message = (
                 f"attn_resolutions: {unused} have no attention, because they have fewer than the {CHANNELS_PER_HEAD} channels of a head"
             )
@@ -78,7 +78,7 @@ class DhariwalUNet(EDMUNet):
 
 
 class DhariwalUNetwork(EDMUNetwork):
-    """The network of a `DhariwalUNet`."""
+    """Network of a `DhariwalUNet`."""
 
     def __init__(self, spec: DhariwalUNet) -> None:
         super().__init__(spec)
@@ -93,8 +93,8 @@ class DhariwalUNetwork(EDMUNetwork):
             nn.init.normal_(self.map_label.weight)
         self._make_blocks(BlockStyle(spec.embed_channels, spec.dropout, NORM_EPS, adaptive_scale=True))
         for name, module in self.named_modules():
-            # The other weights are drawn uniformly within 1 / sqrt(fan-in), as torch does by itself.
-            if name.endswith(ENDS_OF_BRANCHES):
+            # Other weights are uniform within 1 / sqrt(fan-in), torch's default.
+            if name.endswith(ZERO_INIT_LAYERS):
                 zero_init(module)
         width = spec.widths[0]
         self.out_norm = GroupNorm32(norm_groups(width), width, eps=NORM_EPS)
@@ -109,7 +109,7 @@ class DhariwalUNetwork(EDMUNetwork):
             emb = emb + self.map_label(self._one_hot(y, dtype))
         return F.silu(emb)
 
-    def _add_output(self, out: Tensor | None, h: Tensor, level: Level) -> Tensor | None:
+    def _add_output(self, out: Tensor | None, h: Tensor, level: UNetLevel) -> Tensor | None:
         if level is not self.decoder[-1]:
             return None
         image: Tensor = self.out_conv(F.silu(self.out_norm(h)))

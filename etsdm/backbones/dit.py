@@ -1,19 +1,17 @@
 """`dit`: the diffusion transformer with adaLN-Zero (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers").
 
-The network itself is in `dit_network`, which needs timm and is imported by the first `build`.
+The network is in `dit_network`, which imports timm, at the first `build`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import nn
 
 from etsdm.backbones.base import Backbone
 from etsdm.registry import backbones, field_error
-
-if TYPE_CHECKING:
-    from etsdm.backbones.dit_network import DiTNetwork
 
 __all__ = ["DiT"]
 
@@ -23,7 +21,7 @@ class DiT(Backbone):
     """Diffusion transformer with adaLN-Zero.
 
     Attributes:
-        image_size: height and width of the images; the network takes no other size.
+        image_size: height and width of the images, the only size that it takes.
         in_channels: channels of x.
         out_channels: channels of the output; twice `in_channels` with a learned variance.
         patch_size: height and width of a patch; a token is a patch.
@@ -31,10 +29,9 @@ class DiT(Backbone):
         depth: number of blocks.
         num_heads: attention heads.
         mlp_ratio: width of a block's hidden layer over `hidden_size`.
-        num_classes: number of labels, or None for a network without labels.
+        num_classes: number of labels, the null class included, or None for an unconditional network.
         dropout: rate after attention and in the hidden layer.
-        drop_path: rate at which a block's two branches are left out for an image, in the last block; it rises linearly from 0 in
-            the first.
+        drop_path: stochastic depth rate of the last block; it rises linearly from 0 in the first.
     """
 
     image_size: PositiveInt
@@ -69,10 +66,19 @@ class DiT(Backbone):
             raise field_error("DiT", ("mlp_ratio",), message, self.mlp_ratio)
         return self
 
-    def build(self) -> DiTNetwork:
+    def build(self) -> nn.Module:
         from etsdm.backbones.dit_network import DiTNetwork  # on demand, because timm takes seconds to import
 
-        return DiTNetwork(self)
+        return DiTNetwork(
+            self,
+            patch_size=self.patch_size,
+            hidden_size=self.hidden_size,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_ratio=self.mlp_ratio,
+            dropout=self.dropout,
+            drop_path=self.drop_path,
+        )
 
 
 for size, width, depth, heads in (("s", 384, 12, 6), ("b", 768, 12, 12), ("l", 1024, 24, 16), ("xl", 1152, 28, 16)):
@@ -80,7 +86,7 @@ for size, width, depth, heads in (("s", 384, 12, 6), ("b", 768, 12, 12), ("l", 1
         backbones.preset(
             f"dit-{size}-{patch}",
             DiT,
-            f"DiT-{size.upper()}/{patch} for 256x256 images in a latent of 32x32x4, ImageNet's labels and no class, learned variance.",
+            f"DiT-{size.upper()}/{patch} for 256x256 images in a latent of 32x32x4, ImageNet's labels and null class, learned variance.",
             image_size=32,
             in_channels=4,
             out_channels=8,

@@ -3,7 +3,7 @@
     block        h = conv1(silu(norm1(conv0(silu(norm0(x))) + emb))),        x <- s (skip(x) + h),  s the skip scale
     attention    h = proj(softmax(q k^T / sqrt(d)) v),  q, k, v from norm2(x),  x <- s (x + h)
 
-Module and parameter names are those of NVlabs/edm, so that its state dicts load as they are. Activations are images, (B, C, H, W),
+Module and parameter names are those of NVlabs/edm, so that its state dicts load unchanged. Activations are images, (B, C, H, W),
 and `emb` is the embedding of noise level and label, (B, E).
 """
 
@@ -14,30 +14,32 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
+from etsdm.backbones.attention import PixelConv
 from etsdm.backbones.edm_layers import Direction, Resample, ResampledConv
 from etsdm.backbones.kernels import Attention
 from etsdm.backbones.layers import GroupNorm32, conv3x3
 
-__all__ = ["AttentionBlock", "Block", "BlockPlan", "BlockStyle", "make_block", "norm_groups"]
+__all__ = ["Block", "BlockPlan", "BlockStyle", "SelfAttentionBlock", "make_block", "norm_groups"]
 
 
 def norm_groups(channels: int) -> int:
-    """Groups of a normalisation: 32, but at least 4 channels each."""
+    """Number of groups of a group norm: 32, or fewer so that each has 4 channels."""
     return min(32, channels // 4)
 
 
 class BlockPlan(NamedTuple):
-    """What one block of a UNet is.
+    """Layout of one block of a UNet.
 
     Attributes:
-        name: its key.
-        in_channels: channels of its input, those of a skip included.
+        name: its key in the state dict.
+        in_channels: channels of its input, those of a skip connection included.
         out_channels: channels of its output.
         heads: attention heads, 0 for no attention.
-        resample: whether and how it changes the size.
-        takes_skip: whether an activation of the way in is concatenated to its input.
+        resample: direction of its resampling, None for none.
+        takes_skip: whether a skip connection from the encoder is concatenated to its input.
     """
 
     name: str
@@ -50,16 +52,16 @@ class BlockPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockStyle:
-    """What the blocks of a UNet have in common.
+    """Options of all blocks of a UNet.
 
     Attributes:
         embed_channels: channels of the embedding.
         dropout: rate before the second convolution.
-        eps: added to the variances of the normalisations.
+        eps: epsilon of the group norms.
         adaptive_scale: the embedding scales and shifts the normalised activations, instead of being added before the norm.
         skip_scale: factor after each residual sum.
         resample_filter: filter of the blocks that resample.
-        resample_proj: the skip of a block that resamples has a 1x1 convolution even where the width stays.
+        resample_proj: the skip of a block that resamples always has a 1x1 convolution, even without a change of width.
     """
 
     embed_channels: int
@@ -72,7 +74,7 @@ class BlockStyle:
 
 
 class Block(nn.Module):
-    """Residual block that is told the noise level."""
+    """Residual block conditioned on the embedding of noise level and label."""
 
     def __init__(self, plan: BlockPlan, style: BlockStyle) -> None:
         super().__init__()
@@ -114,18 +116,8 @@ class Block(nn.Module):
         return nn.Conv2d(plan.in_channels, plan.out_channels, kernel_size, padding=kernel_size // 2)
 
 
-class PixelConv(nn.Conv2d):
-    """A 1x1 convolution of the pixels in a row, (B, T, in) -> (B, T, out)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight.flatten(1), self.bias)
-
-
 class HeadsConv(PixelConv):
-    """q, k and v of each pixel, (B, T, C) -> (B, T, 3, heads, d), by weights whose output channels are (heads, d, qkv)."""
+    """Linear map to q, k and v of each pixel, (B, T, C) -> (B, T, 3, heads, d); output channels of the weights are (heads, d, qkv)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__(channels, 3 * channels)
@@ -133,14 +125,14 @@ class HeadsConv(PixelConv):
 
     def forward(self, input: Tensor) -> Tensor:
         assert self.bias is not None
-        # It is the weights that are put into the order (qkv, heads, d): attention kernels want q, k and v in one piece each.
-        weight, bias = (parameter.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1) for parameter in (self.weight, self.bias))
+        # Reorders the weights, not the output: attention kernels want q, k and v contiguous.
+        weight, bias = (rearrange(parameter, "(c qkv) ... -> (qkv c) ...", qkv=3) for parameter in (self.weight, self.bias))
         qkv: Tensor = F.linear(input, weight.flatten(1), bias).unflatten(2, (3, self.heads, -1))
         return qkv
 
 
-class AttentionBlock(Block, Attention):
-    """A `Block`, then multi-head self-attention over the pixels."""
+class SelfAttentionBlock(Block, Attention):
+    """`Block`, then multi-head self-attention over the pixels."""
 
     def __init__(self, plan: BlockPlan, style: BlockStyle) -> None:
         super().__init__(plan, style)
@@ -157,5 +149,5 @@ class AttentionBlock(Block, Attention):
 
 
 def make_block(plan: BlockPlan, style: BlockStyle) -> Block:
-    """The block of a plan."""
-    return AttentionBlock(plan, style) if plan.heads else Block(plan, style)
+    """Makes the block of a plan."""
+    return SelfAttentionBlock(plan, style) if plan.heads else Block(plan, style)

@@ -1,4 +1,4 @@
-"""Layers of the UNets of EDM: embeddings of the noise level c, and resampling by filters (Karras et al. 2022, "Elucidating the Design
+"""Layers of the UNets of EDM: embeddings of the noise level c, and filtered resampling (Karras et al. 2022, "Elucidating the Design
 Space of Diffusion-Based Generative Models", appendix F.1).
 
     positional   cos(c w_i), sin(c w_i),        w_i = 10000^(-i / intervals)
@@ -28,7 +28,7 @@ FOURIER_SCALE = 16.0
 
 
 class PositionalEmbedding(nn.Module):
-    """Sinusoids of the noise level c with the frequencies w_i = 10000^(-i / intervals), i = 0 ... count - 1."""
+    """Sinusoidal embedding of the noise level c with the frequencies w_i = 10000^(-i / intervals), i = 0 ... count - 1."""
 
     def __init__(self, count: int, intervals: int) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class PositionalEmbedding(nn.Module):
     def forward(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """Args: c: any finite values, (B,). Returns: cos(c w) and sin(c w), float32, (B, count) each."""
         exponents = torch.arange(self.count, dtype=torch.float32, device=c.device) / self.intervals
-        # In float32, as when published weights were trained: a rounding error of a frequency shifts the phase of c = 999 by 1e-4.
+        # In float32, as in the training of published weights: a rounding error of a frequency shifts the phase of c = 999 by 1e-4.
         return _sinusoids(c, (1 / MAX_PERIOD) ** exponents)
 
 
 class FourierEmbedding(nn.Module):
-    """Sinusoids of the noise level c with the angular frequencies 2 pi f, f drawn from N(0, 16^2) and kept with the weights."""
+    """Random Fourier features of the noise level c: angular frequencies 2 pi f, f drawn from N(0, 16^2) and saved with the weights."""
 
     freqs: Tensor
 
@@ -56,7 +56,7 @@ class FourierEmbedding(nn.Module):
         return _sinusoids(c, 2 * math.pi * self.freqs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # A network in bfloat16 keeps its frequencies: rounded, they would turn phases of hundreds of radians by more than one.
+        # A network in bfloat16 keeps exact frequencies: rounded, they would shift phases of hundreds of radians by more than one.
         exact = self.freqs
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.freqs.dtype.itemsize < exact.dtype.itemsize:
@@ -83,11 +83,11 @@ def _resample(x: Tensor, kernel: Tensor, direction: Direction, padding: int) -> 
 
 
 class Resample(nn.Module):
-    """Filters each channel and halves or doubles the size; beyond the border x is zero.
+    """Filtered downsampling or upsampling by 2 of each channel; x is zero beyond the border.
 
     Args:
-        direction: "down" halves, "up" doubles.
-        taps: the filter of one axis, an even number of values, in any scale.
+        direction: "down" halves the size, "up" doubles it.
+        taps: filter of one axis, an even number of values, in any scale.
     """
 
     resample_filter: Tensor
@@ -103,7 +103,7 @@ class Resample(nn.Module):
 
 
 class ResampledConv(nn.Conv2d):
-    """`Resample`, then a convolution that keeps the size; `kernel_size` is odd."""
+    """`Resample`, then a convolution of odd `kernel_size` that keeps the size."""
 
     resample_filter: Tensor
 
@@ -120,7 +120,7 @@ class ResampledConv(nn.Conv2d):
 class ConvDownsample(nn.Conv2d):
     """A 3x3 convolution, then the filter at every other pixel.
 
-    The convolution is also evaluated outside of the border, where the filter asks for it; so at the border it differs from
+    The convolution is also evaluated outside of the border, as far as the filter reaches; so at the border it differs from
     `ResampledConv`.
     """
 

@@ -1,12 +1,12 @@
-"""What `song-unet` and `dhariwal-unet`, the two UNets of EDM, have in common (Karras et al. 2022, appendix F.1).
+"""Base of `song-unet` and `dhariwal-unet`, the two UNets of EDM (Karras et al. 2022, appendix F.1).
 
-Levels of falling resolution on the way in and on the way out, where each residual block but those that resample takes the matching
-activation of the way in by concatenation. The specification lays out every block, so what a network is made of is known before
-it is built. Our names for the original's arguments are `image_size` for img_resolution and `num_classes` for label_dim; the others
-are the same. Its label_dropout is none of them: labels are dropped by the training, the same way for every backbone.
+An encoder of levels of falling resolution and a decoder, whose residual blocks, except those that resample, concatenate the skip
+connections from the encoder. The specification lays out every block before a network is built. `image_size` is the original's
+img_resolution and `num_classes` its label_dim; the other arguments have the same names. There is no label_dropout: training drops
+labels, in the same way for every backbone.
 
-A network is told the noise level c_noise as its time input: ln(sigma) / 4 with the preconditioning of EDM, 999 t with that of VP,
-ln(sigma / 2) with that of VE (table 1).
+The time input is the noise level c_noise: ln(sigma) / 4 with the preconditioning of EDM, 999 t with that of VP, ln(sigma / 2) with that
+of VE (table 1).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from etsdm.backbones.layers import conv3x3
 from etsdm.backbones.network import Network
 from etsdm.registry import field_error
 
-__all__ = ["ORIGINAL_PREFIX", "EDMUNet", "EDMUNetwork", "Level"]
+__all__ = ["ORIGINAL_PREFIX", "EDMUNet", "EDMUNetwork", "UNetLevel"]
 
-# The original's checkpoints hold the network inside its preconditioning: this, before our key, is theirs.
+# The original's checkpoints hold the network inside its preconditioning: their keys are this, then ours.
 ORIGINAL_PREFIX = "model."
 
 
-class Level(NamedTuple):
+class UNetLevel(NamedTuple):
     """Blocks of one resolution; `tag`, for example "32x32", begins their names."""
 
     tag: str
@@ -41,7 +41,7 @@ class Level(NamedTuple):
 
 
 class EDMUNet(Backbone):
-    """Layout of the UNets of EDM, and the fields that they share; each kind describes them."""
+    """Layout and shared fields of the UNets of EDM, which subclasses describe."""
 
     image_size: PositiveInt
     in_channels: PositiveInt
@@ -86,16 +86,16 @@ class EDMUNet(Backbone):
 
     @abstractmethod
     def heads(self, width: int) -> int:
-        """Number of heads of an attention layer with `width` channels; 0 leaves the layer out."""
+        """Number of heads of an attention layer with `width` channels; 0 for no attention."""
 
     @abstractmethod
-    def attends_on_the_way_out(self, block: int) -> bool:
-        """Whether a block, counted from the start of a level with attention, has it on the way out."""
+    def has_decoder_attention(self, block: int) -> bool:
+        """Whether a block of the decoder, counted within a level with attention, has attention."""
 
     @cached_property
-    def encoder(self) -> tuple[Level, ...]:
-        """The way in after the first convolution, from the highest resolution."""
-        levels: list[Level] = []
+    def encoder(self) -> tuple[UNetLevel, ...]:
+        """Levels of the encoder after the first convolution, from the highest resolution."""
+        levels: list[UNetLevel] = []
         width = self.stem_width
         for depth, (size, level_width) in enumerate(zip(self.sizes, self.widths, strict=True)):
             tag = f"{size}x{size}"
@@ -104,13 +104,13 @@ class EDMUNet(Backbone):
             for block in range(self.num_blocks):
                 blocks.append(BlockPlan(f"{tag}_block{block}", width, level_width, heads))
                 width = level_width
-            levels.append(Level(tag, tuple(blocks)))
+            levels.append(UNetLevel(tag, tuple(blocks)))
         return tuple(levels)
 
     @cached_property
-    def decoder(self) -> tuple[Level, ...]:
-        """The way out, from the lowest resolution."""
-        levels: list[Level] = []
+    def decoder(self) -> tuple[UNetLevel, ...]:
+        """Levels of the decoder, from the lowest resolution."""
+        levels: list[UNetLevel] = []
         width = self.widths[-1]
         skips = [self.stem_width, *(block.out_channels for level in self.encoder for block in level.blocks)]
         for size, level_width in reversed(list(zip(self.sizes, self.widths, strict=True))):
@@ -120,11 +120,11 @@ class EDMUNet(Backbone):
             else:
                 blocks = [BlockPlan(f"{tag}_in0", width, width, self.heads(width)), BlockPlan(f"{tag}_in1", width, width)]
             for block in range(self.num_blocks + 1):
-                attends = size in self.attn_resolutions and self.attends_on_the_way_out(block)
-                heads = self.heads(level_width) if attends else 0
+                has_attention = size in self.attn_resolutions and self.has_decoder_attention(block)
+                heads = self.heads(level_width) if has_attention else 0
                 blocks.append(BlockPlan(f"{tag}_block{block}", width + skips.pop(), level_width, heads, takes_skip=True))
                 width = level_width
-            levels.append(Level(tag, tuple(blocks)))
+            levels.append(UNetLevel(tag, tuple(blocks)))
         return tuple(levels)
 
     @model_validator(mode="after")
@@ -133,7 +133,7 @@ class EDMUNet(Backbone):
             message = f"{self.image_size} is not a multiple of {self.divisor}; give one, or fewer entries of channel_mult"
             raise field_error(type(self).__name__, ("image_size",), message, self.image_size)
         if unused := set(self.attn_resolutions) - set(self.sizes):
-            # Accepted, because the default is meant for published sizes.
+            # Accepted, because the default is for published sizes.
             message = f"attn_resolutions: no level has {sorted(unused)}; the resolutions are {sorted(self.sizes)}"
             warnings.warn(message, stacklevel=2)
         return self
@@ -159,7 +159,7 @@ class EDMUNet(Backbone):
 
 
 class EDMUNetwork(Network):
-    """Base of the networks of a `EDMUNet`: blocks in `enc` and `dec`, by the names in the specification."""
+    """Base of the networks of an `EDMUNet`, with blocks in `enc` and `dec` by the names in the specification."""
 
     enc: nn.ModuleDict
     dec: nn.ModuleDict
@@ -177,7 +177,7 @@ class EDMUNetwork(Network):
             x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
             time: noise level c_noise, any finite values, (B,).
             y: class labels, (B,), if and only if `num_classes` is set.
-            augment: what was done to the images, (B, augment_dim); None for nothing.
+            augment: augmentation labels, (B, augment_dim); None for images without augmentation.
 
         Returns:
             (B, out_channels, H, W), in the dtype of x.
@@ -188,12 +188,12 @@ class EDMUNetwork(Network):
         self._check_call(x, time, y, augment)
         emb = self._embed(time, y, augment, x.dtype)
         h = self.enc[f"{self.encoder[0].tag}_conv"](x)
-        skips, side = [h], x
+        skips, auxiliary = [h], x
         for level in self.encoder:
             for plan in level.blocks:
                 h = self._run(self.enc[plan.name], h, emb)
                 if plan.resample:
-                    h, side = self._add_side_input(h, side, level)
+                    h, auxiliary = self._add_auxiliary_input(h, auxiliary, level)
                 skips.append(h)
         out = None
         for level in self.decoder:
@@ -203,25 +203,25 @@ class EDMUNetwork(Network):
         return out.to(x.dtype)
 
     def _embed(self, time: Tensor, y: Tensor | None, augment: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The embedding of noise level, label and augmentation, (B, embed_channels)."""
+        """Embeds noise level, label and augmentation. Returns: (B, embed_channels)."""
         raise NotImplementedError
 
-    def _add_side_input(self, h: Tensor, side: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-        """Adds a second way in to the first activations of a level. Returns: the sum, and what the next level is given."""
-        return h, side
+    def _add_auxiliary_input(self, h: Tensor, auxiliary: Tensor, level: UNetLevel) -> tuple[Tensor, Tensor]:
+        """Adds an auxiliary encoder to the first activations of a level. Returns: the sum, and the input of the next level's."""
+        return h, auxiliary
 
-    def _add_output(self, out: Tensor | None, h: Tensor, level: Level) -> Tensor | None:
-        """Adds an image made of a level's activations to what the lower levels gave; None as long as there is none."""
+    def _add_output(self, out: Tensor | None, h: Tensor, level: UNetLevel) -> Tensor | None:
+        """Adds the image of a level's activations to that of the lower levels. Returns: the sum, None if there is none yet."""
         raise NotImplementedError
 
     def _make_blocks(self, style: BlockStyle) -> None:
-        """Sets `enc` and `dec`."""
+        """Makes `enc` and `dec`."""
         first = {f"{self.encoder[0].tag}_conv": conv3x3(self.spec.in_channels, self.spec.stem_width)}
         self.enc = nn.ModuleDict(first | {plan.name: make_block(plan, style) for level in self.encoder for plan in level.blocks})
         self.dec = nn.ModuleDict({plan.name: make_block(plan, style) for level in self.decoder for plan in level.blocks})
 
-    def _decode(self, h: Tensor, skips: list[Tensor], emb: Tensor, level: Level) -> Tensor:
-        """Runs a level on the way out; it takes its skips off the list."""
+    def _decode(self, h: Tensor, skips: list[Tensor], emb: Tensor, level: UNetLevel) -> Tensor:
+        """Evaluates a level of the decoder, which pops its skip connections."""
         for plan in level.blocks:
             if plan.takes_skip:
                 h = torch.cat([h, skips.pop()], dim=1)
@@ -229,7 +229,7 @@ class EDMUNetwork(Network):
         return h
 
     def _one_hot(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """One 1 at each image's label, (B, num_classes)."""
+        """One-hot labels, (B, num_classes)."""
         assert self.spec.num_classes is not None
         return F.one_hot(y.long(), self.spec.num_classes).to(dtype)
 
@@ -238,6 +238,6 @@ class EDMUNetwork(Network):
         if augment is None:
             return
         if self.spec.augment_dim == 0:
-            raise ValueError("augment was given to a network that is not told of augmentation; leave it out or set augment_dim")
+            raise ValueError("augment was given to a network without augmentation labels; leave it out or set augment_dim")
         if augment.shape != (x.shape[0], self.spec.augment_dim):
             raise ValueError(f"augment has shape {tuple(augment.shape)}; give ({x.shape[0]}, {self.spec.augment_dim})")

@@ -1,9 +1,9 @@
-"""Attention itself, softmax(q k^T / sqrt(d)) v, by the kernel that is asked for.
+"""Scaled dot-product attention, softmax(q k^T / sqrt(d)) v, by one of several kernels.
 
 sdpa       torch's fused kernels
 xformers   memory-efficient attention of xformers, CUDA only
-math       the formula, step by step; the only one with a forward-mode derivative, so it is taken whenever one is computed
-auto       sdpa, and on CUDA xformers where its kernels load and a measurement at the same shape finds it faster
+math       the formula, step by step; the only one with a forward-mode derivative, so it replaces the others under forward-mode AD
+auto       sdpa, or on CUDA xformers where its kernels load and a measurement at the same shape finds it faster
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ __all__ = ["Attention", "Kernel", "attention", "xformers_unavailable_reason"]
 
 Kernel = Literal["auto", "sdpa", "xformers", "math"]
 
-ROUNDS = 5  # calls of each kernel in a measurement
+TIMED_CALLS = 5  # of each kernel in a measurement
 
 
 class Attention(nn.Module):
-    """Base of attention layers: it holds the kernel that they use."""
+    """Base of attention layers, with the kernel that they use."""
 
     kernel: Kernel = "auto"
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """`attention` with this layer's kernel."""
+        """Attention with this layer's kernel; arguments as in the function `attention`."""
         return attention(q, k, v, self.kernel)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, kernel: Kernel = "auto") -> Tensor:
-    """softmax(q k^T / sqrt(d)) v in each head.
+    """Scaled dot-product attention, softmax(q k^T / sqrt(d)) v in each head.
 
     Args:
         q: queries, (B, heads, T, d).
         k: keys, (B, heads, S, d).
         v: values, (B, heads, S, d).
-        kernel: which implementation.
+        kernel: implementation; under forward-mode AD always `math`.
 
     Returns:
         (B, heads, T, d).
 
     Raises:
-        RuntimeError: xformers was asked for and cannot run here.
+        RuntimeError: the kernel is xformers, which cannot run here.
     """
     if _in_forward_mode():
         return _math(q, k, v)
@@ -63,7 +63,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, kernel: Kernel = "auto") -> Tenso
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "meta":
-        # For shapes alone torch takes the formula, which keeps the weights for the backward pass; the kernels on devices do not.
+        # On the meta device torch's public function is the formula, which saves the weights for the backward pass; kernels on devices
+        # do not. Only this operator has shapes, saved tensors and FLOPs of a fused kernel there.
         fused: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True)[0]
         return fused
     out: Tensor = F.scaled_dot_product_attention(q, k, v)
@@ -71,16 +72,16 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _math(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    # All in float32 or wider, as the fused kernels accumulate.
+    # In float32 or wider, as fused kernels accumulate.
     wide = torch.promote_types(q.dtype, torch.float32)
     weights = torch.softmax(q.to(wide) @ k.to(wide).mT * q.shape[-1] ** -0.5, dim=-1)
     return (weights @ v.to(wide)).to(v.dtype)
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if obstacle := xformers_unavailable_reason():
-        raise RuntimeError(f"attention: xformers cannot run here: {obstacle}; use sdpa or auto")
-    # Its layout is (B, T, heads, d).
+    if reason := xformers_unavailable_reason():
+        raise RuntimeError(f"attention: xformers cannot run here: {reason}; use sdpa or auto")
+    # xformers' layout is (B, T, heads, d).
     out: Tensor = _xformers_ops().memory_efficient_attention(*(part.transpose(1, 2) for part in (q, k, v)))
     return out.transpose(1, 2)
 
@@ -89,6 +90,7 @@ _KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"sdpa": _sdpa
 
 
 def _in_forward_mode() -> bool:
+    # Not by the public `unpack_dual` of q, k and v: it finds no tangent inside torch.func.grad and fails inside torch.func.vmap.
     return forward_ad._current_level >= 0
 
 
@@ -104,7 +106,7 @@ def _measured(device: torch.device, dtype: torch.dtype, queries: tuple[int, ...]
 
     def milliseconds(call: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        for turn in range(ROUNDS + 1):
+        for turn in range(TIMED_CALLS + 1):
             if turn == 1:  # the first call loads the kernel
                 start.record()
             out = call(q, k, v)
@@ -121,7 +123,7 @@ def _measured(device: torch.device, dtype: torch.dtype, queries: tuple[int, ...]
 
 @cache
 def xformers_unavailable_reason() -> str | None:
-    """Why xformers' attention cannot run here, None if it can. It imports xformers the first time, quietly."""
+    """Reason why xformers' attention cannot run here, None if it can. The first call imports xformers, without its warnings."""
     if not torch.cuda.is_available():
         return "there is no CUDA device"
     if importlib.util.find_spec("xformers") is None:
@@ -131,7 +133,7 @@ def xformers_unavailable_reason() -> str | None:
         q = torch.zeros(1, 8, 1, 64, device="cuda", dtype=torch.float16)
         ops.memory_efficient_attention(q, q, q)
     except (ImportError, OSError, NotImplementedError, RuntimeError) as error:
-        # What it says is many lines long, one for each kernel that it has not.
+        # Its message has one line for each kernel that is missing.
         first_line = str(error).strip().partition("\n")[0]
         return f"xformers {version('xformers')} has no kernels for torch {torch.__version__} on this device ({first_line})"
     return None
@@ -140,7 +142,7 @@ def xformers_unavailable_reason() -> str | None:
 def _xformers_ops() -> Any:
     logger = logging.getLogger("xformers")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns at length of a torch that it was not built for
+    logger.setLevel(logging.ERROR)  # it warns at length about a torch that it was not built for
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,6 +1,6 @@
-"""Layers that the convolutional backbones share.
+"""Layers of the convolutional backbones.
 
-Module and parameter names are those of openai/guided-diffusion, so that its state dicts load as they are. Activations are
+Module and parameter names are those of openai/guided-diffusion, so that its state dicts load unchanged. Activations are
 images, (B, C, H, W), and `emb` is the embedding of time and label, (B, E).
 """
 
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def timestep_embedding(time: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
-    """Sinusoids of time, cosines first (Vaswani et al. 2017, in the order of Dhariwal and Nichol 2021).
+    """Sinusoidal time embedding, cosines first (Vaswani et al. 2017, in the order of Dhariwal and Nichol 2021).
 
     Channel i of the first half is cos(t w_i), of the second sin(t w_i), with w_i = max_period^(-i / (dim // 2)). An odd `dim`
     ends in a zero.
@@ -33,8 +33,8 @@ def timestep_embedding(time: Tensor, dim: int, max_period: float = 10000.0) -> T
         float32, (B, dim).
     """
     half = dim // 2
-    # A rounding error of a frequency shifts the phase of t = 1000 by up to 1e-4, so the frequencies are rounded as they were
-    # when published weights were trained: float32, in this order.
+    # A rounding error of a frequency shifts the phase of t = 1000 by up to 1e-4, so the frequencies are rounded as in the training
+    # of published weights: float32, in this order.
     frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
     phase = time.float()[:, None] * frequencies
     embedding = torch.cat([phase.cos(), phase.sin()], dim=1)
@@ -54,7 +54,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class GroupNorm32(nn.GroupNorm):
-    """Group normalisation in float32 or wider whatever comes in; it gives back the input's dtype."""
+    """Group normalisation in float32 or wider, returned in the input's dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
@@ -73,11 +73,11 @@ class Downsample(nn.Module):
         return h
 
 
-class DoublingConv(nn.Conv2d):
-    """A 3x3 convolution of an image that is first doubled in size by nearest neighbour, in one step.
+class UpsampleConv(nn.Conv2d):
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution, in one step.
 
-    The pixels of the doubled image are equal by twos, so on each axis it is the transposed convolution of the small image, with
-    stride 2, by w_2, w_1 + w_2, w_0 + w_1, w_0: on the plane 16 products for four pixels of the output, not 36.
+    Pixels of the upsampled image are equal in pairs, so on each axis it is the transposed convolution of the small image, with
+    stride 2, by w_2, w_1 + w_2, w_0 + w_1, w_0: 16 products for four pixels of the output instead of 36.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -95,7 +95,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = DoublingConv(channels, channels)
+        self.conv = UpsampleConv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.conv(x)
@@ -103,15 +103,16 @@ class Upsample(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Residual block that is told time and label, BigGAN's if it resamples (Brock et al. 2019).
+    """Residual block conditioned on the embedding of time and label, with optional resampling (BigGAN, Brock et al. 2019).
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the output; where they differ a 1x1 convolution makes the skip.
+        out_channels: channels of the output; if they differ, the skip is a 1x1 convolution.
         embed_dim: channels of the embedding.
         norm_groups: groups of both normalisations.
         dropout: rate before the last convolution.
-        use_scale_shift_norm: the embedding gives norm(h) * (1 + scale) + shift; otherwise it is added before the norm.
+        use_scale_shift_norm: norm(h) * (1 + scale) + shift with scale and shift from the embedding (FiLM); otherwise the embedding
+            is added before the norm.
         resample: applied to the branch before its first convolution and to the skip; a module without parameters.
     """
 
@@ -160,14 +161,14 @@ class ResBlock(nn.Module):
 
 
 class ContextLayer(nn.Module):
-    """Base of layers that look at a context, (B, S, D), beside the activations."""
+    """Base of layers with cross-attention to a context, (B, S, D)."""
 
 
 class Stage(nn.ModuleList):
-    """Layers in a row, of which the residual blocks are also given the embedding, and context layers the context."""
+    """Sequence of layers; residual blocks also take the embedding, and context layers the context."""
 
     def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
-        """Args: x: (B, C, H, W). emb: (B, E). context: (B, S, D), where a layer takes it. Returns: (B, C', H', W')."""
+        """Args: x: (B, C, H, W). emb: (B, E). context: (B, S, D), if a layer takes it. Returns: (B, C', H', W')."""
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, emb)

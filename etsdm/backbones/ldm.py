@@ -1,8 +1,8 @@
 """`ldm-unet`: the UNet of latent diffusion (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models").
 
-It is guided-diffusion's UNet on the latents of a first stage, whose attention may be a spatial transformer that looks at a context:
-embedded labels, words or boxes. Field names of the specification are the arguments of CompVis/latent-diffusion's `UNetModel`, and
-the network's state dict has its keys.
+It is guided-diffusion's UNet on the latents of a first stage, whose attention may be a spatial transformer with cross-attention to a
+context: embedded labels, words or boxes. Field names of the specification are the arguments of CompVis/latent-diffusion's `UNetModel`,
+and the network's state dict has its keys.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from etsdm.registry import backbones, field_error
 
 __all__ = ["LDMUNet", "LDMUNetwork"]
 
-# The original writes "not set" as -1, which it allows beside num_head_channels alone.
+# The original sets -1 for None, and allows it beside num_head_channels alone.
 UnsetHeads = BeforeValidator(lambda value: 1 if value == -1 else value)
 
 
@@ -30,17 +30,17 @@ UnsetHeads = BeforeValidator(lambda value: 1 if value == -1 else value)
 class LDMUNet(ADMUNet):
     """UNet of latent diffusion, with the attention of `adm-unet` or spatial transformers.
 
-    The fields are those of `adm-unet`, of which `num_heads_upsample` is without effect in spatial transformers and if `legacy` is
-    false, and these:
+    The fields are those of `adm-unet`, of which `num_heads_upsample` has no effect in spatial transformers and without `legacy`, and
+    these:
 
     Attributes:
-        num_heads: attention heads, where `num_head_channels` is not set; -1 is taken as 1.
-        use_spatial_transformer: attention is a spatial transformer.
+        num_heads: attention heads, if `num_head_channels` is not set; -1 is taken as 1.
+        use_spatial_transformer: attention layers are spatial transformers.
         transformer_depth: transformer blocks of each spatial transformer.
-        context_dim: channels of the context; needed by spatial transformers and by nothing else.
+        context_dim: channels of the context; required by spatial transformers, and only by them.
         label_context: the context is one token, a learned embedding of the label; otherwise labels are added to the time embedding
-            and the context is given.
-        legacy: a head of a spatial transformer has width // heads channels, which is not `num_head_channels` where that does not
+            and the context is an argument.
+        legacy: a head of a spatial transformer has width // heads channels, which differ from `num_head_channels` if that does not
             divide the width; otherwise it has `num_head_channels`.
     """
 
@@ -51,9 +51,9 @@ class LDMUNet(ADMUNet):
     label_context: bool = False
     legacy: bool = True
 
-    def heads(self, width: int, on_the_way_out: bool = False) -> int:
+    def heads(self, width: int, in_decoder: bool = False) -> int:
         """Number of heads of an attention layer with `width` channels."""
-        return super().heads(width, on_the_way_out and self.legacy and not self.use_spatial_transformer)
+        return super().heads(width, in_decoder and self.legacy and not self.use_spatial_transformer)
 
     def head_channels(self, width: int) -> int:
         """Channels of a head of a spatial transformer with `width` channels."""
@@ -76,7 +76,7 @@ class LDMUNet(ADMUNet):
 
     @property
     def takes_context(self) -> bool:
-        """Whether the network is called with a context."""
+        """Whether the network has an argument `context`."""
         return self.context_dim is not None and not self.label_context
 
     def check(self, conditions: Collection[str]) -> None:
@@ -85,20 +85,20 @@ class LDMUNet(ADMUNet):
             message = f"{self.context_dim} channels of a context, but data sets have none; set label_context to make it of labels"
             raise PartError("context_dim", message)
 
-    def _refuse_heads(self) -> None:
+    def _check_head_sizes(self) -> None:
         if not self.use_spatial_transformer:
-            super()._refuse_heads()
+            super()._check_head_sizes()
             return
-        # A spatial transformer projects to its own width, so heads need not divide the level's.
+        # A spatial transformer projects to its own width, so heads need not divide the width of the level.
         field = "num_head_channels" if self.num_head_channels else "num_heads"
         value = getattr(self, field)
-        narrowest = min([self.widths[-1], *(width for level, width in enumerate(self.widths) if self.attends(level))])
+        narrowest = min([self.widths[-1], *(width for level, width in enumerate(self.widths) if self.has_attention(level))])
         if value > narrowest:
             message = f"{value} is more than the {narrowest} channels of a spatial transformer; give {narrowest} or less"
             raise field_error("LDMUNet", (field,), message, value)
 
     def empty_inputs(self, batch: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """As those of `Backbone`, with a context of one token."""
+        """Inputs as of any `Backbone`, and a context of one token."""
         x, time, cond = super().empty_inputs(batch)
         return x, time, {**cond, "context": torch.empty(batch, 1, self.context_dim or 0)} if self.takes_context else cond
 
@@ -111,7 +111,7 @@ for name, (description, fields) in LDM_PRESETS.items():
 
 
 class LDMUNetwork(ADMUNetwork):
-    """The network of an `LDMUNet`."""
+    """Network of an `LDMUNet`."""
 
     spec: LDMUNet
 
@@ -122,8 +122,7 @@ class LDMUNetwork(ADMUNetwork):
             x: latents, (B, in_channels, H, W), H and W multiples of the specification's `divisor`.
             time: time input, any finite values, (B,).
             y: class labels, (B,), if and only if `num_classes` is set.
-            context: what the spatial transformers look at, (B, S, context_dim), if and only if the network has them and does not
-                make it of the labels.
+            context: context of the cross-attention, (B, S, context_dim), if and only if the specification `takes_context`.
 
         Returns:
             (B, out_channels, H, W), in the dtype of x.
@@ -156,10 +155,10 @@ class LDMUNetwork(ADMUNetwork):
         if context.ndim != 3 or context.shape[0] != x.shape[0] or context.shape[2] != dim:
             raise ValueError(f"context has shape {tuple(context.shape)}; give ({x.shape[0]}, tokens, {dim})")
 
-    def _attention(self, width: int, on_the_way_out: bool = False) -> nn.Module:
+    def _attention(self, width: int, in_decoder: bool = False) -> nn.Module:
         spec = self.spec
         if spec.context_dim is None:
-            return super()._attention(width, on_the_way_out)
+            return super()._attention(width, in_decoder)
         return SpatialTransformer(
             width,
             num_heads=spec.heads(width),

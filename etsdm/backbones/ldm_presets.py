@@ -1,6 +1,6 @@
-"""The published networks of latent diffusion, as fields of `ldm-unet` (CompVis/latent-diffusion, `models/ldm/*/config.yaml`).
+"""Presets of `ldm-unet`: published networks of latent diffusion (CompVis/latent-diffusion, `models/ldm/*/config.yaml`).
 
-Each works on the latents of the first stage that its description names.
+Descriptions name the first stage.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`mlp`: a residual network of fully connected layers, for points and for small images.
+"""`mlp`: a residual MLP, for points and for small images.
 
 An image is one vector of its D = channels * height * width values. Each block is
 
@@ -23,16 +23,16 @@ __all__ = ["MLP", "MLPNetwork"]
 
 @backbones.register("mlp")
 class MLP(Backbone):
-    """Residual network of fully connected layers on all values of an image, or on a point as an image of one pixel.
+    """Residual MLP on all values of an image, or on a point as an image of one pixel.
 
     Attributes:
-        image_size: height and width of the images; the network takes no other size. 1 for points.
+        image_size: height and width of the images, the only size that it takes; 1 for points.
         in_channels: channels of x; for points, their dimension.
         out_channels: channels of the output.
         width: channels of the residual stream and of the hidden layers.
         depth: number of blocks.
         time_embed_dim: channels of the sinusoids of time and of the embedding of time and label.
-        num_classes: number of labels, or None for a network without labels.
+        num_classes: number of labels, the null class included, or None for an unconditional network.
         dropout: rate in the hidden layers.
     """
 
@@ -58,7 +58,7 @@ backbones.preset("mlp-digits", MLP, "Grey images of 8x8 pixels.", image_size=8, 
 
 
 class MLPBlock(nn.Module):
-    """A hidden layer around which the input is added; time and label scale and shift what goes in."""
+    """Residual block with one hidden layer; time and label scale and shift its normalised input."""
 
     def __init__(self, spec: MLP) -> None:
         super().__init__()
@@ -76,9 +76,9 @@ class MLPBlock(nn.Module):
 
 
 class MLPNetwork(Network):
-    """The network of an `MLP`."""
+    """Network of an `MLP`."""
 
-    own_size_only = True
+    fixed_size = True
 
     def __init__(self, spec: MLP) -> None:
         super().__init__(spec)

@@ -1,8 +1,4 @@
-"""`Network`: what the networks of all backbones have in common.
-
-A network knows its specification, checks what it is called with, answers in the dtype of its images, and can give up the activations
-of its blocks and compute them again in the backward pass (Chen et al. 2016).
-"""
+"""`Network`: base of etsdm's networks, with checks of the inputs and gradient checkpointing of blocks (Chen et al. 2016)."""
 
 from __future__ import annotations
 
@@ -21,12 +17,11 @@ class Network(nn.Module):
     """Base of networks; a subclass computes in `_output`, and calls its blocks through `_run`.
 
     Attributes:
-        own_size_only: whether the weights belong to images of the specification's `image_size`.
-        gradient_checkpointing: whether the activations inside a block are computed again in the backward pass. Dropout is the same
-            in both passes.
+        fixed_size: whether images must have the specification's `image_size`.
+        gradient_checkpointing: whether the backward pass recomputes the activations inside a block, with the same dropout.
     """
 
-    own_size_only: ClassVar[bool] = False
+    fixed_size: ClassVar[bool] = False
 
     def __init__(self, spec: Backbone) -> None:
         super().__init__()
@@ -37,8 +32,8 @@ class Network(nn.Module):
         """Evaluates the network.
 
         Args:
-            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`, or its `image_size` where the
-                network takes no other.
+            x: images, (B, in_channels, H, W), H and W multiples of the specification's `divisor`, or its `image_size` under
+                `fixed_size`.
             time: time input, any finite values, (B,).
             y: class labels, (B,), if and only if `num_classes` is set.
 
@@ -52,7 +47,7 @@ class Network(nn.Module):
         return self._output(x, time, y).to(x.dtype)
 
     def _output(self, x: Tensor, time: Tensor, y: Tensor | None) -> Tensor:
-        """What `forward` gives, of arguments that have been checked."""
+        """Evaluates the network on checked arguments."""
         raise NotImplementedError
 
     def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
@@ -63,19 +58,24 @@ class Network(nn.Module):
         return out
 
     def _check(self, x: Tensor, time: Tensor, y: Tensor | None) -> None:
-        channels, divisor, classes = self.spec.in_channels, self.spec.divisor, self.spec.num_classes
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")
-        if x.shape[2] % divisor or x.shape[3] % divisor:
-            raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give multiples of {divisor}")
-        if time.shape != x.shape[:1]:
-            raise ValueError(f"time has shape {tuple(time.shape)}; give one value an image, ({x.shape[0]},)")
-        if classes is None and y is not None:
-            raise ValueError("labels were given to a network without classes; leave out y or set num_classes")
-        if classes is not None and y is None:
-            raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
-        if y is not None and y.shape != x.shape[:1]:
-            raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")
+        check_inputs(self.spec, x, time, y)
         size = self.spec.image_size
-        if self.own_size_only and x.shape[2:] != (size, size):
+        if self.fixed_size and x.shape[2:] != (size, size):
             raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give {size} by {size}, the image_size")
+
+
+def check_inputs(spec: Backbone, x: Tensor, time: Tensor, y: Tensor | None) -> None:
+    """Raises ValueError if the arguments of a network do not fit its specification."""
+    channels, divisor, classes = spec.in_channels, spec.divisor, spec.num_classes
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")
+    if x.shape[2] % divisor or x.shape[3] % divisor:
+        raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give multiples of {divisor}")
+    if time.shape != x.shape[:1]:
+        raise ValueError(f"time has shape {tuple(time.shape)}; give one value an image, ({x.shape[0]},)")
+    if classes is None and y is not None:
+        raise ValueError("labels were given to a network without classes; leave out y or set num_classes")
+    if classes is not None and y is None:
+        raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
+    if y is not None and y.shape != x.shape[:1]:
+        raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")

@@ -1,9 +1,9 @@
 """`song-unet`: the DDPM++ and NCSN++ networks (Song et al. 2021, "Score-Based Generative Modeling through Stochastic Differential
 Equations") in the form that EDM gave them (Karras et al. 2022, table 8).
 
-NCSN++ is DDPM++ with random Fourier features of the noise level, smoother resampling, and a second, short way in: the images are
-resampled to each level and added to its activations, either each time from the images ("skip") or from the sum before ("residual").
-A "skip" way out adds up an image from every level. Field names are the arguments of NVlabs/edm's `SongUNet`, and the network's
+NCSN++ is DDPM++ with random Fourier features of the noise level, smoother resampling, and an auxiliary encoder that adds the resampled
+images to the activations of each level, either from the images themselves ("skip") or from the previous sum ("residual"). A "skip"
+decoder sums an image from every level. Field names are the arguments of NVlabs/edm's `SongUNet`, and the network's
 state dict has its keys.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones.edm_blocks import BlockStyle, norm_groups
 from etsdm.backbones.edm_layers import ConvDownsample, FourierEmbedding, PositionalEmbedding, Resample
-from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, Level
+from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, UNetLevel
 from etsdm.backbones.layers import GroupNorm32, conv3x3
 from etsdm.registry import backbones, field_error
 
@@ -27,7 +27,7 @@ __all__ = ["SongUNet", "SongUNetwork"]
 
 NORM_EPS = 1e-6
 
-# Gains of the layers that end a residual branch or begin an attention layer; the others have 1.
+# Gains of the layers that end a residual branch or begin an attention layer; others have 1.
 GAINS = {"conv1": 1e-5, "proj": 1e-5, "aux_conv": 1e-5, "qkv": math.sqrt(0.2)}
 
 
@@ -36,23 +36,22 @@ class SongUNet(EDMUNet):
     """UNet of DDPM++ and NCSN++, in EDM's form.
 
     Attributes:
-        image_size: height and width of the images that it is meant for; it takes any multiple of `divisor`.
+        image_size: height and width of the images; the network takes any multiples of `divisor`.
         in_channels: channels of x.
         out_channels: channels of the output.
-        num_classes: number of labels, or None for a network without labels.
-        augment_dim: length of the vector that describes an augmentation; 0 for a network that is not told.
+        num_classes: number of labels, the null class included, or None for an unconditional network.
+        augment_dim: channels of the augmentation labels; 0 for none.
         model_channels: width of a level with multiplier 1.
         channel_mult: width of each level over `model_channels`.
         channel_mult_emb: width of the embedding over `model_channels`.
-        num_blocks: residual blocks of a level on the way in; there is one more on the way out.
-        attn_resolutions: resolutions with attention, for images of `image_size`; on the way out only the last block of a level has
-            it. The lowest level always begins the way out with one.
+        num_blocks: residual blocks of a level of the encoder; the decoder has one more.
+        attn_resolutions: resolutions with attention, for images of `image_size`; in a level of the decoder only the last block has
+            it. The decoder always begins with attention.
         dropout: rate in the residual blocks.
         embedding_type: sinusoids of the noise level, "positional" with fixed frequencies or "fourier" with random ones.
         channel_mult_noise: channels of the sinusoids over `model_channels`.
-        encoder_type: what is added to the levels of the way in: nothing, the images ("skip"), or all that came so far
-            ("residual").
-        decoder_type: the output is that of the highest level ("standard") or the sum over all levels ("skip").
+        encoder_type: auxiliary encoder: none ("standard"), of the images ("skip"), or of the previous sum ("residual").
+        decoder_type: the output is the image of the highest level ("standard") or the sum over all levels ("skip").
         resample_filter: filter of one axis, an even number of values, in any scale.
     """
 
@@ -77,7 +76,7 @@ class SongUNet(EDMUNet):
     def heads(self, width: int) -> int:
         return 1
 
-    def attends_on_the_way_out(self, block: int) -> bool:
+    def has_decoder_attention(self, block: int) -> bool:
         return block == self.num_blocks
 
     @model_validator(mode="after")
@@ -95,7 +94,7 @@ class SongUNet(EDMUNet):
 
 
 class SongUNetwork(EDMUNetwork):
-    """The network of a `SongUNet`."""
+    """Network of a `SongUNet`."""
 
     def __init__(self, spec: SongUNet) -> None:
         super().__init__(spec)
@@ -119,7 +118,7 @@ class SongUNetwork(EDMUNetwork):
                 resample_proj=True,
             )
         )
-        self._make_side_inputs()
+        self._make_auxiliary_inputs()
         self._make_outputs()
         self._initialise()
 
@@ -133,22 +132,22 @@ class SongUNetwork(EDMUNetwork):
             emb = emb + self.map_augment(augment.to(dtype))
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
 
-    def _add_side_input(self, h: Tensor, side: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    def _add_auxiliary_input(self, h: Tensor, auxiliary: Tensor, level: UNetLevel) -> tuple[Tensor, Tensor]:
         if self.spec.encoder_type == "skip":
-            side = self.enc[f"{level.tag}_aux_down"](side)
-            return h + self.enc[f"{level.tag}_aux_skip"](side), side
+            auxiliary = self.enc[f"{level.tag}_aux_down"](auxiliary)
+            return h + self.enc[f"{level.tag}_aux_skip"](auxiliary), auxiliary
         if self.spec.encoder_type == "residual":
-            h = (h + self.enc[f"{level.tag}_aux_residual"](side)) / math.sqrt(2)
+            h = (h + self.enc[f"{level.tag}_aux_residual"](auxiliary)) / math.sqrt(2)
             return h, h
-        return h, side
+        return h, auxiliary
 
-    def _add_output(self, out: Tensor | None, h: Tensor, level: Level) -> Tensor | None:
+    def _add_output(self, out: Tensor | None, h: Tensor, level: UNetLevel) -> Tensor | None:
         if f"{level.tag}_aux_conv" not in self.dec:
             return out
         image: Tensor = self.dec[f"{level.tag}_aux_conv"](F.silu(self.dec[f"{level.tag}_aux_norm"](h)))
         return image if out is None else image + self.dec[f"{level.tag}_aux_up"](out)
 
-    def _make_side_inputs(self) -> None:
+    def _make_auxiliary_inputs(self) -> None:
         taps, channels = self.spec.resample_filter, self.spec.in_channels
         for tag, blocks in self.encoder[1:]:
             width = blocks[0].out_channels
@@ -184,7 +183,7 @@ NCSNPP: dict[str, Any] = {
     "encoder_type": "residual",
     "resample_filter": (1, 3, 3, 1),
 }
-# The name's end, how the images are called, and what the published training sets for them.
+# End of the name, data set, and fields of the published training.
 DATA: list[tuple[str, str, dict[str, Any]]] = [
     ("cifar10", "CIFAR-10", {"image_size": 32, "channel_mult": (2, 2, 2), "dropout": 0.13}),
     ("cifar10-cond", "CIFAR-10, with labels", {"image_size": 32, "channel_mult": (2, 2, 2), "dropout": 0.13, "num_classes": 10}),

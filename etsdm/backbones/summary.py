@@ -1,56 +1,48 @@
-"""What a network costs: parameters, operations and activations, level by level, without its weights being allocated.
+"""Cost of a network on the meta device, where tensors have shapes and no data.
 
-The network runs on the meta device, where a tensor is a shape. Counted are
+    parameters     number of them; bytes of weights and buffers in float32
+    FLOPs          of one forward pass of one image: matrix products, convolutions and attention, a multiply-add being two;
+                   elementwise operations are left out
+    activations    bytes that autograd saves of a batch in float32 for the backward pass, without parameters and buffers; each tensor
+                   counts once. Attention is a fused kernel, which does not save its weights. Gradients come on top.
 
-    parameters     of all kinds, and the bytes of weights and buffers in float32;
-    FLOPs          of one forward evaluation of one image: matrix products, convolutions and attention, a multiplication and the
-                   addition after it being two; what works element by element is left out;
-    activations    the bytes that autograd keeps of a whole batch in float32 for the backward pass, parameters and buffers aside; a
-                   tensor counts once, where it is kept first. Attention is by a fused kernel, which does not keep its weights.
-                   What the backward pass allocates for gradients comes on top.
+With gradient checkpointing the inputs of blocks are saved, and everything outside of blocks; the backward pass recomputes one block at
+a time. Both are counted by running the network that way.
 
-With gradient checkpointing the inputs of blocks are kept, and what is outside of blocks; in the backward pass the insides of one
-block at a time come back. Both are found by running the network so.
-
-A level is the size of what a module gives: height and width of an image, or the number of tokens. A module that gives neither, as
-in the embedding of the time, or gives tokens inside a module that gives an image, belongs to the level of the module around it; the
-network as a whole is not counted as around. Blocks are the modules with submodules that the network itself calls.
+A level is the size of a module's output: height and width of an image, or the number of tokens. Modules with another output, as in the
+time embedding, and modules of tokens inside a module of images, belong to the level of the enclosing module; the network itself has
+none. Blocks are the modules with submodules that the network itself calls.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from pydantic import NonNegativeInt, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 
 from etsdm.registry import Frozen
 
-if TYPE_CHECKING:
-    from etsdm.backbones.base import Backbone
-
-__all__ = ["Level", "Summary", "summarize"]
+__all__ = ["LevelCost", "Summary", "summarize"]
 
 FLOAT32_BYTES = 4
 
 Size = tuple[int, ...]
 
 
-class Level(Frozen):
-    """What is at one size.
+class LevelCost(Frozen):
+    """Cost of one level of a network.
 
     Attributes:
-        size: (height, width) of images, (number,) of tokens, or () for what has no places: time, label, vectors.
-        blocks: modules with submodules that the network itself calls.
+        size: (height, width) of images, (number,) of tokens, or () of vectors, such as the embeddings of time and label.
+        blocks: number of blocks.
         parameters: number of parameters.
         flops: floating-point operations for one image.
-        activations: bytes kept for the whole batch.
+        activations: bytes saved for the whole batch.
     """
 
     size: tuple[PositiveInt, ...]
@@ -61,17 +53,18 @@ class Level(Frozen):
 
 
 class Summary(Frozen):
-    """What a network costs.
+    """Cost of a network.
 
     Attributes:
-        batch: images that the activations are for.
+        batch: number of images of the activations.
         parameters: number of parameters.
         weights: bytes of parameters and buffers in float32.
-        flops: floating-point operations of one forward evaluation of one image.
-        activations: bytes kept for the backward pass of the whole batch.
-        checkpointed: bytes kept of them between the passes with gradient checkpointing.
-        largest_block: bytes that come back with the insides of one block, of that with the most; 0 without blocks.
-        levels: the same by size, the largest first, what has no places last.
+        flops: floating-point operations of one forward pass of one image.
+        activations: bytes saved for the backward pass of the whole batch.
+        checkpointed: bytes saved with gradient checkpointing.
+        peak_recompute: largest activation memory, in bytes, that one checkpointed block recomputes in the backward pass; 0 without
+            blocks.
+        levels: cost of each level, the largest first, vectors last.
     """
 
     batch: PositiveInt
@@ -80,159 +73,144 @@ class Summary(Frozen):
     flops: NonNegativeInt
     activations: NonNegativeInt
     checkpointed: NonNegativeInt
-    largest_block: NonNegativeInt
-    levels: tuple[Level, ...]
+    peak_recompute: NonNegativeInt
+    levels: tuple[LevelCost, ...]
 
 
-def summarize(spec: Backbone, batch: int = 1) -> Summary:
-    """Counts what a network costs in training mode at the specification's image size.
+def summarize(network: nn.Module, x: Tensor, time: Tensor, cond: dict[str, Tensor]) -> Summary:
+    """Counts the cost of a network.
 
     Args:
-        spec: what the network is made of.
-        batch: number of images.
-
-    Returns:
-        The counts.
-
-    Raises:
-        ValueError: `batch` is not positive.
+        network: on the meta device. Its attribute `gradient_checkpointing` is set.
+        x: images, (B, C, H, W).
+        time: time inputs, (B,).
+        cond: its other arguments.
     """
-    if batch < 1:
-        raise ValueError(f"batch: {batch} is no number of images; give 1 or more")
-    with torch.device("meta"):
-        network: Any = spec.build()
-        x, time, cond = spec.empty_inputs(batch)
-    with _CallRecorder(network) as root:
-        network(x, time, **cond)
-    network.gradient_checkpointing = True
-    with _CallRecorder(network) as checkpointed:
-        network(x, time, **cond)
-
-    totals: dict[Size, Counter[str]] = {}
-    homes: dict[nn.Parameter, Size] = {}
-    for call, size in root.placed():
-        total = totals.setdefault(size, Counter())
-        total["blocks"] += call in root.inner and bool(call.inner)
-        total["flops"] += call.own_flops
-        total["activations"] += call.activations
-        for parameter in call.module.parameters(recurse=False):
-            homes.setdefault(parameter, size)
-    for parameter in network.parameters():
-        totals.setdefault(homes.get(parameter, ()), Counter())["parameters"] += parameter.numel()
-
-    order = sorted(totals, key=lambda size: (len(size), size), reverse=True)
-    levels = tuple(_level(size, totals[size], batch) for size in order if any(totals[size].values()))
-    numbers = [tensor.numel() for tensor in (*network.parameters(), *network.buffers())]
+    root: Any = network
+    root.gradient_checkpointing = False
+    calls = _run(network, x, time, cond)
+    root.gradient_checkpointing = True
+    checkpointed = _run(network, x, time, cond)
+    parameters = list(network.parameters())
+    blocks = zip(_direct(calls), _direct(checkpointed), strict=True)
     return Summary(
-        batch=batch,
-        parameters=sum(level.parameters for level in levels),
-        weights=FLOAT32_BYTES * sum(numbers),
-        flops=root.flops // batch,
-        activations=sum(level.activations for level in levels),
-        checkpointed=sum(call.activations for call, _ in checkpointed.placed()),
-        # A block that is checkpointed hides what is kept inside it from the second run.
-        largest_block=max((a.inside - b.inside for a, b in zip(root.inner, checkpointed.inner, strict=True)), default=0),
-        levels=levels,
+        batch=len(x),
+        parameters=sum(parameter.numel() for parameter in parameters),
+        weights=FLOAT32_BYTES * sum(tensor.numel() for tensor in (*parameters, *network.buffers())),
+        flops=sum(call.flops for call in calls) // len(x),
+        activations=sum(call.activations for call in calls),
+        checkpointed=sum(call.activations for call in checkpointed),
+        # A checkpointed block hides what is saved inside it from the second run.
+        peak_recompute=max((plain.inside - other.inside for plain, other in blocks), default=0),
+        levels=_levels(network, calls, len(x)),
     )
 
 
-def _level(size: Size, total: Counter[str], batch: int) -> Level:
-    return Level(
-        size=size,
-        blocks=total["blocks"],
-        parameters=total["parameters"],
-        flops=total["flops"] // batch,
-        activations=total["activations"],
+def _levels(network: nn.Module, calls: list[_Call], batch: int) -> tuple[LevelCost, ...]:
+    totals: dict[Size, Counter[str]] = {}
+    levels: dict[nn.Parameter, Size] = {}
+    for call in calls:
+        total = totals.setdefault(call.level, Counter())
+        total["blocks"] += call.is_block
+        total["flops"] += call.flops
+        total["activations"] += call.activations
+        for parameter in call.module.parameters(recurse=False):
+            levels.setdefault(parameter, call.level)
+    for parameter in network.parameters():
+        totals.setdefault(levels.get(parameter, ()), Counter())["parameters"] += parameter.numel()
+    return tuple(
+        LevelCost(
+            size=size,
+            blocks=total["blocks"],
+            parameters=total["parameters"],
+            flops=total["flops"] // batch,
+            activations=total["activations"],
+        )
+        for size, total in sorted(totals.items(), key=lambda item: (len(item[0]), item[0]), reverse=True)
+        if any(total.values())
     )
 
 
 @dataclass(eq=False)
 class _Call:
-    """One call of a module and those that it makes."""
+    """One call of a module; flops and activations without those of inner calls."""
 
     module: nn.Module
-    flops: int  # before the call, and after it those of the call
+    caller: _Call | None = None
+    inputs: set[UntypedStorage] = field(default_factory=set)
     size: Size = ()
-    activations: int = 0  # bytes that it is the first to keep, itself and not in an inner call
-    given: set[int] = field(default_factory=set)  # storages of its inputs
-    kept: dict[int, int] = field(default_factory=dict)  # bytes by storage, of all that is kept in it
-    inner: list[_Call] = field(default_factory=list)
+    flops: int = 0
+    activations: int = 0  # bytes that no earlier call saved
+    saved: set[UntypedStorage] = field(default_factory=set)  # in inner calls, too
 
     @property
-    def own_flops(self) -> int:
-        return self.flops - sum(call.flops for call in self.inner)
+    def is_direct(self) -> bool:
+        """Whether the network itself calls the module."""
+        return self.caller is not None and self.caller.caller is None
+
+    @property
+    def is_block(self) -> bool:
+        return self.is_direct and any(True for _ in self.module.children())
+
+    @property
+    def level(self) -> Size:
+        around = self.caller.level if self.caller else ()
+        return self.size if len(self.size) >= len(around) else around
 
     @property
     def inside(self) -> int:
-        """Bytes kept in it, but for its inputs."""
-        return sum(size for storage, size in self.kept.items() if storage not in self.given)
-
-    def placed(self, around: Size = ()) -> Iterator[tuple[_Call, Size]]:
-        """Every call from this one inwards, with its level."""
-        size = self.size if len(self.size) >= len(around) else around
-        yield self, size
-        for call in self.inner:
-            yield from call.placed(size)
+        """Bytes saved in it, without its inputs."""
+        return sum(storage.nbytes() for storage in self.saved - self.inputs)
 
 
-class _CallRecorder:
-    """Records the calls of a network's modules, as a tree whose root is the network, and what autograd keeps in them."""
+def _direct(calls: list[_Call]) -> list[_Call]:
+    return [call for call in calls if call.is_direct]
 
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
-        self._counter = FlopCounterMode(display=False)
-        self._keeping = saved_tensors_hooks(self._keep, lambda tensor: tensor)
-        self._open: list[_Call] = []
-        self._weights = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
-        self._kept: set[int] = set()
-        self._alive: list[Tensor] = []  # so that no two storages are taken for one
 
-    def __enter__(self) -> _Call:
-        self._hooks = []
-        for module in self._network.modules():
-            self._hooks.append(module.register_forward_pre_hook(self._begin))
-            self._hooks.append(module.register_forward_hook(self._end))
-        self._root = _Call(self._network, 0)
-        self._counter.__enter__()
-        self._keeping.__enter__()
-        return self._root
+def _run(network: nn.Module, x: Tensor, time: Tensor, cond: dict[str, Tensor]) -> list[_Call]:
+    """Runs a network and records its calls of modules in their order, the network's own first."""
+    from torch.utils.flop_counter import FlopCounterMode  # on demand, because it is slow to import
 
-    def __exit__(self, *error: Any) -> None:
-        self._keeping.__exit__(*error)
-        self._counter.__exit__(*error)
-        for hook in self._hooks:
-            hook.remove()
+    counter = FlopCounterMode(display=False)
+    weights = {tensor.untyped_storage() for tensor in (*network.parameters(), *network.buffers())}
+    known = set(weights)
+    calls: list[_Call] = []
+    running: list[_Call] = []
+    attributed = 0
 
-    def _begin(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        call = _Call(module, self._counter.get_total_flops()) if self._open else self._root
-        if self._open:
-            self._open[-1].inner.append(call)
-        for tensor in inputs:
-            if isinstance(tensor, Tensor):
-                call.given.add(_storage(tensor))
-                self._alive.append(tensor)
-        self._open.append(call)
+    def attribute_flops() -> None:
+        nonlocal attributed
+        total = counter.get_total_flops()
+        if running:
+            running[-1].flops += total - attributed
+        attributed = total
 
-    def _end(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        call = self._open.pop()
-        call.flops = self._counter.get_total_flops() - call.flops
-        if isinstance(output, Tensor) and call is not self._root:
-            call.size = tuple(output.shape[2:]) if output.ndim == 4 else tuple(output.shape[1:2]) if output.ndim == 3 else ()
+    def begin(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        attribute_flops()
+        storages = {tensor.untyped_storage() for tensor in inputs if isinstance(tensor, Tensor)}
+        calls.append(_Call(module, running[-1] if running else None, storages))
+        running.append(calls[-1])
 
-    def _keep(self, tensor: Tensor) -> Tensor:
-        storage = _storage(tensor)
-        if storage not in self._weights:
-            size = tensor.untyped_storage().nbytes()
-            for call in self._open:
-                call.kept[storage] = size
-            if storage not in self._kept:
-                self._kept.add(storage)
-                self._open[-1].activations += size
-            self._alive.append(tensor)
+    def end(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        attribute_flops()
+        call = running.pop()
+        if isinstance(output, Tensor) and call.caller is not None:
+            call.size = tuple(output.shape[2:] if output.ndim == 4 else output.shape[1:2] if output.ndim == 3 else ())
+
+    def save(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage not in weights:
+            for call in running:
+                call.saved.add(storage)
+            running[-1].activations += 0 if storage in known else storage.nbytes()
+            known.add(storage)
         return tensor
 
-
-def _storage(tensor: Tensor) -> int:
-    """What tells storages apart that are alive; on the meta device they have no address of data."""
-    address: int = tensor.untyped_storage()._cdata
-    return address
+    with ExitStack() as stack:
+        for module in network.modules():
+            stack.callback(module.register_forward_pre_hook(begin).remove)
+            stack.callback(module.register_forward_hook(end).remove)
+        stack.enter_context(counter)
+        stack.enter_context(saved_tensors_hooks(save, lambda tensor: tensor))
+        network(x, time, **cond)
+    return calls

@@ -1,7 +1,7 @@
 """The spatial transformer of latent diffusion (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models").
 
-The pixels of a level are the tokens of a few transformer blocks, each with self-attention, attention to a context, and a gated
-feed-forward layer:
+The pixels of a level are the tokens of transformer blocks with self-attention, cross-attention to a context, and a gated feed-forward
+layer:
 
     x <- x + attn1(norm1 x),  x <- x + attn2(norm2 x, context),  x <- x + ff(norm3 x)
 
@@ -11,6 +11,7 @@ Module and parameter names are those of CompVis/latent-diffusion. Tokens are (B,
 from __future__ import annotations
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from etsdm.backbones.attention import PixelConv
@@ -21,7 +22,7 @@ __all__ = ["CrossAttention", "FeedForward", "GatedGELU", "SpatialTransformer", "
 
 
 class CrossAttention(Attention):
-    """Multi-head attention of tokens to a context.
+    """Multi-head cross-attention of tokens to a context.
 
     Args:
         channels: channels of the tokens, and of the output.
@@ -42,13 +43,13 @@ class CrossAttention(Attention):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Args: x: (B, T, channels). context: (B, S, context_dim). Returns: (B, T, channels)."""
         projections = (self.to_q(x), self.to_k(context), self.to_v(context))
-        q, k, v = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in projections)
+        q, k, v = (rearrange(part, "b t (heads d) -> b heads t d", heads=self.num_heads) for part in projections)
         out: Tensor = self.to_out(self.attention(q, k, v).transpose(1, 2).flatten(2))
         return out
 
 
 class GatedGELU(nn.Module):
-    """a * gelu(b), where a and b are the halves of a linear map (Shazeer 2020, "GLU Variants Improve Transformer")."""
+    """GEGLU, a * gelu(b) with a and b the halves of a linear map (Shazeer 2020, "GLU Variants Improve Transformer")."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -62,11 +63,11 @@ class GatedGELU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Gated layer of four times the width, then a linear one."""
+    """GEGLU of four times the width, then a linear layer."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # In the place of the identity the original has a dropout, which its UNet leaves at rate 0.
+        # The identity keeps the keys: the original has a dropout there, which its UNet leaves at rate 0.
         self.net = nn.Sequential(GatedGELU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, attention to the context and feed-forward, each normalised before and added.
+    """Pre-norm transformer block: self-attention, cross-attention to the context, feed-forward.
 
     Args:
         channels: channels of the tokens.
@@ -104,12 +105,12 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(ContextLayer):
-    """Transformer blocks over the pixels of an image, with a skip around them.
+    """Residual transformer blocks over the pixels of an image.
 
     Args:
         channels: channels of input and output.
         num_heads: heads of each attention.
-        head_channels: channels of a head; inside, a token has num_heads * head_channels.
+        head_channels: channels of a head; tokens have num_heads * head_channels.
         depth: number of blocks.
         context_dim: channels of the context.
         norm_groups: groups of the normalisation.
@@ -118,7 +119,7 @@ class SpatialTransformer(ContextLayer):
     def __init__(self, channels: int, *, num_heads: int, head_channels: int, depth: int, context_dim: int, norm_groups: int) -> None:
         super().__init__()
         inner = num_heads * head_channels
-        # Its epsilon is not that of the UNet's other norms, 1e-5.
+        # The UNet's other norms have an epsilon of 1e-5.
         self.norm = GroupNorm32(norm_groups, channels, eps=1e-6)
         self.proj_in = PixelConv(channels, inner)
         self.transformer_blocks = nn.ModuleList(

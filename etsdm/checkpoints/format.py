@@ -10,6 +10,7 @@ Folders are written atomically and weights are verified on reading, so that an i
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from etsdm.backbones import External
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import CheckpointError
 from etsdm.registry import format_errors
@@ -30,6 +32,7 @@ __all__ = [
     "load_first_stage",
     "read_checkpoint",
     "read_json",
+    "spec_record",
     "write_denoiser",
 ]
 
@@ -58,13 +61,20 @@ def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor],
     """
     record = {
         "format": FORMAT,
-        "denoiser": denoiser.spec.model_dump(mode="json"),
+        "denoiser": spec_record(denoiser.spec),
         "weights": write_tensors(folder / WEIGHTS_FILE, weights),
         "facts": facts,
     }
     if denoiser.first_stage is not None:
         record["first_stage"] = write_tensors(folder / FIRST_STAGE_FILE, denoiser.first_stage.state_dict())
     (folder / DENOISER_FILE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def spec_record(spec: DenoiserSpec) -> dict[str, Any]:
+    """JSON values of a specification. Of an external backbone they hold its options, not its module."""
+    if not isinstance(spec.backbone, External):
+        return spec.model_dump(mode="json")
+    return {**spec.model_dump(mode="json", exclude={"backbone"}), "backbone": spec.backbone.record()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -81,22 +91,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def read_checkpoint(folder: Path, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None) -> Checkpoint:
     """Reads a denoiser, verifies its weights and loads them strictly.
 
+    Args:
+        folder: a checkpoint.
+        device: where to put the denoiser.
+        backbone: the network of a denoiser with an external backbone, into which its weights are loaded; None for all others.
+
     Raises:
-        CheckpointError: the folder is no checkpoint, or its weights do not fit its specification.
+        CheckpointError: the folder is no checkpoint, its weights do not fit its specification, or `backbone` is missing or not
+            expected.
         IntegrityError: the weights are damaged.
     """
     record = read_json(folder / DENOISER_FILE)
     for key in ("denoiser", "weights", "facts"):
         if key not in record:
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no {key!r}; copy the checkpoint again")
-    try:
-        spec = DenoiserSpec.model_validate(record["denoiser"])
-    except ValidationError as error:
-        problem = format_errors(error)[0]
-        raise CheckpointError(f"{folder / DENOISER_FILE}: denoiser.{problem.field}: {problem.message}") from None
+    spec = _read_spec(folder / DENOISER_FILE, record["denoiser"], backbone)
     denoiser = spec.build()
     _load(denoiser.backbone, read_tensors(folder, record["weights"]), folder, f"backbone {spec.backbone.type_name!r}")
     if denoiser.first_stage is not None:
@@ -104,6 +116,24 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no 'first_stage', which its denoiser needs; copy the checkpoint again")
         _load_first_stage(denoiser, folder, read_tensors(folder, record["first_stage"]))
     return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], record["weights"]["sha256"])
+
+
+def _read_spec(file: Path, record: dict[str, Any], network: Callable[..., Any] | None) -> DenoiserSpec:
+    described = record.get("backbone")
+    kind = described.get("type") if isinstance(described, dict) else described
+    if network is not None and kind != External.type_name:
+        raise CheckpointError(f"{file}: denoiser.backbone: {kind!r} is built by etsdm; leave backbone= out")
+    if network is None and kind == External.type_name:
+        raise CheckpointError(f"{file}: denoiser.backbone: its network was given from outside; give one like it as backbone=, in Python")
+    try:
+        if network is not None:
+            record = {**record, "backbone": External.from_record(record["backbone"], network)}
+        return DenoiserSpec.model_validate(record)
+    except ValidationError as error:
+        problem = format_errors(error)[0]
+        raise CheckpointError(f"{file}: denoiser.{problem.field}: {problem.message}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: denoiser.{error}") from None
 
 
 def load_first_stage(denoiser: Denoiser, path: Path) -> None:

@@ -88,7 +88,7 @@ def _summary_table(summary: Summary) -> Table:
     table = Table(
         title=f"{scaled(summary.weights)}B of weights in float32",
         caption="FLOPs of one image forward, a multiply-add being two; activations: what one image keeps for the backward pass in "
-        f"float32, with gradient checkpointing {scaled(summary.checkpointed + summary.largest_block)}B at the most",
+        f"float32, with gradient checkpointing {scaled(summary.checkpointed + summary.peak_recompute)}B at the most",
         title_justify="left",
         caption_justify="left",
     )

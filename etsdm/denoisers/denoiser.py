@@ -12,6 +12,7 @@ channels.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -180,8 +181,8 @@ class Denoiser(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
+        """The device of the weights, or of the buffers of a network without weights."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     def prepare_batch(self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Encodes a batch and collects its conditioning inputs, for training and for measuring.

@@ -86,7 +86,7 @@ def cost_of(recipe: Recipe) -> Cost:
     checkpointing, evaluations = recipe.compute.gradient_checkpointing, training.loss.evaluations
     forwards = evaluations * (4 if checkpointing else 3)
     # All evaluations of a step are kept until its backward pass.
-    kept = evaluations * summary.checkpointed + summary.largest_block if checkpointing else evaluations * summary.activations
+    kept = evaluations * summary.checkpointed + summary.peak_recompute if checkpointing else evaluations * summary.activations
     nfe = sampling.sampler.plan(recipe.model).nfe
     first_stage = FLOAT32_BYTES * coders.parameters
     return Cost(

@@ -6,6 +6,7 @@ training.json, training.safetensors    the current weights and the optimizer's s
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from etsdm.checkpoints.format import read_checkpoint, read_json, write_denoiser
+from etsdm.backbones import External
+from etsdm.checkpoints.format import read_checkpoint, read_json, spec_record, write_denoiser
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError
 from etsdm.storage.files import atomic_folder
@@ -68,8 +70,10 @@ def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimiz
     """
     record = read_json(folder / TRAINING_FILE)
     tensors = read_tensors(folder, record["tensors"], denoiser.device)
-    saved = read_checkpoint(folder, denoiser.device).denoiser
-    if saved.spec != denoiser.spec:
+    backbone = denoiser.spec.backbone
+    external = copy.deepcopy(backbone.network) if isinstance(backbone, External) else None
+    saved = read_checkpoint(folder, denoiser.device, backbone=external).denoiser
+    if spec_record(saved.spec) != spec_record(denoiser.spec):
         raise CheckpointError(f"{folder}: holds another denoiser than the recipe describes; train in another folder")
     average.module.load_state_dict(saved.backbone.state_dict())
     average.n_averaged.fill_(record["averaged"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,18 +15,19 @@ from etsdm.denoisers.denoiser import Denoiser
 __all__ = ["load"]
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Denoiser:
+def load(path: str | Path, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None) -> Denoiser:
     """Loads a denoiser, with its schedule, target and condition map, and verifies its weights.
 
     Args:
         path: a checkpoint's folder, or a run's folder, whose latest checkpoint is taken.
         device: where to put it.
+        backbone: the network of a denoiser with an external backbone, into which its weights are loaded; None for all others.
 
     Returns:
         The denoiser in eval mode, with gradients of the weights off.
 
     Raises:
-        CheckpointError: there is no checkpoint.
+        CheckpointError: there is no checkpoint, or `backbone` is missing, not expected, or another network.
         IntegrityError: it is damaged.
     """
-    return read_checkpoint(checkpoint_folder(path), device).denoiser
+    return read_checkpoint(checkpoint_folder(path), device, backbone=backbone).denoiser

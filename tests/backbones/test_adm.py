@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from small_adm import EVERY_OPTION, SMALL
 
 from etsdm.backbones import ADMUNet, ADMUNetwork, Backbone
+from etsdm.backbones.attention import AttentionBlock
 from etsdm.errors import RegistryError
 from etsdm.registry import backbones, format_errors
 
@@ -31,14 +32,14 @@ def test_the_part_is_registered_and_comes_back_from_its_dump():
 
 def test_minus_one_means_not_set_as_in_the_original():
     assert spec(num_head_channels=-1, num_heads_upsample=-1) == spec()
-    assert spec(num_heads=4, num_heads_upsample=-1).heads(32, on_the_way_out=True) == 4
+    assert spec(num_heads=4, num_heads_upsample=-1).heads(32, in_decoder=True) == 4
 
 
 def test_heads_follow_the_width_of_a_head_if_it_is_set():
     part = spec(num_heads=4, num_heads_upsample=2)
-    assert (part.heads(32), part.heads(32, on_the_way_out=True)) == (4, 2)
+    assert (part.heads(32), part.heads(32, in_decoder=True)) == (4, 2)
     part = spec(num_heads=4, num_heads_upsample=2, num_head_channels=8)
-    assert (part.heads(32), part.heads(32, on_the_way_out=True)) == (4, 4)
+    assert (part.heads(32), part.heads(32, in_decoder=True)) == (4, 4)
 
 
 def test_widths_round_down_and_the_divisor_counts_the_halvings():
@@ -72,11 +73,20 @@ def test_heads_that_do_not_divide_the_channels_of_the_middle_are_refused(field):
     assert refused(attention_resolutions=(), **{field: 5}) == (field, message)
 
 
-def test_heads_that_are_not_used_are_not_checked():
-    spec(num_heads=5, num_heads_upsample=7, num_head_channels=8)
-    spec(attention_resolutions=(), num_heads_upsample=5)
-    # 16 channels at level 0, which has no attention.
-    spec(num_heads=32)
+@pytest.mark.parametrize(
+    ("changes", "heads"),
+    [
+        # 32 channels at level 1, in heads of 8: one layer in, one in the middle, two out.
+        ({"num_heads": 5, "num_heads_upsample": 7, "num_head_channels": 8}, [4, 4, 4, 4]),
+        # Attention in the middle alone, which is not on the way out.
+        ({"attention_resolutions": (), "num_heads_upsample": 5}, [1]),
+        # 16 channels at level 0, which has no attention.
+        ({"num_heads": 32}, [32, 32, 32, 32]),
+    ],
+)
+def test_heads_that_are_not_used_are_not_checked(changes, heads):
+    built = spec(**changes).build()
+    assert [module.num_heads for module in built.modules() if isinstance(module, AttentionBlock)] == heads
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,8 @@ def test_places_are_embedded_column_first():
 
 
 def test_a_fresh_block_is_the_identity_and_a_fresh_network_gives_zero():
-    part = spec(num_classes=10)
     x = torch.randn(2, 16, 24, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(DiTBlock(part, 0.0)(x, x[:, 0]), x)
+    assert torch.equal(DiTBlock(24, 3, mlp_ratio=4.0, dropout=0.0, drop_path=0.0)(x, x[:, 0]), x)
     assert network(fill=False, num_classes=10)(images(2), times(2), torch.tensor([0, 9])).count_nonzero() == 0
 
 

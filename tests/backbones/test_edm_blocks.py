@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from etsdm.backbones.edm_blocks import AttentionBlock, Block, BlockPlan, BlockStyle, make_block, norm_groups
+from etsdm.backbones.edm_blocks import Block, BlockPlan, BlockStyle, SelfAttentionBlock, make_block, norm_groups
 
 ADM = BlockStyle(embed_channels=8, dropout=0.0, eps=1e-5, adaptive_scale=True)
 SONG = BlockStyle(
@@ -25,7 +25,7 @@ def test_norms_have_up_to_thirty_two_groups_of_four_channels_or_more(channels, g
 
 def test_an_attention_layer_is_there_where_there_are_heads():
     assert type(make_block(BlockPlan("a", 16, 16), ADM)) is Block
-    assert type(make_block(BlockPlan("a", 16, 16, heads=2), ADM)) is AttentionBlock
+    assert type(make_block(BlockPlan("a", 16, 16, heads=2), ADM)) is SelfAttentionBlock
 
 
 def test_the_skip_has_weights_where_the_width_changes_or_the_style_asks():

@@ -26,7 +26,7 @@ SPECS = {
     "dit": DiT(**COMMON, patch_size=2, hidden_size=16, depth=3, num_heads=2, drop_path=0.4),
     "mlp": MLP(**COMMON, width=16, depth=2, time_embed_dim=8),
 }
-OWN_SIZE_ONLY = {"dit", "mlp"}  # their weights belong to one size of image
+FIXED_SIZE = {"dit", "mlp"}  # their weights belong to one size of image
 
 every_backbone = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 every_size = pytest.mark.parametrize(
@@ -34,7 +34,7 @@ every_size = pytest.mark.parametrize(
     [
         pytest.param(spec, size, id=f"{name} at {size[0]}x{size[1]}")
         for name, spec in SPECS.items()
-        for size in [(8, 8)] + ([] if spec.type_name in OWN_SIZE_ONLY else [(6, 6), (4, 10)])
+        for size in [(8, 8)] + ([] if spec.type_name in FIXED_SIZE else [(6, 6), (4, 10)])
     ],
 )
 
@@ -160,7 +160,7 @@ def test_wrong_sizes_are_refused_before_anything_is_allocated(spec):
     for height, width in [(8, 7), (5, 8)] if spec.divisor > 1 else []:
         message = refusal(spec, torch.zeros(2, 3, height, width), time, **cond)
         assert message == f"x has height {height} and width {width}; give multiples of {spec.divisor}"
-    for height, width in [(8, 16), (4, 4)] if spec.type_name in OWN_SIZE_ONLY else []:
+    for height, width in [(8, 16), (4, 4)] if spec.type_name in FIXED_SIZE else []:
         message = refusal(spec, torch.zeros(2, 3, height, width), time, **cond)
         assert message == f"x has height {height} and width {width}; give 8 by 8, the image_size"
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
 
 from etsdm.backbones.kernels import Attention, attention, xformers_unavailable_reason
 
@@ -110,6 +111,21 @@ def test_forward_derivatives_can_be_mapped_and_differentiated_again(kernel):
     assert torch.allclose(torch.vmap(slope)(several), torch.stack([slope(s) for s in several]), atol=1e-12)
 
 
+@pytest.mark.parametrize("kernel", ["auto", "sdpa"])
+def test_forward_derivatives_are_noticed_inside_other_transforms(kernel):
+    # Of forward_ad._current_level, which is private: torch.func.grad and vmap hide the tangents themselves.
+    q, k, v = qkv((2, 1, 5, 4), (2, 1, 5, 4))
+
+    def along(s):
+        return attention(q * s, k, v, kernel).square().sum()
+
+    s = torch.tensor(0.7, dtype=torch.float64)
+    forward_over_reverse = torch.func.jvp(torch.func.grad(along), (s,), (torch.ones_like(s),))[1]
+    assert forward_over_reverse.item() == pytest.approx(central_difference(torch.func.grad(along), s, 1.0).item(), rel=1e-6)
+    _, over_vmap = torch.func.jvp(lambda s: torch.vmap(along)(s.expand(2)), (s,), (torch.ones_like(s),))
+    assert over_vmap.tolist() == pytest.approx([central_difference(along, s, 1.0).item()] * 2, rel=1e-6)
+
+
 def test_a_choice_is_back_once_no_forward_derivative_is_computed(monkeypatch):
     q, k, v = qkv((1, 1, 3, 4), (1, 1, 3, 4))
     torch.func.jvp(lambda x: attention(x, k, v), (q,), (q,))
@@ -178,3 +194,15 @@ def test_a_layer_has_no_keys_of_its_own_for_the_kernel():
 def test_kernels_run_on_the_meta_device(kernel):
     q, k = torch.empty(2, 3, 16, 8, device="meta"), torch.empty(2, 3, 4, 8, device="meta")
     assert attention(q, k, k, kernel).shape == (2, 3, 16, 8)
+
+
+def test_the_operator_for_shapes_saves_and_counts_as_a_fused_kernel():
+    # torch.ops.aten._scaled_dot_product_efficient_attention is private.
+    q, k = torch.empty(2, 3, 16, 8, device="meta", requires_grad=True), torch.empty(2, 3, 4, 8, device="meta")
+    saved = []
+    keep = torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.shape) or tensor, lambda tensor: tensor)
+    with keep, FlopCounterMode(display=False) as counter:
+        out = attention(q, k, k, "sdpa")
+    assert counter.get_total_flops() == 2 * 2 * (2 * 3 * 16 * 4 * 8)  # scores, and their sum over values
+    assert {q.shape, k.shape, out.shape} <= set(saved)
+    assert (2, 3, 16, 4) not in saved

@@ -37,9 +37,9 @@ def test_it_is_not_the_adm_unet_of_the_same_fields():
 
 def test_heads_of_the_way_out_may_differ_in_legacy_attention_alone():
     heads = {"num_heads": 4, "num_heads_upsample": 2}
-    assert spec(**heads).heads(32, on_the_way_out=True) == 2
-    assert spec(**heads, legacy=False).heads(32, on_the_way_out=True) == 4
-    assert spec(**heads, **TRANSFORMER).heads(32, on_the_way_out=True) == 4
+    assert spec(**heads).heads(32, in_decoder=True) == 2
+    assert spec(**heads, legacy=False).heads(32, in_decoder=True) == 4
+    assert spec(**heads, **TRANSFORMER).heads(32, in_decoder=True) == 4
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def layers(spec):
     for level in range(len(spec.widths)):
         for block in range(spec.num_res_blocks):
             yield f"input_blocks.{index}.0", f"down_blocks.{level}.resnets.{block}"
-            if spec.attends(level):
+            if spec.has_attention(level):
                 yield f"input_blocks.{index}.1", f"down_blocks.{level}.attentions.{block}"
             index += 1
         if level < last:
@@ -62,10 +62,10 @@ def layers(spec):
     for up, level in enumerate(reversed(range(len(spec.widths)))):
         for block in range(spec.num_res_blocks + 1):
             yield f"output_blocks.{index}.0", f"up_blocks.{up}.resnets.{block}"
-            if spec.attends(level):
+            if spec.has_attention(level):
                 yield f"output_blocks.{index}.1", f"up_blocks.{up}.attentions.{block}"
             if level > 0 and block == spec.num_res_blocks:
-                yield f"output_blocks.{index}.{2 if spec.attends(level) else 1}", f"up_blocks.{up}.upsamplers.0"
+                yield f"output_blocks.{index}.{2 if spec.has_attention(level) else 1}", f"up_blocks.{up}.upsamplers.0"
             index += 1
 
 
@@ -105,7 +105,7 @@ def networks(spec, peer, kinds):
     ours = spec.build().eval()
     ours.load_state_dict({key: weight(key, value.shape) for key, value in ours.state_dict().items()})
     plain, attending = kinds
-    down = [attending if spec.attends(level) else plain for level in range(len(spec.widths))]
+    down = [attending if spec.has_attention(level) else plain for level in range(len(spec.widths))]
     common = {
         "sample_size": spec.image_size,
         "in_channels": spec.in_channels,

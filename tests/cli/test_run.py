@@ -39,7 +39,7 @@ def test_a_dry_run_says_what_a_run_costs(planned):
     # Weights, gradients, two moments and the average of 725,956,227 parameters in float32; on disk all but the gradients.
     assert table["memory: training state"] == "14.52 GB"
     summary = backbones.create("adm-large").summary(64)
-    gigabytes = (summary.checkpointed + summary.largest_block) / 1e9
+    gigabytes = (summary.checkpointed + summary.peak_recompute) / 1e9
     assert table["memory: activations"] == f"{gigabytes:.4g} GB, with gradient checkpointing"
     assert gigabytes < summary.activations / 1e9 / 4
     assert table["disk: a checkpoint"] == "11.62 GB"

@@ -1,4 +1,4 @@
-"""`Autoencoder`: what the convolutional first stages of latent diffusion have in common (Esser et al. 2021, Rombach et al. 2022)."""
+"""`Autoencoder`: base of the convolutional first stages of latent diffusion (Esser et al. 2021, Rombach et al. 2022)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ __all__ = ["Autoencoder"]
 
 
 class Autoencoder(FirstStage):
-    """A convolutional encoder and decoder.
+    """Convolutional encoder and decoder.
 
-    Names of fields are those of CompVis/latent-diffusion: `embed_dim`, and the entries of its `ddconfig`.
+    Fields have the names of CompVis/latent-diffusion: `embed_dim`, and the entries of its `ddconfig`.
 
     Attributes:
-        resolution: height and width of the images that it is meant for.
-        in_channels: channels of the images that it encodes.
-        out_ch: channels of the images that it decodes.
+        resolution: height and width of the images.
+        in_channels: channels of the encoder's input.
+        out_ch: channels of the decoder's output.
         ch: width of a level with multiplier 1.
         num_res_blocks: residual blocks of a level of the encoder; the decoder has one more.
-        attn_resolutions: sizes, in pixels of an image of size `resolution`, of the levels with attention.
-        z_channels: channels between the coders and the 1x1 convolutions around the latent.
+        attn_resolutions: resolutions of the levels with attention, for images of size `resolution`.
+        z_channels: channels between encoder or decoder and the 1x1 convolution at the latent.
         embed_dim: channels of the latent; None for z_channels.
-        double_z: whether the encoder gives a mean and a log variance; each kind of first stage has its own value.
+        double_z: whether the encoder predicts mean and log variance; set by each kind of first stage.
         ch_mult: width of each level over `ch`.
         dropout: rate in the residual blocks.
-        resamp_with_conv: resampling layers hold a convolution; otherwise they average and repeat.
-        attn_type: "none" leaves attention out, in the middle too.
+        resamp_with_conv: resampling by convolutions; otherwise by average pooling and nearest neighbour.
+        attn_type: "vanilla", or "none" for no attention, in the middle either.
         tanh_out: the decoder ends in a tanh.
-        norm_groups: groups of every normalisation; 32 in the original.
+        norm_groups: groups of every group norm; 32 in the original.
     """
 
     resolution: PositiveInt

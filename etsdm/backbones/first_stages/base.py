@@ -1,9 +1,8 @@
 """`FirstStage`: the frozen specification of an autoencoder between images and latents.
 
 A latent diffusion model (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models") is trained on
-z = s E(x), where E is the encoder and s the scale factor that gives latents about unit variance, and shows D(z / s), where D is the
-decoder. The scale factor is a field of the specification and is applied inside `encode` and `decode`, so that it is stored with the
-model and nothing else has to know it.
+z = s E(x), with the encoder E and a scale factor s for about unit variance, and its samples are decoded as D(z / s). The scale factor is
+a field of the specification and is applied inside `encode` and `decode`, so that it is saved with the model and nothing else handles it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ["FirstStage", "FirstStageNetwork", "unit_scale_factor"]
 
 
 class FirstStage(Part, family=first_stages):
-    """What an autoencoder is made of; `build` makes it.
+    """Specification of an autoencoder; `build` makes it.
 
     Attributes:
         scale_factor: s, which multiplies the encoder's output.
@@ -35,21 +34,21 @@ class FirstStage(Part, family=first_stages):
     @property
     @abstractmethod
     def factor(self) -> int:
-        """Height and width of an image over those of its latent; an image's must be multiples of it."""
+        """Downsampling factor: height and width of an image over those of its latent; an image's must be multiples of it."""
 
     @property
     @abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images that it is meant for; it takes other heights and widths."""
+        """(C, H, W) of images; the network also takes other heights and widths."""
 
     @property
     @abstractmethod
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latent of such an image."""
+        """(C, h, w) of the latents of such images."""
 
 
 class FirstStageNetwork(nn.Module, ABC):
-    """The network of a `FirstStage`."""
+    """Network of a `FirstStage`."""
 
     def __init__(self, spec: FirstStage) -> None:
         super().__init__()
@@ -57,11 +56,11 @@ class FirstStageNetwork(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """The latents that a diffusion model is trained on.
+        """Encodes images to latents.
 
         Args:
             x: images, (B, C, H, W), in [-1, 1], H and W multiples of the specification's `factor`.
-            generator: draws the latents, where the encoder gives a distribution; without it they are the distribution's means.
+            generator: samples the latents, if the encoder predicts a distribution; without it they are the distribution's means.
 
         Returns:
             (B, latent channels, H / factor, W / factor), times the scale factor.
@@ -72,10 +71,10 @@ class FirstStageNetwork(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, z: Tensor, *, chunk: int | None = None) -> Tensor:
-        """The images of latents.
+        """Decodes latents to images.
 
         Args:
-            z: latents as `encode` gives them, (B, latent channels, h, w).
+            z: latents as from `encode`, (B, latent channels, h, w).
             chunk: images to decode at a time, for less memory; None for all.
 
         Returns:
@@ -88,15 +87,15 @@ class FirstStageNetwork(nn.Module, ABC):
 
 @torch.no_grad()
 def unit_scale_factor(network: FirstStageNetwork, images: Tensor, generator: torch.Generator | None = None) -> float:
-    """The scale factor that gives the latents of these images a standard deviation of 1 (Rombach et al. 2022, appendix G).
+    """Measures the scale factor that normalises the latents of images to a standard deviation of 1 (Rombach et al. 2022, appendix G).
 
-    Latent diffusion on `kl` stages measures it at the first batch of training; here it is measured before and goes into the recipe
-    as `model.first_stage.scale_factor`.
+    Latent diffusion on `kl` stages measures it at the first batch of training; here it is measured beforehand and set in the recipe as
+    `model.first_stage.scale_factor`.
 
     Args:
-        network: with its published weights, whatever its own scale factor is.
+        network: with its published weights and any scale factor.
         images: (B, C, H, W) in [-1, 1].
-        generator: draws the latents, where the encoder gives a distribution.
+        generator: samples the latents, if the encoder predicts a distribution.
     """
     latents = network.encode(images, generator=generator).double() / network.spec.scale_factor
     return 1 / float(latents.std())

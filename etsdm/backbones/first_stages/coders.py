@@ -1,7 +1,7 @@
 """Encoder and decoder of the first stages of latent diffusion (Esser et al. 2021, "Taming Transformers for High-Resolution Image
 Synthesis").
 
-Levels of falling resolution, a middle with attention, and on the way out the levels again, without connections between the two.
+Levels of falling resolution, a middle with attention, and in the decoder the levels again, without skip connections.
 Module and parameter names are those of CompVis/latent-diffusion. Activations are images, (B, C, H, W).
 """
 
@@ -19,12 +19,12 @@ __all__ = ["Decoder", "Encoder"]
 
 
 def norm(spec: Autoencoder, channels: int) -> GroupNorm32:
-    """The normalisation of these networks, whose epsilon is not that of the UNets."""
+    """Group norm of the first stages, with an epsilon of 1e-6 (1e-5 in the UNets)."""
     return GroupNorm32(spec.norm_groups, channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around a skip, a 1x1 convolution where the width changes."""
+    """Residual block of two convolutions; if the width changes, the skip is a 1x1 convolution."""
 
     def __init__(self, spec: Autoencoder, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ResidualBlock(nn.Module):
 
 
 class PixelAttention(Attention):
-    """Residual self-attention of all pixels, in one head."""
+    """Residual self-attention over all pixels, with one head."""
 
     def __init__(self, spec: Autoencoder, channels: int) -> None:
         super().__init__()
@@ -64,12 +64,12 @@ class PixelAttention(Attention):
 
 
 def attention(spec: Autoencoder, channels: int) -> nn.Module:
-    """The attention that the specification asks for."""
+    """Attention layer, or the identity where `attn_type` is "none"."""
     return nn.Identity() if spec.attn_type == "none" else PixelAttention(spec, channels)
 
 
-class Halving(nn.Module):
-    """Halves the size by a strided convolution that sees one more row below and one more column to the right."""
+class PaddedDownsample(nn.Module):
+    """Downsampling by a strided convolution with padding below and to the right only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -81,15 +81,15 @@ class Halving(nn.Module):
         return h
 
 
-class Level(nn.Module):
-    """Residual blocks of one size, each followed by attention where the level has it."""
+class CoderLevel(nn.Module):
+    """Residual blocks of one resolution, each followed by attention if the level has it."""
 
     def __init__(self, spec: Autoencoder, level: int, in_channels: int, blocks: int) -> None:
         super().__init__()
         width = spec.widths[level]
-        attends = spec.sizes[level] in spec.attn_resolutions
+        has_attention = spec.sizes[level] in spec.attn_resolutions
         self.block = nn.ModuleList(ResidualBlock(spec, width if i else in_channels, width) for i in range(blocks))
-        self.attn = nn.ModuleList(attention(spec, width) for _ in range(blocks if attends else 0))
+        self.attn = nn.ModuleList(attention(spec, width) for _ in range(blocks if has_attention else 0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, in_channels, H, W). Returns: (B, width of the level, H', W')."""
@@ -100,26 +100,26 @@ class Level(nn.Module):
         return x
 
 
-class DownLevel(Level):
-    """A level that is followed by half the size, unless it is the last."""
+class DownLevel(CoderLevel):
+    """Level of the encoder, followed by downsampling unless it is the last."""
 
     def __init__(self, spec: Autoencoder, level: int, in_channels: int) -> None:
         super().__init__(spec, level, in_channels, spec.num_res_blocks)
-        halving = Halving(spec.widths[level]) if spec.resamp_with_conv else nn.AvgPool2d(2)
-        self.downsample = nn.Identity() if level == len(spec.widths) - 1 else halving
+        downsample = PaddedDownsample(spec.widths[level]) if spec.resamp_with_conv else nn.AvgPool2d(2)
+        self.downsample = nn.Identity() if level == len(spec.widths) - 1 else downsample
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.downsample(super().forward(x))
         return h
 
 
-class UpLevel(Level):
-    """A level that is followed by twice the size, unless it is the full one."""
+class UpLevel(CoderLevel):
+    """Level of the decoder, followed by upsampling unless it has the full resolution."""
 
     def __init__(self, spec: Autoencoder, level: int, in_channels: int) -> None:
         super().__init__(spec, level, in_channels, spec.num_res_blocks + 1)
-        doubling = Upsample(spec.widths[level]) if spec.resamp_with_conv else nn.Upsample(scale_factor=2.0, mode="nearest")
-        self.upsample = nn.Identity() if level == 0 else doubling
+        upsample = Upsample(spec.widths[level]) if spec.resamp_with_conv else nn.Upsample(scale_factor=2.0, mode="nearest")
+        self.upsample = nn.Identity() if level == 0 else upsample
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.upsample(super().forward(x))
@@ -127,7 +127,7 @@ class UpLevel(Level):
 
 
 class Middle(nn.Module):
-    """Attention between two residual blocks."""
+    """Middle: attention between two residual blocks."""
 
     def __init__(self, spec: Autoencoder) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to what the latents are made of."""
+    """Encoder, from images to latents or the moments of their distribution."""
 
     def __init__(self, spec: Autoencoder) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to images."""
+    """Decoder, from latents to images."""
 
     def __init__(self, spec: Autoencoder) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`kl`: a first stage whose latents are kept near a standard normal by a small weight on their divergence (Rombach et al. 2022).
+"""`kl`: a variational autoencoder with a small weight on the KL divergence from a standard normal (Rombach et al. 2022).
 
 moments(x) = (mean, log variance),  z = s (mean + exp(log variance / 2) n),  n ~ N(0, I)
 """
@@ -17,12 +17,12 @@ from etsdm.registry import first_stages
 
 __all__ = ["KLAutoencoder", "KLNetwork"]
 
-LOG_VARIANCES = (-30.0, 20.0)  # what is beyond them is clamped, as in the original
+LOG_VARIANCE_RANGE = (-30.0, 20.0)  # values beyond are clamped, as in the original
 
 
 @first_stages.register("kl")
 class KLAutoencoder(Autoencoder):
-    """Autoencoder whose encoder gives a normal distribution of latents, CompVis' `AutoencoderKL`."""
+    """Variational autoencoder with normal latents, CompVis' `AutoencoderKL`."""
 
     double_z: Literal[True] = True
 
@@ -35,10 +35,10 @@ for name, (description, fields) in KL_PRESETS.items():
 
 
 class KLNetwork(AutoencoderNetwork):
-    """The network of a `KLAutoencoder`."""
+    """Network of a `KLAutoencoder`."""
 
     def moments(self, x: Tensor) -> Tensor:
-        """Means and log variances of the latents, as the encoder gives them: without the scale factor, not clamped.
+        """Means and log variances of the latents, without the scale factor, not clamped.
 
         Args:
             x: images, (B, C, H, W), in [-1, 1].
@@ -55,7 +55,7 @@ class KLNetwork(AutoencoderNetwork):
         mean, log_variance = self.moments(x).chunk(2, dim=1)
         if generator is not None:
             noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
-            mean = mean + noise * (0.5 * log_variance.clamp(*LOG_VARIANCES)).exp()
+            mean = mean + noise * (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp()
         return self.spec.scale_factor * mean
 
     def decode(self, z: Tensor, *, chunk: int | None = None) -> Tensor:

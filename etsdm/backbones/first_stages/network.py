@@ -1,4 +1,4 @@
-"""`AutoencoderNetwork`: encoder and decoder with the 1x1 convolutions around the latent, and the checks of what they are given."""
+"""`AutoencoderNetwork`: encoder and decoder with the 1x1 convolutions at the latent, and checks of their inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AutoencoderNetwork"]
 
 
 class AutoencoderNetwork(FirstStageNetwork):
-    """Base of the networks of `Autoencoder`s."""
+    """Base of the networks of an `Autoencoder`."""
 
     spec: Autoencoder
 

@@ -1,8 +1,8 @@
-"""The published first stages of latent diffusion (CompVis/latent-diffusion, `models/first_stage_models/*/config.yaml`).
+"""Presets of first stages: those published with latent diffusion (CompVis/latent-diffusion, `models/first_stage_models/*/config.yaml`).
 
-Their names are those of its model zoo, f being the downsampling factor. The scale factor is 1 where the latent diffusion models on
-a first stage use it as it is, which is so for all models on `vq` stages. Models on `kl` stages measure it at the first batch of their
-training and keep it in their checkpoints, so that the value belongs to that model and stands here only where it was published.
+Names are those of its model zoo, f being the downsampling factor. The scale factor is 1 for all models on `vq` stages. Models on `kl`
+stages measure it at the first batch of their training and save it in their checkpoints, so it belongs to the model, and is set here only
+if it was published.
 """
 
 from __future__ import annotations

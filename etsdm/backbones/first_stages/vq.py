@@ -1,8 +1,7 @@
-"""`vq`: a first stage whose decoder sees each pixel of the latent as the nearest entry of a codebook (van den Oord et al. 2017,
-Esser et al. 2021).
+"""`vq`: a first stage with vector quantisation: each pixel of the latent is replaced by the nearest entry of a codebook (van den Oord et
+al. 2017, Esser et al. 2021).
 
-A diffusion model works on the latents before they are quantised, so that quantisation is the decoder's first layer (Rombach et al.
-2022):
+Diffusion models work on the latents before quantisation, which is the decoder's first layer (Rombach et al. 2022):
 
     z = s E(x),  code(z) = argmin_k |z / s - e_k|^2,  image = D(e_code)
 """
@@ -28,10 +27,10 @@ __all__ = ["Codebook", "VQAutoencoder", "VQNetwork"]
 class VQAutoencoder(Autoencoder):
     """Autoencoder with a codebook, CompVis' `VQModelInterface`.
 
-    The fields are those of `Autoencoder`, and this:
+    The fields are those of `Autoencoder`, and:
 
     Attributes:
-        n_embed: entries of the codebook.
+        n_embed: number of entries of the codebook.
     """
 
     double_z: Literal[False] = False
@@ -46,7 +45,7 @@ for name, (description, fields) in VQ_PRESETS.items():
 
 
 class Codebook(nn.Module):
-    """Entries e_k, one a row of `embedding`.
+    """Codebook; entry e_k is row k of `embedding`.
 
     Args:
         entries: number of entries.
@@ -59,28 +58,28 @@ class Codebook(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1.0 / entries, 1.0 / entries)
 
     def codes(self, z: Tensor) -> Tensor:
-        """The number of the nearest entry to each pixel. Args: z: (B, C, h, w). Returns: int64, (B, h, w)."""
-        # Distances of close entries would be equal in bfloat16, also under autocast.
+        """Index of the nearest entry to each pixel. Args: z: (B, C, h, w). Returns: int64, (B, h, w)."""
+        # In bfloat16, also under autocast, distances to close entries would be equal.
         kind = z.device.type
         with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             pixels = z.permute(0, 2, 3, 1).to(torch.promote_types(z.dtype, torch.float32))
             entries = self.embedding.weight.to(pixels.dtype)
-            # |z - e|^2 by its terms, in the order in which published codes were found.
+            # |z - e|^2 expanded, in the order of operations of the original.
             distances = pixels.square().sum(-1, keepdim=True) + entries.square().sum(1) - 2 * pixels @ entries.T
             return distances.argmin(-1)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """The entries of these numbers. Args: codes: (B, h, w). Returns: (B, C, h, w)."""
+        """Entries of codes. Args: codes: (B, h, w). Returns: (B, C, h, w)."""
         entries: Tensor = self.embedding(codes)
         return entries.permute(0, 3, 1, 2)
 
     def forward(self, z: Tensor) -> Tensor:
-        """The nearest entries; the gradient passes to z as if they were z. Args: z: (B, C, h, w). Returns: the same shape."""
+        """Quantises, with the straight-through gradient. Args: z: (B, C, h, w). Returns: the same shape."""
         return z + (self.lookup(self.codes(z)).to(z.dtype) - z).detach()
 
 
 class VQNetwork(AutoencoderNetwork):
-    """The network of a `VQAutoencoder`."""
+    """Network of a `VQAutoencoder`."""
 
     def __init__(self, spec: VQAutoencoder) -> None:
         super().__init__(spec)
@@ -90,12 +89,12 @@ class VQNetwork(AutoencoderNetwork):
         return self.spec.scale_factor * self._encoded(x)
 
     def decode(self, z: Tensor, *, chunk: int | None = None, force_not_quantize: bool = False) -> Tensor:
-        """The images of latents.
+        """Decodes latents to images.
 
         Args:
-            z: latents as `encode` gives them, (B, latent channels, h, w).
+            z: latents as from `encode`, (B, latent channels, h, w).
             chunk: images to decode at a time, for less memory; None for all.
-            force_not_quantize: decodes z as it is.
+            force_not_quantize: decodes z without quantisation.
 
         Returns:
             Images, (B, C, h * factor, w * factor), about in [-1, 1].
@@ -107,11 +106,11 @@ class VQNetwork(AutoencoderNetwork):
         return torch.cat([self._decoded(part if force_not_quantize else self.quantize(part)) for part in parts])
 
     def codes(self, z: Tensor) -> Tensor:
-        """The codes that `decode` takes latents for. Args: z: (B, latent channels, h, w). Returns: int64, (B, h, w)."""
+        """Codes of latents. Args: z: (B, latent channels, h, w). Returns: int64, (B, h, w)."""
         return self.quantize.codes(self._unscaled(z))
 
     def decode_codes(self, codes: Tensor) -> Tensor:
-        """The images of codes. Args: codes: (B, h, w), 0 to n_embed - 1. Returns: (B, C, h * factor, w * factor)."""
+        """Decodes codes to images. Args: codes: (B, h, w), 0 to n_embed - 1. Returns: (B, C, h * factor, w * factor)."""
         if codes.ndim != 3:
             raise ValueError(f"codes has shape {tuple(codes.shape)}; give (batch, height, width)")
         return self._decoded(self.quantize.lookup(codes))

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from etsdm.backbones.first_stages import FirstStage, KLNetwork, VQAutoencoder, VQNetwork
-from etsdm.backbones.first_stages.coders import Halving, PixelAttention, ResidualBlock
+from etsdm.backbones.first_stages.coders import PaddedDownsample, PixelAttention, ResidualBlock
 from etsdm.errors import RegistryError
 from etsdm.randomness import per_sample_normal, seeded_global_rng
 from etsdm.registry import first_stages, format_errors
@@ -229,13 +229,13 @@ def test_both_ways_are_one_graph(kind):
 
 
 def test_halving_pads_below_and_to_the_right():
-    halving = Halving(1)
+    downsample = PaddedDownsample(1)
     with torch.no_grad():
-        halving.conv.weight.fill_(1.0)
-        halving.conv.bias.zero_()
+        downsample.conv.weight.fill_(1.0)
+        downsample.conv.bias.zero_()
     # Sums of the 3x3 windows that start at even rows and columns; beyond the edge is zero.
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert halving(x).flatten().tolist() == [45.0, 39.0, 66.0, 50.0]
+    assert downsample(x).flatten().tolist() == [45.0, 39.0, 66.0, 50.0]
 
 
 def test_a_residual_block_is_two_convolutions_around_a_skip():
