@@ -104,7 +104,7 @@ def test_samples_in_a_form_that_is_not_ours_are_drawn_again_in_their_place(out, 
     expected = {file.name: file.read_bytes() for file in folder.iterdir()}
     for file in folder.glob("*-*.safetensors"):
         file.unlink()
-    (folder / "digest.txt").unlink()
+    (folder / "job.json").unlink()
     (folder / "samples.safetensors").write_bytes(b"all of them, as they were kept before")
     assert redone(out) == ["sample"]
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == expected
