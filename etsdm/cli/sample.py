@@ -33,7 +33,7 @@ def sample(
         str | None, typer.Option(help="Class labels used in turn, as 3, 0,1,2 or 0:10; all by default.", rich_help_panel=CONDITIONS)
     ] = None,
     low_res: Annotated[
-        Path | None, typer.Option(help="Low-resolution images used in turn: a folder, or one file.", rich_help_panel=CONDITIONS)
+        Path | None, typer.Option(help="Low-resolution images used in turn: a folder or a file.", rich_help_panel=CONDITIONS)
     ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Scale w of classifier-free guidance, 1 for none.", rich_help_panel=CONDITIONS)
@@ -58,8 +58,9 @@ def sample(
 ) -> None:
     """Generate images into a folder: a PNG file each, and a grid of the first ones.
 
-    A checkpoint has its schedule, target and condition map; E-TSDM needs no option. The same command continues an interrupted job, and
-    several processes share one.
+    A checkpoint has its schedule, target and condition map; E-TSDM needs no option.
+
+    The same command continues an interrupted job, and several processes share one.
     """
     from etsdm.cli.options import option_errors
     from etsdm.errors import RecipeError

@@ -18,6 +18,7 @@ EXIT_INTERRUPTED = 130  # the shell's code for a command that Ctrl-C ended
 BAR_DELAY_S = 2.0
 TERMINAL_INTERVAL_S = 0.1
 LOG_INTERVAL_S = 10.0  # between updates where stderr is no terminal
+LOG_FORMAT = "{desc}: {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
 def progress_bar(title: str, total: int, unit: str, *, initial: int = 0, of: Iterable[Any] | None = None) -> tqdm[Any]:
@@ -32,9 +33,13 @@ def progress_bar(title: str, total: int, unit: str, *, initial: int = 0, of: Ite
     """
     from tqdm import tqdm
 
-    interval = TERMINAL_INTERVAL_S if sys.stderr.isatty() else LOG_INTERVAL_S
-    pace = {"delay": BAR_DELAY_S, "mininterval": interval, "maxinterval": interval}
-    return tqdm(of, title, total, leave=False, file=sys.stderr, unit=f" {unit}", dynamic_ncols=True, initial=initial, **pace)
+    style: dict[str, Any]
+    if sys.stderr.isatty():
+        style = {"mininterval": TERMINAL_INTERVAL_S, "leave": False, "dynamic_ncols": True}
+    else:
+        style = {"mininterval": LOG_INTERVAL_S, "leave": True, "bar_format": LOG_FORMAT}
+    # With one unit as the least step tqdm starts no thread that refreshes the bar on its own.
+    return tqdm(of, title, total, file=sys.stderr, unit=f" {unit}", initial=initial, delay=BAR_DELAY_S, miniters=1, **style)
 
 
 @contextmanager
