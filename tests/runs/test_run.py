@@ -175,7 +175,7 @@ def test_samples_come_a_batch_at_a_time_with_the_classes_they_were_drawn_for(fin
 
 def test_samples_that_were_not_drawn_are_missed_by_number(tmp_path):
     run = etsdm.build(TINY, out=tmp_path).arm("baseline").runs[0]
-    with pytest.raises(IntegrityError, match=r"samples: image 4 is missing; draw the samples again$"):
+    with pytest.raises(IntegrityError, match=r"samples: image 4 is missing; generate the samples again$"):
         run.samples.batch([9, 4])
 
 
