@@ -2,6 +2,7 @@
 
 from etsdm.analysis.likelihood import Likelihood, bits_per_dim, dequantised, log_likelihood
 from etsdm.analysis.lipschitz import LipschitzCurve, lipschitz_curve
+from etsdm.analysis.measured_model import MeasuredModel
 from etsdm.analysis.modes import MODES
 from etsdm.analysis.stability import StabilityCurve, stability_curve
 from etsdm.analysis.time_pairs import timesteps
@@ -10,6 +11,7 @@ __all__ = [
     "MODES",
     "Likelihood",
     "LipschitzCurve",
+    "MeasuredModel",
     "StabilityCurve",
     "bits_per_dim",
     "dequantised",

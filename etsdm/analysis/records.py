@@ -1,4 +1,4 @@
-"""Curves as JSON values, as CSV text, and as the few rows that fit a screen."""
+"""K curves as JSON values, as CSV text, and as the few rows that fit a screen."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from etsdm.analysis.lipschitz import LipschitzCurve
 
-__all__ = ["csv_text", "json_record", "rows_shown"]
+__all__ = ["csv_text", "json_record", "selected_rows"]
 
 FIRST_ROWS = 5
 ROUND_STEPS = (1, 2, 5)  # times a power of ten: the rows of a logarithmic axis
 
 
 def json_record(curves: Mapping[str, LipschitzCurve], main: str, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Curves as JSON values; what has no standard error has null.
+    """Curves as JSON values, with null where there is no standard error.
 
     Args:
         curves: by name.
-        main: the name of the one whose t, mean and se stand at the top.
-        protocol: how they were measured.
+        main: name of the curve whose t, mean and se stand at the top.
+        protocol: of the measurement.
     """
     curve = curves[main]
     others = {name: _numbers(other) for name, other in curves.items()}
@@ -32,7 +32,7 @@ def json_record(curves: Mapping[str, LipschitzCurve], main: str, protocol: Mappi
 
 
 def csv_text(curves: Mapping[str, LipschitzCurve], protocol: Mapping[str, Any]) -> str:
-    """One row a curve and time; the protocol and the unit in comments (`#`) above the header; no standard error is an empty cell."""
+    """Curves as CSV, a row for each curve and time, with protocol and unit in comments (`#`); an empty cell for no standard error."""
     unit = next(iter(curves.values())).unit
     lines = [f"# {key}: {json.dumps(value)}" for key, value in {**protocol, "unit": unit}.items()]
     lines.append("curve,t,mean,se")
@@ -44,8 +44,8 @@ def csv_text(curves: Mapping[str, LipschitzCurve], protocol: Mapping[str, Any]) 
     return "\n".join(lines) + "\n"
 
 
-def rows_shown(curve: LipschitzCurve, edges: Iterable[float]) -> list[int]:
-    """Which points tell the curve on one screen: the first, those near 1, 2, 5, 10, ... steps, the jumps at edges, and the last."""
+def selected_rows(curve: LipschitzCurve, edges: Iterable[float]) -> list[int]:
+    """Indices of the points for one screen: the first, those near 1, 2, 5, 10, ... steps, the jumps at edges, and the last."""
     steps = (curve.t / curve.step).tolist()
     chosen = {*range(min(FIRST_ROWS, len(steps))), len(steps) - 1}
     decades = range(math.ceil(math.log10(max(steps[-1], 1))) + 1)

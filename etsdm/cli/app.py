@@ -1,4 +1,4 @@
-"""`etsdm`: the commands put together, and errors turned into messages and exit codes."""
+"""`etsdm`: its commands, and the messages and exit codes of errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from etsdm.cli import doctor, lipschitz, parts, recipe, report, run, sample
+from etsdm.cli import doctor, lipschitz, parts, plan, recipe, report, run, sample
 
 __all__ = ["app", "main"]
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("sample")(sample.sample)
+app.command("plan")(plan.plan)
 app.command("lipschitz")(lipschitz.lipschitz)
 app.command("report")(report.report)
 app.command("parts")(parts.parts)
@@ -27,7 +28,7 @@ app.command("doctor")(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
         from importlib.metadata import version as version_of
 
@@ -36,11 +37,11 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Entry point. Exits with 2 for the user's mistakes, 1 for the rest, 130 after Ctrl-C."""
+    """Runs the command line. Exits with 2 for mistakes of the user, 1 for other errors, 130 after Ctrl-C."""
     try:
         app()
     except Exception as error:
-        # Here and not above: the errors' package imports pydantic, which `--help` does not need.
+        # Not at the top, for a quick `--help`.
         from etsdm.errors import EtsdmError
 
         if not isinstance(error, EtsdmError):

@@ -1,17 +1,18 @@
-"""`etsdm doctor`: what this machine has."""
+"""`etsdm doctor`: versions and devices of this machine."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
 import typer
+
+from etsdm.cli.options import JsonOption
 
 __all__ = ["doctor"]
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Versions, devices and cores that etsdm sees."""
+def doctor(as_json: JsonOption = False) -> None:
+    """Print versions, devices and cores."""
     import os
 
     import torch
@@ -21,7 +22,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
     facts: dict[str, object] = {**environment(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
     facts["cuda"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or "none"
-    facts["xformers"] = f"not used: {obstacle}" if (obstacle := xformers_unavailable_reason()) else "used for attention where it is faster"
+    facts["xformers"] = f"not used: {reason}" if (reason := xformers_unavailable_reason()) else "used for attention where it is faster"
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

@@ -1,4 +1,4 @@
-"""`etsdm parts`: what can be put together."""
+"""`etsdm parts`: the registered parts and their fields."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from etsdm.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,11 +18,11 @@ __all__ = ["parts"]
 
 
 def parts(
-    registry: Annotated[str | None, typer.Argument(help="Which registry, for example schedules.")] = None,
-    name: Annotated[str | None, typer.Argument(help="Which part, for its fields.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    registry: Annotated[str | None, typer.Argument(help="Registry, for example schedules.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Part, to list its fields.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """List the registered parts and what they are; with a name, the fields of one, and what a backbone costs."""
+    """List the registered parts; with a name, the fields of one part and the cost of a backbone."""
     from etsdm.errors import RegistryError
     from etsdm.registry import REGISTRIES, suggestion
 
@@ -59,12 +61,12 @@ def _one(registry: str, name: str, as_json: bool) -> None:
             "type": spec.get("x-etsdm-registry") or spec.get("type") or "",
             "about": spec.get("description", ""),
         }
-    # A backbone costs something only once all its fields are set.
+    # A backbone has a size once all its fields are set.
     complete = registry == "backbones" and all(facts["default"] != "required" for facts in fields.values())
     summary = family.create(name).summary() if complete else None
     if as_json:
-        shown = {"name": name, "type": part.type_name, "about": family.describe(name), "fields": fields}
-        typer.echo(json.dumps({**shown, "summary": summary.model_dump(mode="json")} if summary else shown, indent=2))
+        facts_of_part = {"name": name, "type": part.type_name, "about": family.describe(name), "fields": fields}
+        typer.echo(json.dumps({**facts_of_part, "summary": summary.model_dump(mode="json")} if summary else facts_of_part, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -87,8 +89,8 @@ def _summary_table(summary: Summary) -> Table:
 
     table = Table(
         title=f"{scaled(summary.weights)}B of weights in float32",
-        caption="FLOPs of one image forward, a multiply-add being two; activations: what one image keeps for the backward pass in "
-        f"float32, with gradient checkpointing {scaled(summary.checkpointed + summary.peak_recompute)}B at the most",
+        caption="FLOPs of one image forward, a multiply-add being two; activations: float32 values that one image keeps for the backward "
+        f"pass, with gradient checkpointing {scaled(summary.checkpointed + summary.peak_recompute)}B at the most",
         title_justify="left",
         caption_justify="left",
     )
@@ -97,14 +99,14 @@ def _summary_table(summary: Summary) -> Table:
         table.add_column(heading, justify="right")
     for level in summary.levels:
         row = str(level.blocks), f"{level.parameters:,}", scaled(level.flops), f"{scaled(level.activations)}B"
-        table.add_row(_place(level.size), *row)
+        table.add_row(_resolution(level.size), *row)
     table.add_section()
     blocks = sum(level.blocks for level in summary.levels)
     table.add_row("all", str(blocks), f"{summary.parameters:,}", scaled(summary.flops), f"{scaled(summary.activations)}B")
     return table
 
 
-def _place(size: tuple[int, ...]) -> str:
+def _resolution(size: tuple[int, ...]) -> str:
     if len(size) == 1:
         return f"{size[0]} tokens"
     return "x".join(str(length) for length in size) or "vectors"

@@ -1,4 +1,4 @@
-"""`etsdm recipe`: look at recipes without running them."""
+"""`etsdm recipe`: inspect recipes without running them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etsdm.cli.options import JsonOption
 from etsdm.cli.run import Overrides, RecipeArgument
 
 if TYPE_CHECKING:
@@ -16,13 +17,12 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, show, check and compare recipes.", no_args_is_help=True)
 
-ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm; by default the recipe as it is written.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ArmOption = Annotated[str | None, typer.Option("--arm", help="Arm; by default the recipe as it is written.")]
 
 
 @app.command("list")
 def list_recipes(as_json: JsonOption = False) -> None:
-    """The recipes that can be said by name."""
+    """List the recipes that are found by name."""
     from etsdm.recipe import names, read
 
     found = {name: str(read(file).data.get("description", "")) for name, file in names().items()}
@@ -35,7 +35,7 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(recipe: RecipeArgument, overrides: Overrides = None, arm: ArmOption = None, as_json: JsonOption = False) -> None:
-    """A recipe with every field written out."""
+    """Print a recipe with every field."""
     from etsdm.recipe import canonical, to_yaml
 
     chosen = _arm(recipe, overrides, arm)
@@ -47,12 +47,12 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: JsonO
     """Check every arm of a recipe, and print the arms' fingerprints."""
     from etsdm.recipe import fingerprint, load_arms
 
-    prints = {name: fingerprint(arm) for name, arm in load_arms(recipe, *(overrides or ())).recipes.items()}
+    fingerprints = {name: fingerprint(arm) for name, arm in load_arms(recipe, *(overrides or ())).recipes.items()}
     if as_json:
-        typer.echo(json.dumps({"valid": True, "fingerprints": prints}, indent=2))
+        typer.echo(json.dumps({"valid": True, "fingerprints": fingerprints}, indent=2))
         return
-    for name, print_ in prints.items():
-        typer.echo(f"{name}: valid, fingerprint {print_[:16]}")
+    for name, digest in fingerprints.items():
+        typer.echo(f"{name}: valid, fingerprint {digest[:16]}")
 
 
 @app.command()
@@ -61,24 +61,24 @@ def diff(
     b: Annotated[str, typer.Argument(help="Recipe, or recipe:arm.")],
     as_json: JsonOption = False,
 ) -> None:
-    """The fields in which two recipes, or two arms, differ."""
+    """Print the fields in which two recipes, or two arms, differ."""
     from etsdm.recipe import MISSING
     from etsdm.recipe import diff as differences
 
     found = differences(_arm(*_split(a)), _arm(*_split(b)))
     if as_json:
-        shown = [{"field": path, "a": None if x is MISSING else x, "b": None if y is MISSING else y} for path, x, y in found]
-        typer.echo(json.dumps(shown, indent=2))
+        fields = [{"field": path, "a": None if x is MISSING else x, "b": None if y is MISSING else y} for path, x, y in found]
+        typer.echo(json.dumps(fields, indent=2))
         return
     for path, x, y in found:
         typer.echo(f"{path}: {_text(x)} -> {_text(y)}")
     if not found:
-        typer.echo("the two are the same")
+        typer.echo("no differences")
 
 
 @app.command()
 def schema() -> None:
-    """The JSON schema of a recipe file, for editors."""
+    """Print the JSON schema of a recipe file, for editors."""
     from etsdm.recipe import recipe_schema
 
     typer.echo(json.dumps(recipe_schema(), indent=2))

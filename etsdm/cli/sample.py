@@ -1,174 +1,165 @@
-"""`etsdm sample`: draw images from a trained denoiser."""
+"""`etsdm sample`: images from a trained denoiser."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from etsdm.cli.options import JsonOption, SamplerOption, StepsOption
+
 if TYPE_CHECKING:
-    from rich.table import Table
+    from etsdm.samplers import Sampler
+    from etsdm.sampling import GeneratedFolder, Progress, SampledModel, SamplingTask
 
-    from etsdm.samplers import Plan, Sampler
-    from etsdm.sampling import PngStore, SamplingTask
-
-__all__ = ["sample"]
+__all__ = ["choose_sampler", "sample"]
 
 ANIMATIONS = ("gif", "webp")
+# Panels of the help text.
+CONDITIONS, OUTPUT, PROCESSES = "Conditions and guidance", "Output", "Processes"
 
 
 def sample(
-    checkpoint: Annotated[Path | None, typer.Argument(metavar="[CHECKPOINT]", help="A run's folder, or a checkpoint's.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the images.")] = Path("samples"),
-    n: Annotated[int, typer.Option("-n", help="How many images.", min=1)] = 64,
-    sampler: Annotated[
-        str | None, typer.Option(help="A name (`etsdm parts samplers`) or {type: ..., ...}; by default that of the run's recipe.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of steps; by default the sampler's own.", min=1)] = None,
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a run or of a checkpoint.")],
+    n: Annotated[int, typer.Option("-n", help="Number of images.", min=1)] = 64,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise; image k depends on it and on k alone.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images in one pass.", min=1)] = 64,
-    labels: Annotated[str | None, typer.Option(help="Classes that are drawn in turn, as 3, 0,1,2 or 0:10; by default all.")] = None,
-    low_res: Annotated[
-        Path | None, typer.Option(help="Small images that are enlarged in turn: a folder with its sub-folders, or one.")
+    batch_size: Annotated[int, typer.Option(help="Images in one pass of the network.", min=1)] = 64,
+    chunk: Annotated[int | None, typer.Option(help="Images that a first stage decodes at a time; a batch by default.", min=1)] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Class labels used in turn, as 3, 0,1,2 or 0:10; all by default.", rich_help_panel=CONDITIONS)
     ] = None,
-    condition_map: Annotated[
-        str | None, typer.Option(help="Sample with another map than was trained: a name or {type: ..., ...}; the protocol says so.")
+    low_res: Annotated[
+        Path | None, typer.Option(help="Low-resolution images used in turn: a folder or a file.", rich_help_panel=CONDITIONS)
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Scale w of classifier-free guidance, 1 for none; the last label is that of no class.")
+        float | None, typer.Option(help="Scale w of classifier-free guidance, 1 for none.", rich_help_panel=CONDITIONS)
     ] = None,
     guidance_interval: Annotated[
-        str | None, typer.Option(help="Noise levels sigma/alpha at which it guides, as 0.28:2.9; by default all.")
+        str | None, typer.Option(help="Noise levels sigma/alpha of guidance, as 0.28:2.9; all by default.", rich_help_panel=CONDITIONS)
     ] = None,
-    chunk: Annotated[int | None, typer.Option(help="Images that a first stage decodes at a time.", min=1)] = None,
-    animate: Annotated[str | None, typer.Option(help="Also what the steps predict of the first images, animated: gif or webp.")] = None,
-    npz: Annotated[bool, typer.Option("--npz", help="Also samples.npz with arr_0 and arr_1, as guided-diffusion writes it.")] = False,
-    zip_: Annotated[bool, typer.Option("--zip", help="Also samples.zip of the images, for tools that measure FID.")] = False,
-    rank: Annotated[int, typer.Option(help="Which of several processes this is; torchrun says it.", envvar="RANK", min=0)] = 0,
-    world: Annotated[int, typer.Option(help="How many processes share the images.", envvar="WORLD_SIZE", min=1)] = 1,
-    plan: Annotated[bool, typer.Option("--plan", help="Print every call of the network, and draw nothing.")] = False,
-    schedule: Annotated[str | None, typer.Option(help="Of --plan without a checkpoint: a name or {type: ..., ...}.")] = None,
-    target: Annotated[str | None, typer.Option(help="Likewise; eps by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    condition_map: Annotated[
+        str | None, typer.Option(help="Another condition map than the trained one: a name or {type: ..., ...}.", rich_help_panel=CONDITIONS)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the images.", rich_help_panel=OUTPUT)] = Path("samples"),
+    animate: Annotated[str | None, typer.Option(help="Also an animation of the predicted x0: gif or webp.", rich_help_panel=OUTPUT)] = None,
+    npz: Annotated[bool, typer.Option("--npz", help="Also samples.npz, guided-diffusion's format.", rich_help_panel=OUTPUT)] = False,
+    zip_: Annotated[bool, typer.Option("--zip", help="Also samples.zip, for tools that measure FID.", rich_help_panel=OUTPUT)] = False,
+    as_json: JsonOption = False,
+    rank: Annotated[
+        int, typer.Option(help="Number of this process, torchrun's by default.", envvar="RANK", min=0, rich_help_panel=PROCESSES)
+    ] = 0,
+    world: Annotated[
+        int, typer.Option(help="Number of processes that share the images.", envvar="WORLD_SIZE", min=1, rich_help_panel=PROCESSES)
+    ] = 1,
 ) -> None:
-    """Draw images into a folder, one PNG each, and a grid of the first ones.
+    """Generate images into a folder: a PNG file each, and a grid of the first ones.
 
-    The checkpoint knows its schedule, target and condition map; no flag is needed for E-TSDM. A job that was stopped goes on with the
-    same command, and several processes share it.
+    A checkpoint has its schedule, target and condition map; E-TSDM needs no option.
+
+    The same command continues an interrupted job, and several processes share one.
     """
-    from etsdm.cli import sampling
+    from etsdm.cli.options import option_errors
     from etsdm.errors import RecipeError
     from etsdm.registry import suggestion
+    from etsdm.sampling.job import check_rank
 
     if animate is not None and animate not in ANIMATIONS:
         raise RecipeError(f"--animate: {animate!r} is no format; {suggestion(animate, ANIMATIONS, 'formats')}")
-    if rank >= world:
-        raise RecipeError(f"--rank: {rank} is no rank among {world}; give 0 to {world - 1}, or another --world")
-    if checkpoint is None:
-        if not plan or schedule is None:
-            raise RecipeError("nothing to draw from; give a checkpoint, or --plan with --schedule")
-        for option, value in (("--labels", labels), ("--low-res", low_res), ("--guidance", guidance), ("--chunk", chunk)):
-            if value is not None:
-                raise RecipeError(f"{option}: says nothing of a plan without a checkpoint; leave it out")
-        parts = sampling.parts_of(schedule, target or "eps", condition_map or "identity")
-        chosen = sampling.sampler_of(sampler, steps, None)
-        _show_plan(sampling.plan_of(chosen, parts), chosen, as_json)
-        return
-    for option, value in (("--schedule", schedule), ("--target", target)):
-        if value is not None:
-            raise RecipeError(f"{option}: the checkpoint has its own; leave it out")
-    subject = sampling.subject_of(checkpoint, condition_map, guidance, guidance_interval)
-    chosen = sampling.sampler_of(sampler, steps, subject.recipe)
-    planned = sampling.plan_of(chosen, subject.guided)
-    if plan:
-        _show_plan(planned, chosen, as_json)
-        return
-    in_turn = sampling.classes_in_turn(subject, labels)
-    drawing, protocol = sampling.drawing_of(subject, chosen, seed, in_turn, low_res, chunk)
-    folder = _folder(out, protocol, in_turn)
-    facts = _drawn(folder, drawing, n, batch_size, rank, world)
-    if folder.is_complete(n):
-        facts["files"] = [str(path) for path in _finish(folder, drawing, n, in_turn, animate, npz=npz, zip_=zip_)]
+    with option_errors("--rank", {"rank": "--rank"}):
+        check_rank(rank, world)
+    model = _model(checkpoint, condition_map, guidance, guidance_interval)
+    chosen = choose_sampler(sampler, steps, model.sampler)
+    with option_errors("--sampler", {"steps": "--steps"}):
+        nfe = chosen.plan(model.denoiser).nfe
+    task = _task(model, chosen, seed, labels, low_res, chunk)
+    exports = [*filter(None, (animate, "npz" if npz else None, "zip" if zip_ else None))]
+    result = _generate(task, out, n=n, batch_size=batch_size, rank=rank, world=world, exports=exports)
     if as_json:
-        typer.echo(json.dumps({**facts, "nfe": planned.nfe, "protocol_digest": folder.digest, "protocol": protocol}, indent=2))
+        typer.echo(json.dumps({**_facts(result), "nfe": nfe, "protocol": dict(task.protocol)}, indent=2))
         return
-    if facts["share"] == 0:
+    if result.share == 0:
         typer.echo(f"{out}: {n} images in batches of {batch_size} leave none for rank {rank} of {world}")
-    elif facts["drawn"] == 0:
+    elif result.generated == 0:
         typer.echo(f"{out}: every image{' of this share' if world > 1 else ''} is there already")
-    if "files" not in facts:
+    if not result.files:
         typer.echo(f"{out}: rank {rank} of {world} is done; the last one writes the grid")
-    for path in facts.get("files", ()):
+    for path in result.files:
         typer.echo(path)
 
 
-def _folder(out: Path, protocol: dict[str, Any], labels: list[int] | None) -> PngStore:
-    from etsdm.sampling import PngStore
+def choose_sampler(text: str | None, steps: int | None, default: Sampler | None) -> Sampler:
+    """The sampler of an option, else the default, else DDIM, with a number of steps if one is given."""
+    from etsdm.cli.options import option_errors, parse_part
+    from etsdm.samplers import DDIM
+    from etsdm.sampling import resolve_sampler
 
-    shared = {"seed": str(protocol["seed"]), **({"recipe": protocol["recipe"]} if protocol["recipe"] else {})}
-
-    def facts(k: int) -> dict[str, str]:
-        return shared if labels is None else {**shared, "label": str(labels[k % len(labels)])}
-
-    return PngStore(out, protocol, facts)
-
-
-def _drawn(folder: PngStore, drawing: SamplingTask, n: int, batch_size: int, rank: int, world: int) -> dict[str, Any]:
-    """Draws what is missing of this process's share. Returns: facts of it."""
-    from etsdm.cli.waiting import LateBar, goes_on
-    from etsdm.sampling import generate_missing
-
-    folder.open_for(n)
-    with folder.locked(rank):
-        work = generate_missing(drawing, folder, n=n, batch_size=batch_size, rank=rank, world=world)
-        found = progress = next(work)
-        clock = time.perf_counter()
-        with goes_on(), LateBar("sampling", found.total, "images") as bar:
-            bar.reached(found.done)
-            for progress in work:
-                bar.reached(progress.done)
-    drawn, seconds = progress.done - found.done, time.perf_counter() - clock
-    speed = round(drawn / seconds, 3) if drawn else None
-    return {"out": str(folder.path), "images": n, "share": found.total, "drawn": drawn, "images_per_second": speed}
+    chosen = parse_part("samplers", "--sampler", text) if text is not None else default or DDIM()
+    with option_errors("--steps", {"steps": "--steps"}):
+        return resolve_sampler(chosen, steps)
 
 
-def _finish(
-    folder: PngStore, drawing: SamplingTask, n: int, labels: list[int] | None, animate: str | None, *, npz: bool, zip_: bool
-) -> list[Path]:
-    """Writes what is made of all images. Returns: the paths of all that there is."""
-    from etsdm.sampling import write_grid, write_npz, write_trajectory, write_zip
+def _model(checkpoint: Path, condition_map: str | None, guidance: float | None, interval: str | None) -> SampledModel:
+    from etsdm.cli.options import option_errors, parse_part, parse_range
+    from etsdm.devices import resolve_device
+    from etsdm.errors import RecipeError
+    from etsdm.runs.origin import recipe_of_checkpoint
+    from etsdm.sampling import SampledModel
 
-    paths = [folder.images, write_grid(folder, n)]
-    if animate:
-        paths.append(write_trajectory(folder, drawing, n, f"trajectory.{animate}"))
-    if npz:
-        told = None if labels is None else [labels[k % len(labels)] for k in range(n)]
-        paths.append(write_npz(folder, n, told, "samples.npz"))
-    if zip_:
-        paths.append(write_zip(folder, n, "samples.zip"))
-    return paths
-
-
-def _show_plan(plan: Plan, sampler: Sampler, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"sampler": sampler.model_dump(mode="json"), **plan.record()}, indent=2, allow_nan=False))
-        return
-    from etsdm.cli.display import console
-
-    console.print(_plan_table(plan, sampler))
+    if guidance is None and interval is not None:
+        raise RecipeError("--guidance-interval: there is no guidance; give --guidance")
+    recipe = recipe_of_checkpoint(checkpoint)
+    model = SampledModel.from_checkpoint(checkpoint, resolve_device())
+    if recipe is not None:
+        model = model._replace(sampler=recipe.sampling.sampler, data_classes=recipe.data.num_classes)
+    if condition_map is not None:
+        chosen = parse_part("condition_maps", "--condition-map", condition_map)
+        with option_errors("--condition-map", {"condition_map": "--condition-map"}):
+            model = model.with_condition_map(chosen)
+    if guidance is None:
+        return model
+    levels = None if interval is None else parse_range("--guidance-interval", interval, "0.28:2.9")
+    with option_errors("--guidance", {"scale": "--guidance", "denoiser": "--guidance", "interval": "--guidance-interval"}):
+        return model.with_guidance(guidance, levels)
 
 
-def _plan_table(plan: Plan, sampler: Sampler) -> Table:
-    from rich.table import Table
+def _task(model: SampledModel, sampler: Sampler, seed: int, labels: str | None, low_res: Path | None, chunk: int | None) -> SamplingTask:
+    from etsdm.cli.options import option_errors, parse_labels
+    from etsdm.sampling import read_low_res
 
-    end = "the clean image" if plan.end is None else f"t = {plan.end:g}"
-    table = Table(title=str(sampler.type_name), caption=f"{plan.nfe} network calls in {plan.steps} steps, to {end}")
-    for heading in ("call", "step", "t", "f(t)", "alpha", "sigma", "log-SNR", "order"):
-        table.add_column(heading, justify="right")
-    for call in plan.calls:
-        numbers = (f"{value:.6g}" for value in (call.t, call.f, call.alpha, call.sigma, call.log_snr))
-        table.add_row(str(call.number), str(call.step), *numbers, str(call.order))
-    return table
+    with option_errors("--low-res", {"low_res": "--low-res"}):
+        images = None if low_res is None else read_low_res(low_res, model.trained.spec)
+    chosen = None if labels is None else parse_labels(labels)
+    options = {"labels": "--labels", "low_res": "--low-res", "chunk": "--chunk", "sampler": "--sampler", "denoiser": "CHECKPOINT"}
+    with option_errors("CHECKPOINT", options):
+        return model.task(sampler, seed=seed, labels=chosen, low_res=images, chunk=chunk)
+
+
+def _generate(task: SamplingTask, out: Path, **options: Any) -> GeneratedFolder:
+    """Calls `generate_folder` with a progress bar."""
+    from contextlib import ExitStack
+
+    from etsdm.cli.waiting import goes_on, progress_bar
+    from etsdm.sampling import generate_folder
+
+    with goes_on(), ExitStack() as stack:
+        bar: Any = None
+
+        def show(progress: Progress) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(progress_bar("sampling", progress.total, "images", initial=progress.done))
+            bar.update(progress.done - bar.n)
+
+        return generate_folder(task, out, on_progress=show, **options)
+
+
+def _facts(result: GeneratedFolder) -> dict[str, Any]:
+    rate = round(result.generated / result.seconds, 3) if result.generated else None
+    facts = {"out": str(result.path), "images": result.n, "share": result.share, "generated": result.generated, "images_per_second": rate}
+    if result.files:
+        facts["files"] = [str(path) for path in result.files]
+    return {**facts, "protocol_digest": result.protocol_digest}

@@ -218,7 +218,7 @@ class Run:
 
     def _sample(self, facts: dict[str, float]) -> Iterator[StageProgress]:
         sampling, denoiser = self.recipe.sampling, self.denoiser
-        self._store.open_for()
+        self._store.open_for(sampling.n)
         drawing = SamplingTask(denoiser, sampling.sampler, sampling.seed, self._cond(denoiser))
         for progress in generate_missing(drawing, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield StageProgress("sample", progress.done, sampling.n, "images")

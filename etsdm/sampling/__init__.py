@@ -1,29 +1,41 @@
-"""Sampling: images from a denoiser, at once or by a job that may be killed, continued and shared."""
+"""Sampling: images from a denoiser, as tensors or as a folder that may be generated with interruptions and by several processes."""
 
-from etsdm.sampling.export import write_grid, write_npz, write_trajectory, write_zip
+from etsdm.sampling.conditions import Conditions, ReducedImages, read_low_res
+from etsdm.sampling.export import write_animation, write_grid, write_npz, write_zip
+from etsdm.sampling.folder import GeneratedFolder, generate_folder
 from etsdm.sampling.generate import resolve_sampler, sample, sample_batches, starting_noise, trajectory_of
 from etsdm.sampling.img2img import img2img
 from etsdm.sampling.inversion import invert
-from etsdm.sampling.job import Progress, SamplingTask, Store, generate_missing
-from etsdm.sampling.stores import PngStore, SampledImages, TensorStore
+from etsdm.sampling.job import Progress, SamplingTask, generate_missing
+from etsdm.sampling.png_store import PngStore
+from etsdm.sampling.sampled_model import Guidance, SampledModel
+from etsdm.sampling.stores import Store
+from etsdm.sampling.tensor_store import SampledImages, TensorStore
 
 __all__ = [
+    "Conditions",
+    "GeneratedFolder",
+    "Guidance",
     "PngStore",
     "Progress",
+    "ReducedImages",
     "SampledImages",
+    "SampledModel",
     "SamplingTask",
     "Store",
     "TensorStore",
+    "generate_folder",
     "generate_missing",
     "img2img",
     "invert",
+    "read_low_res",
     "resolve_sampler",
     "sample",
     "sample_batches",
     "starting_noise",
     "trajectory_of",
+    "write_animation",
     "write_grid",
     "write_npz",
-    "write_trajectory",
     "write_zip",
 ]

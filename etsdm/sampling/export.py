@@ -1,84 +1,89 @@
-"""What is made of a job's images when all are there: a grid, an animation, and archives that other tools read.
+"""Exports of a finished sampling job: a grid, an animation, and the archives of other tools.
 
 Images go through one by one, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
+import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from PIL import Image
 
 from etsdm.sampling.job import SamplingTask
-from etsdm.sampling.stores import PngStore
+from etsdm.sampling.png_store import PngStore
 from etsdm.storage.files import open_atomically
 from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes
 
-__all__ = ["write_grid", "write_npz", "write_trajectory", "write_zip"]
+__all__ = ["write_animation", "write_grid", "write_npz", "write_zip"]
 
-ANIMATED = 16  # images in the animation
-FRAMES = 48  # steps that it shows at most
-UNDATED = (1980, 1, 1, 0, 0, 0)  # of files in archives, so that the same images give the same archive
-
-
-def write_grid(folder: PngStore, n: int) -> Path:
-    """The first images side by side, with the protocol in text chunks. Returns: the picture's path."""
-    pixels = torch.stack([torch.from_numpy(_pixels(folder.file(k))).permute(2, 0, 1) for k in range(min(n, PREVIEW_IMAGES))])
-    return folder.put(folder.grid_file.name, png_bytes(image_grid(pixels / 127.5 - 1), folder.facts()))
+ANIMATED_IMAGES = 16
+MAX_FRAMES = 48  # of an animation's steps
+ARCHIVE_DATE = (1980, 1, 1, 0, 0, 0)  # of an archive's members, so that the same images give the same archive
 
 
-def write_trajectory(folder: PngStore, drawing: SamplingTask, n: int, name: str) -> Path:
-    """The clean images that are predicted at each step for the first ones, and at last the images: drawn once more for it.
+def write_grid(store: PngStore, n: int) -> Path:
+    """Writes the first images side by side, with the protocol in text chunks. Returns: the picture's path."""
+    pixels = torch.stack([torch.from_numpy(_pixels(store.file(k))).permute(2, 0, 1) for k in range(min(n, PREVIEW_IMAGES))])
+    return store.put(store.grid_file.name, png_bytes(image_grid(pixels / 127.5 - 1), store.text()))
+
+
+def write_animation(store: PngStore, task: SamplingTask, n: int, name: str) -> Path:
+    """Writes the x0 predicted at each step for the first images, then the images; generates these once more.
 
     Args:
-        folder: where it goes.
-        drawing: what is drawn.
-        n: how many images the job has.
-        name: of the file, which ends in `.gif` or `.webp`.
+        store: receives the file.
+        task: of the job.
+        n: number of images of the job.
+        name: of the file, ending in `.gif` or `.webp`.
     """
     frames = []
-    for step in drawing.steps(range(min(n, ANIMATED))):
-        if step.i == step.n or (step.i - 1) % max(1, -(-step.n // FRAMES)) == 0:
-            frames.append(image_grid(drawing.images(step.x0), columns=4))
-    frames.append(image_grid(drawing.images(step.x), columns=4))
-    return folder.put(name, animation_bytes(frames, name))
+    for step in task.steps(range(min(n, ANIMATED_IMAGES))):
+        if step.i == step.n or (step.i - 1) % max(1, -(-step.n // MAX_FRAMES)) == 0:
+            frames.append(image_grid(task.decode(step.x0), columns=4))
+    frames.append(image_grid(task.decode(step.x), columns=4))
+    return store.put(name, animation_bytes(frames, name))
 
 
-def write_npz(folder: PngStore, n: int, labels: Sequence[int] | None, name: str) -> Path:
-    """guided-diffusion's archive: `arr_0` uint8, (N, H, W, C), and `arr_1` the labels, (N,), where there are any."""
-    height, width, channels = _pixels(folder.file(0)).shape
-    with open_atomically(folder.path / name) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        with _member(archive, "arr_0.npy") as member:
-            _header(member, np.dtype(np.uint8), (n, height, width, channels))
-            for k in range(n):
-                member.write(_pixels(folder.file(k)).tobytes())
-        if labels is not None:
-            with _member(archive, "arr_1.npy") as member:
-                _header(member, np.dtype(np.int64), (n,))
-                member.write(np.asarray(labels, dtype=np.int64).tobytes())
-    return folder.path / name
+def write_npz(store: PngStore, n: int, name: str, label: Callable[[int], int] | None = None) -> Path:
+    """Writes guided-diffusion's archive: `arr_0` uint8, (N, H, W, C), and `arr_1` int64, (N,), the labels where there are any.
 
-
-def write_zip(folder: PngStore, n: int, name: str) -> Path:
-    """The PNG files in one uncompressed archive, as tools that measure FID take them."""
-    with open_atomically(folder.path / name) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    Args:
+        store: holds the images, and receives the file.
+        n: number of images.
+        name: of the file, ending in `.npz`.
+        label: class label of image k; None without classes.
+    """
+    with TemporaryDirectory(dir=store.path, prefix=".npz-") as folder:
+        arrays = {"arr_0.npy": Path(folder) / "arr_0.npy"}
+        pixels = open_memmap(arrays["arr_0.npy"], "w+", np.uint8, (n, *_pixels(store.file(0)).shape))
         for k in range(n):
-            with _member(archive, folder.file(k).name) as member:
-                member.write(folder.file(k).read_bytes())
-    return folder.path / name
+            pixels[k] = _pixels(store.file(k))
+        pixels.flush()
+        if label is not None:
+            arrays["arr_1.npy"] = Path(folder) / "arr_1.npy"
+            np.save(arrays["arr_1.npy"], np.array([label(k) for k in range(n)], dtype=np.int64))
+        return _archive(store.path / name, arrays.items())
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    return archive.open(zipfile.ZipInfo(name, UNDATED), "w", force_zip64=True)
+def write_zip(store: PngStore, n: int, name: str) -> Path:
+    """Writes the PNG files into one uncompressed archive, the input of tools that measure FID."""
+    return _archive(store.path / name, ((store.file(k).name, store.file(k)) for k in range(n)))
 
 
-def _header(member: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(member, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+def _archive(path: Path, members: Iterable[tuple[str, Path]]) -> Path:
+    with open_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, source in members:
+            # Not `archive.write`, which takes the date from the file.
+            with archive.open(zipfile.ZipInfo(name, ARCHIVE_DATE), "w", force_zip64=True) as member, source.open("rb") as opened:
+                shutil.copyfileobj(opened, member)
+    return path
 
 
 def _pixels(file: Path) -> np.ndarray:

@@ -1,78 +1,84 @@
-"""Drawing what a store does not have yet.
+"""Sampling jobs: they generate the images that a store does not hold yet.
 
-The images are cut into blocks of `batch_size` in a row, and block j is for the process of rank j mod world. A block is drawn as a
-whole unless all of it is there, so that what is in a batch, and with it the last bit of every image, does not depend on kills or on
-the number of processes; of a block that is there in part only what is missing is written.
+The images are cut into blocks of `batch_size` consecutive indices, and block j belongs to the process of rank j mod world. A block is
+generated as a whole unless all of it is stored, so batches, and with them the last bit of every image, depend neither on kills nor
+on the number of processes; of a block that is stored in part only the missing images are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.errors import PartError
 from etsdm.samplers import Sampler, Step
+from etsdm.sampling.conditions import Conditions
 from etsdm.sampling.generate import trajectory_of
+from etsdm.sampling.stores import Store
 
-__all__ = ["Progress", "SamplingTask", "Store", "generate_missing"]
+__all__ = ["Progress", "SamplingTask", "check_rank", "generate_missing"]
 
 
 class SamplingTask(NamedTuple):
-    """What is drawn. Image k is a function of this and of k.
+    """Everything that image k is a function of, besides k.
 
-    Fields: denoiser, in eval mode; sampler; seed; cond, what the network takes besides for samples of some indices, a row for each;
-    chunk, images that a first stage decodes at a time, None for a whole batch; start, the time to start from, None for the last.
+    Fields: denoiser, in eval mode; sampler; seed; conditions, conditioning inputs of samples by index, such as `Conditions`; chunk,
+    images that a first stage decodes at a time, None for a whole batch; start, the time to start from, None for the schedule's last;
+    protocol, JSON values that identify all of this in files, see `SampledModel.task`.
     """
 
     denoiser: DenoiserLike
     sampler: Sampler
     seed: int
-    cond: Callable[[Sequence[int]], dict[str, Tensor]] = lambda indices: {}
+    conditions: Callable[[Sequence[int]], dict[str, Tensor]] = Conditions()
     chunk: int | None = None
     start: float | None = None
+    protocol: Mapping[str, Any] = MappingProxyType({})
 
     def steps(self, indices: Sequence[int]) -> Iterator[Step]:
         """The steps of one batch."""
-        return trajectory_of(self.denoiser, self.sampler, indices, seed=self.seed, start=self.start, **self.cond(indices))
+        return trajectory_of(self.denoiser, self.sampler, indices, seed=self.seed, start=self.start, **self.conditions(indices))
 
-    def images(self, x: Tensor) -> Tensor:
-        """The images of what was denoised, float32 on the CPU, in [-1, 1]."""
+    def decode(self, x: Tensor) -> Tensor:
+        """The images of denoised x, float32 on the CPU, in [-1, 1]."""
         return self.denoiser.decode(x, self.chunk).float().cpu()
 
 
-class Store(Protocol):
-    """Where images are put, one by one or several at once, each of them whole or not at all."""
-
-    def missing(self, indices: Sequence[int]) -> list[int]:
-        """Those of the images that are not there."""
-
-    def write(self, indices: Sequence[int], images: Tensor) -> None:
-        """Puts images there. Args: images: float32, (len(indices), C, H, W), in [-1, 1]."""
-
-
 class Progress(NamedTuple):
-    """Fields: done, images of this process that are there, those under way counted by their steps; total, all of its images."""
+    """Fields: done, stored images of this process, those of the batch in progress counted by their steps; total, all of its images."""
 
     done: int
     total: int
 
 
-def generate_missing(drawing: SamplingTask, store: Store, *, n: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Progress]:
-    """Draws this process's share of images 0 to n - 1, but for what is there.
+def check_rank(rank: int, world: int) -> None:
+    """Raises PartError unless 0 <= rank < world."""
+    if not 0 <= rank < world:
+        raise PartError("rank", f"{rank} is no rank among {world} processes; give 0 to {world - 1}")
+
+
+def generate_missing(task: SamplingTask, store: Store, *, n: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Progress]:
+    """Generates this process's share of images 0 to n - 1, without those that are stored.
 
     Args:
-        drawing: what is drawn.
-        store: where it goes.
-        n: how many images all processes draw together.
+        task: denoiser, sampler, seed and conditioning inputs.
+        store: receives the images.
+        n: number of images of all processes together.
         batch_size: images in one pass of the network.
-        rank: which process this is, from 0.
-        world: how many there are.
+        rank: number of this process, from 0.
+        world: number of processes.
 
     Yields:
-        Progress, first of what was found, then after every step.
+        Progress, first of the stored images, then after every step.
+
+    Raises:
+        PartError: the rank is not below `world`.
     """
+    check_rank(rank, world)
     blocks = [range(begin, min(begin + batch_size, n)) for begin in range(0, n, batch_size)][rank::world]
     missing = [store.missing(block) for block in blocks]
     total = sum(map(len, blocks))
@@ -81,10 +87,10 @@ def generate_missing(drawing: SamplingTask, store: Store, *, n: int, batch_size:
     for block, wanted in zip(blocks, missing, strict=True):
         if not wanted:
             continue
-        for step in drawing.steps(block):
+        for step in task.steps(block):
             if step.i < step.n:
                 yield Progress(done + len(wanted) * step.i // step.n, total)
         rows = [k - block.start for k in wanted]
-        store.write(wanted, drawing.images(step.x)[rows])
+        store.write(wanted, task.decode(step.x)[rows])
         done += len(wanted)
         yield Progress(done, total)

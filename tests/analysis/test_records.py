@@ -4,7 +4,7 @@ import json
 import pytest
 
 from etsdm.analysis import lipschitz_curve
-from etsdm.analysis.records import csv_text, json_record, rows_shown
+from etsdm.analysis.records import csv_text, json_record, selected_rows
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import condition_maps, schedules
 from etsdm.theory import ExactDenoiser, mixture
@@ -44,16 +44,16 @@ def test_csv_keeps_every_digit_and_says_how_it_was_measured(curves):
         assert [row["se"] for row in own] == ([""] * 3 if name == "odd, name" else [repr(se) for se in curve.se.tolist()])
 
 
-def test_the_rows_shown_are_the_first_round_numbers_the_jumps_and_the_last():
+def test_the_selected_rows_are_the_first_round_numbers_the_jumps_and_the_last():
     edges = condition_maps.create("e-tsdm").edges
     curve = measure(range(998))
     shown = [0, 1, 2, 3, 4, 5, 10, 19, 20, 39, 50, 59, 79, 99, 100, 200, 500, 997]
-    assert [int(curve.t[k]) for k in rows_shown(curve, edges)] == shown
+    assert [int(curve.t[k]) for k in selected_rows(curve, edges)] == shown
     some = measure([0.5, 7, 100, 300, 301, 302, 303])
-    assert [float(some.t[k]) for k in rows_shown(some, ())] == [0.5, 7, 100, 300, 301, 303]
+    assert [float(some.t[k]) for k in selected_rows(some, ())] == [0.5, 7, 100, 300, 301, 303]
 
 
-def test_the_rows_shown_of_a_continuous_schedule_are_counted_in_its_steps():
+def test_the_selected_rows_of_a_continuous_schedule_are_counted_in_its_steps():
     curve = measure([k / 1000 for k in range(1, 200)], "linear-continuous")
-    shown = [curve.t[k].item() for k in rows_shown(curve, (0.0, 0.02, 0.04))]
+    shown = [curve.t[k].item() for k in selected_rows(curve, (0.0, 0.02, 0.04))]
     assert shown == pytest.approx([0.001, 0.002, 0.003, 0.004, 0.005, 0.01, 0.019, 0.02, 0.039, 0.05, 0.1, 0.199])

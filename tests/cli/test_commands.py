@@ -171,7 +171,7 @@ def test_recipe_commands_show_validate_diff_list_and_schema():
     differences = run("recipe", "diff", "digits:baseline", "digits:e-tsdm").stdout
     shared = '{"type": "e-tsdm", "t_tilde": 100.0, "n": 5, "share": "condition"}'
     assert differences == f'model.condition_map: {{"type": "identity"}} -> {shared}\n'
-    assert run("recipe", "diff", "digits", "digits").stdout == "the two are the same\n"
+    assert run("recipe", "diff", "digits", "digits").stdout == "no differences\n"
     assert "digits" in json.loads(run("recipe", "list", "--json").stdout)
     schema = json.loads(run("recipe", "schema").stdout)
     assert {"extends", "arms", "model", "training"} <= set(schema["properties"])

@@ -13,7 +13,6 @@ from PIL import Image
 
 import etsdm
 from etsdm.analysis import lipschitz_curve
-from etsdm.cli.waiting import LateBar
 from etsdm.data import Digits
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
@@ -135,7 +134,7 @@ def test_a_checkpoint_alone_needs_its_data_named(trained, tmp_path):
     shutil.copytree(trained / "runs/tiny/baseline/checkpoints/000000000320", tmp_path / "alone")
     result = command("alone", cwd=tmp_path)
     assert result.returncode == 2
-    expected = "error: alone: has no recipe.yaml beside it that names its training data; give --data (`etsdm parts datasets`)\n"
+    expected = "error: alone: has no recipe.yaml beside it that names its data; give --data (`etsdm parts datasets`)\n"
     assert result.stderr == expected
     assert facts("alone", "--data", "digits", "--t", "3", "--images", 2, cwd=tmp_path)["mean"][0] > 0
 
@@ -164,7 +163,7 @@ def test_an_arm_that_is_not_trained_says_what_to_run(trained, tmp_path):
     ("arguments", "message"),
     [
         ((), "nothing to measure; give a checkpoint, a recipe, or --exact with a mixture"),
-        (("digits", "--exact", "m1"), "digits: --exact is measured on samples of its mixture; leave it out"),
+        (("digits", "--exact", "m1"), "digits: --exact measures samples of its mixture; leave it out"),
         (("--exact", "m3"), "--exact: 'm3' is no mixture; mixtures: m1, m2, normal"),
         (("--exact", "m1", "--schedule", "liner"), "--schedule: unknown schedule 'liner'; did you mean 'linear'?"),
         (("--exact", "m1", "--schedule", "{type: linear, timesteps: 0}"), "--schedule.timesteps: found 0; give a value above 0"),
@@ -184,7 +183,7 @@ def test_an_arm_that_is_not_trained_says_what_to_run(trained, tmp_path):
             "--t: 999 has its neighbour at 1000, outside the times of schedule 'linear'; give t in [0, 998], or a smaller dt",
         ),
         (("--exact", "m1", "--dt", "-2"), "--dt: -2 is no distance inside the schedule's horizon; give a value above 0 and below 1000"),
-        (("--exact", "m1", "--data", "digits"), "--data: --exact is measured on samples of its mixture; leave it out"),
+        (("--exact", "m1", "--data", "digits"), "--data: --exact measures samples of its mixture; leave it out"),
         (("digits", "--schedule", "cosine"), "--schedule: a trained denoiser has its own; leave it out"),
         (("digits", "--data", "digits"), "--data: the recipe names its data; leave it out"),
         (("digit",), "no recipe 'digit'; did you mean 'digits'?"),
@@ -210,18 +209,3 @@ def test_help_does_not_import_torch():
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "--condition-map" in result.stdout
     assert result.stdout.splitlines()[-1] == "False"
-
-
-def test_what_is_quick_shows_no_progress(capsys):
-    with LateBar("m1", 3) as bar:
-        assert list(bar.passing("abc")) == ["a", "b", "c"]
-    assert capsys.readouterr() == ("", "")
-
-
-def test_what_is_slow_shows_progress_on_stderr(capsys, monkeypatch):
-    monkeypatch.setattr("etsdm.cli.waiting.PATIENCE", 0.0)
-    with LateBar("m1", 3) as bar:
-        assert list(bar.passing("abc")) == ["a", "b", "c"]
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.startswith("m1 0/3 batches\n")

@@ -1,4 +1,4 @@
-"""What is drawn of a job, and by whom, and that neither changes a bit."""
+"""Sampling jobs: kills, ranks and lost images change no bit."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 import etsdm
 from etsdm.denoisers.denoiser import Denoiser
+from etsdm.errors import PartError
 from etsdm.samplers import DDIM, DDPM
 from etsdm.sampling import SamplingTask, generate_missing
 
@@ -39,31 +40,31 @@ class Memory(dict):
 
 
 @pytest.fixture
-def drawing(tiny_spec):
+def task(tiny_spec):
     return SamplingTask(Denoiser(tiny_spec(target="v"), Batched()), DDPM(steps=3), seed=5)
 
 
 @pytest.fixture
-def whole(drawing):
+def whole(task):
     store = Memory()
-    list(generate_missing(drawing, store, n=11, batch_size=4))
+    list(generate_missing(task, store, n=11, batch_size=4))
     return store.stacked()
 
 
-def test_a_job_draws_what_sample_draws(drawing, whole):
-    assert torch.equal(whole, etsdm.sample(drawing.denoiser, 11, sampler=DDPM(steps=3), seed=5, batch_size=4))
+def test_a_job_draws_what_sample_draws(task, whole):
+    assert torch.equal(whole, etsdm.sample(task.denoiser, 11, sampler=DDPM(steps=3), seed=5, batch_size=4))
 
 
-def test_progress_goes_up_to_the_total_by_steps(drawing):
-    seen = [(progress.done, progress.total) for progress in generate_missing(drawing, Memory(), n=11, batch_size=4)]
+def test_progress_goes_up_to_the_total_by_steps(task):
+    seen = [(progress.done, progress.total) for progress in generate_missing(task, Memory(), n=11, batch_size=4)]
     assert seen == [(k, 11) for k in (0, 1, 2, 4, 5, 6, 8, 9, 10, 11)]
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
-def test_several_ranks_draw_the_images_of_one_to_the_last_bit(drawing, whole, world):
+def test_several_ranks_draw_the_images_of_one_to_the_last_bit(task, whole, world):
     store, shares = Memory(), 0
     for rank in reversed(range(world)):
-        *_, last = generate_missing(drawing, store, n=11, batch_size=4, rank=rank, world=world)
+        *_, last = generate_missing(task, store, n=11, batch_size=4, rank=rank, world=world)
         assert last.done == last.total
         shares += last.total
     assert shares == 11
@@ -71,55 +72,61 @@ def test_several_ranks_draw_the_images_of_one_to_the_last_bit(drawing, whole, wo
 
 
 @pytest.mark.parametrize("steps", range(10))
-def test_a_job_that_was_stopped_anywhere_goes_on_to_the_same_bits(drawing, whole, steps):
+def test_a_job_that_was_stopped_anywhere_goes_on_to_the_same_bits(task, whole, steps):
     store = Memory()
-    work = generate_missing(drawing, store, n=11, batch_size=4)
+    work = generate_missing(task, store, n=11, batch_size=4)
     for _ in range(steps + 1):
         next(work)
     work.close()
     there = len(store)
-    drawing.denoiser.backbone.sizes.clear()
-    first, *_ = generate_missing(drawing, store, n=11, batch_size=4)
+    task.denoiser.backbone.sizes.clear()
+    first, *_ = generate_missing(task, store, n=11, batch_size=4)
     assert first.done == there
     # Three calls for each image that is drawn again, none for those that were there.
-    assert sum(drawing.denoiser.backbone.sizes) == 3 * (11 - there)
+    assert sum(task.denoiser.backbone.sizes) == 3 * (11 - there)
     assert torch.equal(store.stacked(), whole)
 
 
-def test_images_that_are_lost_are_drawn_in_the_batches_they_were_in(drawing, whole):
+def test_images_that_are_lost_are_drawn_in_the_batches_they_were_in(task, whole):
     store = Memory()
-    list(generate_missing(drawing, store, n=11, batch_size=4))
+    list(generate_missing(task, store, n=11, batch_size=4))
     for k in (2, 9, 10):
         del store[k]
-    drawing.denoiser.backbone.sizes.clear()
-    seen = [progress.done for progress in generate_missing(drawing, store, n=11, batch_size=4)]
+    task.denoiser.backbone.sizes.clear()
+    seen = [progress.done for progress in generate_missing(task, store, n=11, batch_size=4)]
     assert seen[0] == 8
     assert seen[-1] == 11
-    assert drawing.denoiser.backbone.sizes == [4] * 3 + [3] * 3
+    assert task.denoiser.backbone.sizes == [4] * 3 + [3] * 3
     assert torch.equal(store.stacked(), whole)
 
 
-def test_a_finished_job_asks_the_network_nothing(drawing):
+def test_a_finished_job_asks_the_network_nothing(task):
     store = Memory()
-    list(generate_missing(drawing, store, n=4, batch_size=4))
-    drawing.denoiser.backbone.sizes.clear()
-    assert [tuple(progress) for progress in generate_missing(drawing, store, n=4, batch_size=4)] == [(4, 4)]
-    assert drawing.denoiser.backbone.sizes == []
+    list(generate_missing(task, store, n=4, batch_size=4))
+    task.denoiser.backbone.sizes.clear()
+    assert [tuple(progress) for progress in generate_missing(task, store, n=4, batch_size=4)] == [(4, 4)]
+    assert task.denoiser.backbone.sizes == []
 
 
-def test_more_images_can_be_asked_for_later(drawing, whole):
+def test_more_images_can_be_asked_for_later(task, whole):
     store = Memory()
-    list(generate_missing(drawing, store, n=4, batch_size=4))
-    seen = [progress.done for progress in generate_missing(drawing, store, n=11, batch_size=4)]
+    list(generate_missing(task, store, n=4, batch_size=4))
+    seen = [progress.done for progress in generate_missing(task, store, n=11, batch_size=4)]
     assert seen[0] == 4
     assert torch.equal(store.stacked(), whole)
 
 
-def test_what_the_network_is_told_goes_with_the_image(tiny_denoiser):
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 3)])
+def test_a_rank_outside_the_world_is_refused(task, rank, world):
+    with pytest.raises(PartError, match=rf"^rank: {rank} is no rank among {world} processes; give 0 to {world - 1}$"):
+        next(generate_missing(task, Memory(), n=4, batch_size=2, rank=rank, world=world))
+
+
+def test_conditioning_inputs_go_with_the_image(tiny_denoiser):
     denoiser = tiny_denoiser(target="v", backbone={"num_classes": 10})
     labels = torch.tensor([3, 1, 4, 1, 5])
-    drawing = SamplingTask(denoiser, DDIM(steps=2), 0, lambda indices: {"y": labels[torch.tensor(indices)]})
+    task = SamplingTask(denoiser, DDIM(steps=2), 0, lambda indices: {"y": labels[torch.tensor(indices)]})
     store = Memory()
     for rank in (0, 1):
-        list(generate_missing(drawing, store, n=5, batch_size=2, rank=rank, world=2))
+        list(generate_missing(task, store, n=5, batch_size=2, rank=rank, world=2))
     assert torch.equal(store.stacked(), etsdm.sample(denoiser, 5, sampler=DDIM(steps=2), batch_size=2, y=labels))

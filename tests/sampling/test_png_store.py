@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -111,16 +112,16 @@ def test_what_is_no_job_or_a_larger_one_is_refused(folder, tmp_path):
     folder.open_for(9)
     folder.write(range(4), levels(4)[1])
     folder.open_for(4)
-    with pytest.raises(IntegrityError, match=r"holds image 3, beyond the 3 asked for; give 4 or more, or another folder$"):
+    with pytest.raises(IntegrityError, match=r"holds image 3, beyond the 3 requested; give 4 or more, or another folder$"):
         folder.open_for(3)
     (tmp_path / "other" / "images").mkdir(parents=True)
     (tmp_path / "other" / "images" / "cat.png").write_bytes(b"")
-    with pytest.raises(IntegrityError, match=r"holds images but no job\.json that says whose; give another folder$"):
+    with pytest.raises(IntegrityError, match=r"holds images without a job\.json; give another folder$"):
         PngStore(tmp_path / "other", PROTOCOL).open_for(1)
 
 
 def test_two_processes_cannot_have_one_rank(folder):
-    message = r"another process is drawing here as rank 1; wait for it, or give each its own rank$"
+    message = r"another process generates images here as rank 1; wait for it, or give each process its own rank$"
     with folder.locked(0), folder.locked(1), pytest.raises(IntegrityError, match=message), PngStore(folder.path, PROTOCOL).locked(1):
         pass
     with folder.locked(1):
@@ -132,11 +133,29 @@ def test_two_processes_cannot_have_one_rank(folder):
 def test_the_archive_has_the_layout_of_guided_diffusion(folder, channels, labels):
     pixels, images = levels(7, channels)
     folder.write(range(7), images)
-    with np.load(write_npz(folder, 7, labels, "samples.npz")) as archive:
+    with np.load(write_npz(folder, 7, "samples.npz", labels and labels.__getitem__)) as archive:
         assert archive.files == ["arr_0"] + ["arr_1"] * (labels is not None)
         assert archive["arr_0"].dtype == np.uint8
         assert np.array_equal(archive["arr_0"], pixels.permute(0, 2, 3, 1).numpy())
         assert labels is None or archive["arr_1"].tolist() == labels
+        assert labels is None or archive["arr_1"].dtype == np.int64
+    assert sorted(path.name for path in folder.path.iterdir()) == ["images", "samples.npz"]
+
+
+def test_an_archive_of_many_images_needs_the_memory_of_few(folder):
+    folder.write(range(300), levels(300, channels=3, size=32)[1])
+    tracemalloc.start()
+    archive = write_npz(folder, 300, "samples.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert archive.stat().st_size > 300 * 3 * 32 * 32
+    assert peak < 300 * 3 * 32 * 32 / 2
+
+
+def test_the_same_images_give_the_same_archive(folder):
+    folder.write(range(3), levels(3)[1])
+    first = write_npz(folder, 3, "samples.npz", lambda k: k).read_bytes()
+    assert write_npz(folder, 3, "again.npz", lambda k: k).read_bytes() == first
 
 
 def test_the_zip_holds_the_files_as_they_are_and_is_the_same_again(folder):
@@ -150,8 +169,9 @@ def test_the_zip_holds_the_files_as_they_are_and_is_the_same_again(folder):
 
 def test_an_archive_that_fails_half_way_leaves_nothing(folder):
     folder.write(range(3), levels(3)[1])
-    with pytest.raises(FileNotFoundError):
-        write_zip(folder, 4, "samples.zip")
+    for write in (write_zip, write_npz):
+        with pytest.raises(FileNotFoundError):
+            write(folder, 4, "samples")
     assert sorted(path.name for path in folder.path.iterdir()) == ["images"]
 
 
