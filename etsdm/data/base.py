@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -137,6 +137,10 @@ class Dataset(Part, family=datasets):
     def files(self) -> Files | None:
         """The files that hold the images, told apart at a cost that every command can bear; None where the fields say all."""
         return None
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that select images of the files and say how they are read: the dump without `descriptive` fields."""
+        return {field: value for field, value in self.model_dump(mode="json").items() if field not in self.descriptive}
 
     @abstractmethod
     def open(self, split: Split) -> Images:

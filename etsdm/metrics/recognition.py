@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 
 from etsdm.data import Images
 from etsdm.errors import DataError
-from etsdm.metrics.base import Histogram, Metric, MetricResult, Subject, mean_value
+from etsdm.metrics.base import Histogram, Metric, MetricResult, EvaluationInputs, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["Recognition"]
@@ -30,7 +30,7 @@ class Recognition(Metric):
 
     regularisation: PositiveFloat = 10.0
 
-    def compute(self, subject: Subject) -> MetricResult:
+    def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """Confidence of samples and of held-out images, the classifier's held-out accuracy, and the class histogram.
 
         Raises:
@@ -39,13 +39,13 @@ class Recognition(Metric):
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.svm import SVC
 
-        train, test = subject.train.load(), subject.test.load()
+        train, test = inputs.train.load(), inputs.test.load()
         if len(train.labels.unique()) < 2:
             raise DataError("recognition: the training images have one class; this metric needs two or more")
         # Fixed folds and a deterministic solver: the same training images give the same classifier.
         classifier = CalibratedClassifierCV(SVC(C=self.regularisation, gamma="scale"), ensemble=False)
         classifier.fit(train.pixels.flatten(1).numpy(), train.labels.numpy())
-        named, sureness = _name(classifier, subject.samples)
+        named, sureness = _name(classifier, inputs.samples)
         real_named, real_sureness = _name(classifier, test)
         accuracy = float(np.mean(real_named == test.labels.numpy()))
         classes = [int(label) for label in classifier.classes_]
@@ -53,7 +53,7 @@ class Recognition(Metric):
             torch.from_numpy(sureness),
             unit_name="sample",
             reference=float(real_sureness.mean()),
-            better="higher",
+            higher_is_better=True,
             description=f"mean probability of the named class, by a classifier that names {accuracy:.1%} of held-out images rightly",
         )
         histogram = Histogram(

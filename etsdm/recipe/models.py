@@ -9,11 +9,12 @@ from pydantic import Field, NonNegativeInt, model_validator
 from etsdm.backbones import LDMUNet
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
+from etsdm.errors import RecipeError
 from etsdm.metrics.config import Evaluation
 from etsdm.recipe.compute import Compute
-from etsdm.registry import Frozen, field_error
-from etsdm.samplers import DDPM
-from etsdm.sampling.config import Sampling
+from etsdm.registry import Frozen, field_error, suggestion
+from etsdm.samplers import DDPM, Sampler
+from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling, Samplings
 from etsdm.training.config import Training
 
 __all__ = ["Recipe"]
@@ -35,9 +36,21 @@ class Recipe(Frozen):
     data: Dataset
     model: DenoiserSpec
     training: Training
-    sampling: Sampling = Sampling()
+    sampling: Samplings = Sampling()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
+
+    @property
+    def samplings(self) -> dict[str, Sampling]:
+        """The sections of `sampling` by name; one section alone is named `default`."""
+        return self.sampling if isinstance(self.sampling, dict) else {DEFAULT_SAMPLING: self.sampling}
+
+    def sampling_of(self, name: str | None = None) -> Sampling:
+        """A section of `sampling`. Args: name: None for the first. Raises: RecipeError if there is no such name."""
+        sections = self.samplings
+        if name is not None and name not in sections:
+            raise RecipeError(f"sampling: unknown name {name!r}; {suggestion(name, sections, 'it has')}")
+        return sections[name or next(iter(sections))]
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -113,20 +126,21 @@ class Recipe(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _sampler_fits_model(self) -> Self:
-        sampler = self.sampling.sampler
-        if isinstance(sampler, DDPM) and sampler.variance == "learned" and not self.model.learns_variance:
-            message = "found 'learned', but the model learns no variance; give beta or posterior"
-            raise field_error("Recipe", ("sampling", "sampler", "variance"), message)
+    def _samplers_fit_model(self) -> Self:
+        for name, sampling in self.samplings.items():
+            path = ("sampling", name) if isinstance(self.sampling, dict) else ("sampling",)
+            self._check_sampler(sampling.sampler, (*path, "sampler"))
         return self
 
-    @model_validator(mode="after")
-    def _sampler_fits_schedule(self) -> Self:
+    def _check_sampler(self, sampler: Sampler, path: tuple[str, ...]) -> None:
+        """Raises an error on the field below `path` in which the sampler does not fit the model."""
+        if isinstance(sampler, DDPM) and sampler.variance == "learned" and not self.model.learns_variance:
+            message = "found 'learned', but the model learns no variance; give beta or posterior"
+            raise field_error("Recipe", (*path, "variance"), message)
         try:
-            self.sampling.sampler.path(self.model)
+            sampler.path(self.model)
         except ValueError as error:
             field, _, reason = str(error).partition(": ")
             places: dict[str, tuple[str, ...]] = {"steps": ("steps",), "t_end": ("t_end",), "at": ("grid", "at")}
             place, message = (places[field], reason) if field in places else (("grid",), str(error))
-            raise field_error("Recipe", ("sampling", "sampler", *place), message) from None
-        return self
+            raise field_error("Recipe", (*path, *place), message) from None

@@ -10,7 +10,7 @@ import etsdm
 from etsdm.checkpoints.format import read_checkpoint
 from etsdm.data import LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics import Lipschitz, LossPerTime, PixelFrechet, Recognition, Subject
+from etsdm.metrics import Lipschitz, LossPerTime, PixelFrechet, Recognition, EvaluationInputs
 from etsdm.training import Trainer
 
 N, HELD_OUT = 120, 40
@@ -82,7 +82,7 @@ def test_a_metric_finds_the_same_in_files_and_in_memory(recipe, loaded, tiny_den
     data, denoiser = etsdm.build(recipe).recipe.data, tiny_denoiser(backbone={"num_classes": 10})
     samples = LoadedImages(loaded[1].pixels.flip(0), loaded[1].labels.flip(0))
     of_files, of_memory = (
-        metric.compute(Subject(denoiser, samples, train, test, 3)) for train, test in ((data.open("train"), data.open("test")), loaded)
+        metric.compute(EvaluationInputs(denoiser, samples, train, test, 3)) for train, test in ((data.open("train"), data.open("test")), loaded)
     )
     assert of_files == of_memory
 
@@ -90,6 +90,6 @@ def test_a_metric_finds_the_same_in_files_and_in_memory(recipe, loaded, tiny_den
 @pytest.mark.parametrize("metric", [METRICS[0], METRICS[2], METRICS[3]], ids=lambda metric: metric.type_name)
 def test_a_metric_that_needs_held_out_images_says_so(recipe, loaded, tiny_denoiser, metric):
     data = etsdm.build(recipe, "data.held_out=0").recipe.data
-    subject = Subject(tiny_denoiser(backbone={"num_classes": 10}), loaded[0], data.open("train"), data.open("test"), 0)
+    subject = EvaluationInputs(tiny_denoiser(backbone={"num_classes": 10}), loaded[0], data.open("train"), data.open("test"), 0)
     with pytest.raises(DataError, match=r"^data.held_out: no image is held out, and what is measured needs some; hold out one or more$"):
         metric.compute(subject)

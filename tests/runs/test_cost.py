@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from etsdm.runs.cost import RATE, cost_of
 from etsdm.recipe import Recipe, load_arms
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 # A network of fully connected layers on the 64 pixels of a digit: 16 channels, 4 of the embedding of time, one block.
 # Multiply-adds: the embedding, in, the block's modulation and two layers, out.

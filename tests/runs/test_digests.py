@@ -15,7 +15,7 @@ from etsdm.runs.run import STAGES
 from etsdm.storage.files import sha256_of
 from etsdm.storage.tensors import write_tensors
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def draw_images(folder, seed=0):

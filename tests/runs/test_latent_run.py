@@ -13,7 +13,7 @@ from etsdm.randomness import per_sample_normal
 from etsdm.runs.run import STAGES
 from etsdm.storage.tensors import write_tensors
 
-LATENT = Path(__file__).parent / "recipes" / "latent.yaml"
+LATENT = Path(__file__).parents[1] / "recipes" / "latent.yaml"
 KEYS = "a safetensors file of its state dict, in the keys of CompVis/latent-diffusion"
 
 

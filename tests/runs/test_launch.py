@@ -13,7 +13,7 @@ import etsdm
 from etsdm.errors import IntegrityError
 from etsdm.runs.launch import jobs_for, run_in_processes
 
-TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
+TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 LAST = "checkpoints/000000000320"
 
 

@@ -16,7 +16,7 @@ from etsdm.errors import DataError, IntegrityError
 from etsdm.randomness import generator
 from etsdm.runs.run import STAGES
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 TINY, SUPER_RESOLUTION = RECIPES / "tiny.yaml", RECIPES / "super_resolution.yaml"
 
 
