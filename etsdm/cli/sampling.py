@@ -70,8 +70,8 @@ def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | No
         protocol["trained_with_condition_map"] = spec.condition_map.model_dump(mode="json")
         denoiser = Denoiser(other, denoiser.backbone, denoiser.first_stage).eval()
     protocol["denoiser"] = denoiser.spec.model_dump(mode="json")
-    files = [RunFolder(run).recipe_file for run in list(folder.resolve().parents)[1:2]]
-    arms = [load_arms(file) for file in files if file.is_file()]
+    files = [RunFolder(run).recipe_file for run in (checkpoint, *list(folder.resolve().parents)[1:2])]
+    arms = [load_arms(file) for file in files if file.is_file()][:1]
     recipe = arms[0].recipes[arms[0].as_written] if arms else None
     if guidance is None:
         if interval is not None:
@@ -105,7 +105,7 @@ def sampler_of(text: str | None, steps: int | None, recipe: Recipe | None) -> Sa
     if text is not None:
         chosen: Sampler = part(samplers, "--sampler", text)
     else:
-        chosen = DDIM() if recipe is None else recipe.sampling.sampler
+        chosen = DDIM() if recipe is None else recipe.sampling_of().sampler
     if steps is None:
         return chosen
     try:

@@ -103,7 +103,7 @@ def of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int) -> tupl
             command = " ".join(["etsdm run", recipe, *overrides, *([] if runs == Path("runs") else ["--out", str(runs)])])
             raise CheckpointError(f"{run.label}: is not trained in {run.folder.path}; run `{command} --arm {run.arm} --stage train` first")
     main = next(run for run in experiment.runs if run.recipe is experiment.recipe)
-    return [_trained(run.label, run.arm, run.denoiser, run.recipe.data, n) for run in experiment.runs], main.label
+    return [_trained(run.label, run.arm, run.load_denoiser(), run.recipe.data, n) for run in experiment.runs], main.label
 
 
 def _trained(label: str, arm: str, denoiser: Denoiser, data: Dataset, n: int) -> Subject:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from etsdm.data import Images, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics.base import Metric, MetricResult, EvaluationInputs, mean_value
+from etsdm.metrics.base import EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["PixelFrechet", "frechet_distance"]

@@ -6,7 +6,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from etsdm.analysis import lipschitz_curve, timesteps
-from etsdm.metrics.base import Curve, Metric, MetricResult, EvaluationInputs, mean_value
+from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["Lipschitz"]

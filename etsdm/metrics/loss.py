@@ -8,7 +8,7 @@ import torch
 from pydantic import PositiveInt
 
 from etsdm.losses import MSE, Loss
-from etsdm.metrics.base import Curve, Metric, MetricResult, EvaluationInputs, mean_value
+from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import metrics
 
@@ -52,7 +52,11 @@ class LossPerTime(Metric):
             log_scale=True,
             description="Loss of held-out images at each timestep, one noise an image, the same for every arm.",
         )
-        values = {"loss [0, 100)": mean_value(losses[: len(low)].mean(0), higher_is_better=False, description="mean held-out loss for t below 100")}
+        values = {
+            "loss [0, 100)": mean_value(
+                losses[: len(low)].mean(0), higher_is_better=False, description="mean held-out loss for t below 100"
+            )
+        }
         if len(times) > len(low):
             above = losses[len(low) :].mean(0)
             values[f"loss [100, {end})"] = mean_value(above, higher_is_better=False, description="mean held-out loss for t from 100 on")

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 
 from etsdm.data import Images
 from etsdm.errors import DataError
-from etsdm.metrics.base import Histogram, Metric, MetricResult, EvaluationInputs, mean_value
+from etsdm.metrics.base import EvaluationInputs, Histogram, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["Recognition"]

@@ -10,7 +10,7 @@ import etsdm
 from etsdm.checkpoints.format import read_checkpoint
 from etsdm.data import LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics import Lipschitz, LossPerTime, PixelFrechet, Recognition, EvaluationInputs
+from etsdm.metrics import EvaluationInputs, Lipschitz, LossPerTime, PixelFrechet, Recognition
 from etsdm.training import Trainer
 
 N, HELD_OUT = 120, 40
@@ -82,7 +82,8 @@ def test_a_metric_finds_the_same_in_files_and_in_memory(recipe, loaded, tiny_den
     data, denoiser = etsdm.build(recipe).recipe.data, tiny_denoiser(backbone={"num_classes": 10})
     samples = LoadedImages(loaded[1].pixels.flip(0), loaded[1].labels.flip(0))
     of_files, of_memory = (
-        metric.compute(EvaluationInputs(denoiser, samples, train, test, 3)) for train, test in ((data.open("train"), data.open("test")), loaded)
+        metric.compute(EvaluationInputs(denoiser, samples, train, test, 3))
+        for train, test in ((data.open("train"), data.open("test")), loaded)
     )
     assert of_files == of_memory
 

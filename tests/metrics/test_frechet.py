@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from etsdm.data import Digits, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics import PixelFrechet, EvaluationInputs, frechet_distance
+from etsdm.metrics import EvaluationInputs, PixelFrechet, frechet_distance
 from etsdm.randomness import generator
 
 POSITIVE = st.floats(0.01, 10)

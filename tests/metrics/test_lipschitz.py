@@ -2,7 +2,7 @@ import pytest
 
 from etsdm.analysis import lipschitz_curve
 from etsdm.data import Digits, LoadedImages
-from etsdm.metrics import Lipschitz, EvaluationInputs
+from etsdm.metrics import EvaluationInputs, Lipschitz
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from etsdm.data import Digits, LoadedImages
-from etsdm.metrics import LossPerTime, EvaluationInputs
+from etsdm.metrics import EvaluationInputs, LossPerTime
 
 
 @pytest.fixture(scope="module")

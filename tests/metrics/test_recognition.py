@@ -5,7 +5,7 @@ import torch
 
 from etsdm.data import Digits, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics import Recognition, EvaluationInputs
+from etsdm.metrics import EvaluationInputs, Recognition
 from etsdm.randomness import per_sample_normal
 
 

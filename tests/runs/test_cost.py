@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from etsdm.runs.cost import RATE, cost_of
 from etsdm.recipe import Recipe, load_arms
+from etsdm.runs.cost import FLOPS_PER_SECOND, cost_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -143,8 +143,8 @@ def test_a_checkpoint_on_disk_has_the_size_that_was_counted(tmp_path, first_stag
 
 def test_days_are_those_of_one_device():
     cost = cost_of(recipe())
-    assert cost.training_days * 86400 * RATE == pytest.approx(100 * 3 * FLOPS)
-    assert cost.sampling_days * 86400 * RATE == pytest.approx(3 * 7 * FLOPS)
+    assert cost.training_days * 86400 * FLOPS_PER_SECOND == pytest.approx(100 * 3 * FLOPS)
+    assert cost.sampling_days * 86400 * FLOPS_PER_SECOND == pytest.approx(3 * 7 * FLOPS)
 
 
 @pytest.mark.parametrize(
