@@ -75,7 +75,7 @@ class Registry(Generic[P]):
         """All names in alphabetical order: built-in parts, presets and plug-ins."""
         return sorted({*self._load(), *self._plugins()})
 
-    def create(self, name: str, **fields: Any) -> P:
+    def create(self, name: str, /, **fields: Any) -> P:
         """Makes a part. Raises: RegistryError if the name is unknown or a field is refused."""
         entry = self._entry(name)
         try:

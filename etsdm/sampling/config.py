@@ -53,12 +53,23 @@ def _parse(value: Any) -> Sampling | dict[str, Sampling]:
     common = {key: entry for key, entry in value.items() if key not in names}
     Sampling.model_validate(common)
     # The adapter puts the name into the path of an error.
-    sections = {name: value[name] if isinstance(value[name], Sampling) else {**common, **value[name]} for name in names}
+    sections = {name: value[name] if isinstance(value[name], Sampling) else _merged(common, value[name]) for name in names}
     return TypeAdapter(dict[str, Sampling]).validate_python(sections)
 
 
 def _is_section(key: Any, entry: Any) -> bool:
     return key not in Sampling.model_fields and (isinstance(entry, Sampling) or (isinstance(entry, Mapping) and "type" not in entry))
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """A section's fields over the common ones, by the rule of recipes: mappings merge, but a part of another type replaces."""
+    if isinstance(below, Sampler):
+        below = below.model_dump(mode="json")
+    if isinstance(below, str):
+        below = {"type": below}
+    if not isinstance(above, Mapping) or not isinstance(below, Mapping) or above.get("type", below.get("type")) != below.get("type"):
+        return above
+    return {**below, **{key: _merged(below[key], entry) if key in below else entry for key, entry in above.items()}}
 
 
 class _Sections(Sampling):

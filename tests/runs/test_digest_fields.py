@@ -9,7 +9,7 @@ from etsdm.metrics import Evaluation
 from etsdm.registry import metrics
 from etsdm.runs.digests import find_inputs, stage_digests
 from etsdm.sampling.config import Sampling
-from etsdm.training import Training
+from etsdm.training.config import Training
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 TRAIN, SAMPLE, EVALUATE = ["train", "samples", "values"], ["samples", "values"], ["values"]
@@ -19,7 +19,7 @@ TRAINING = {
     "images": (640, TRAIN),
     "batch_size": (16, TRAIN),
     "loss": ({"type": "mse", "weighting": "p2"}, TRAIN),
-    "time_sampler": ("uniform-in-f", TRAIN),
+    "time_sampler": ({"type": "soft-truncation"}, TRAIN),
     "optimizer": ("adamw", TRAIN),
     "learning_rate": (1e-3, TRAIN),
     "betas": ((0.9, 0.99), TRAIN),
