@@ -35,7 +35,7 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 
 
 def _distances(images: Images, chunks: int, size: int, train: tuple[Tensor, Tensor]) -> Tensor:
-    """Of each of the first `chunks` of `size` images to the training images, float64, (chunks,)."""
+    """Distances of the first `chunks` chunks of `size` images to the training images, float64, (chunks,)."""
     each = (images.batch(range(k * size, (k + 1) * size)) for k in range(chunks))
     return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in each], dtype=torch.float64)
 
@@ -49,7 +49,7 @@ def _moments(images: LoadedImages) -> tuple[Tensor, Tensor]:
 class PixelFrechet(Metric):
     """Frechet distance to the training images in pixel space, for images of few pixels.
 
-    Its bias depends on the number of images, so samples are cut into `chunks`, and the reference is the mean over held-out
+    Its bias depends on the number of images, so samples are divided into `chunks`, and the reference is the mean over held-out
     chunks of the same size.
     """
 

@@ -1,4 +1,4 @@
-"""The Lipschitz curve as a metric."""
+"""Lipschitz curve of a denoiser in time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Lipschitz"]
 
 @metrics.register("lipschitz")
 class Lipschitz(Metric):
-    """K(t, t+1), the change of the output with the condition alone, at timesteps `start` to `stop` - 1 (paper Eq. 8).
+    """K(t, t+1), the change of the output when only the condition changes, at timesteps `start` to `stop` - 1 (paper Eq. 8).
 
     Of a continuous schedule, timestep i is t = (i + 1) / 1000 of the horizon.
     """
@@ -36,7 +36,7 @@ class Lipschitz(Metric):
             batch_size=self.batch_size,
             keep_values=True,
         ).per_step()
-        assert curve.values is not None  # they were asked for
+        assert curve.values is not None  # keep_values
         values = {}
         for low, high in ((0, 10), (10, 50), (50, 100), (0, 100), (100, self.stop)):
             inside = (steps >= low) & (steps < high)

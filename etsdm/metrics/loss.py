@@ -1,4 +1,4 @@
-"""The training loss of held-out images, as a function of time."""
+"""Training loss of held-out images as a function of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How surely a classifier recognises the samples."""
+"""Confidence of a classifier on the samples."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from etsdm.registry import metrics
 
 __all__ = ["Recognition"]
 
-AT_A_TIME = 1024  # images in memory together
+CLASSIFIER_BATCH = 1024  # images in memory together
 
 
 @metrics.register("recognition")
 class Recognition(Metric):
-    """Mean confidence with which a classifier fitted on the training split names the samples, and the classes it names.
+    """Mean confidence of a classifier, fitted on the training split, on the samples, and the shares of their predicted classes.
 
     The classifier is scikit-learn's support vector machine on pixels with calibrated probabilities, which suits small images.
     """
@@ -45,29 +45,29 @@ class Recognition(Metric):
         # Fixed folds and a deterministic solver: the same training images give the same classifier.
         classifier = CalibratedClassifierCV(SVC(C=self.regularisation, gamma="scale"), ensemble=False)
         classifier.fit(train.pixels.flatten(1).numpy(), train.labels.numpy())
-        named, sureness = _name(classifier, inputs.samples)
-        real_named, real_sureness = _name(classifier, test)
-        accuracy = float(np.mean(real_named == test.labels.numpy()))
+        predicted, confidence = _predict(classifier, inputs.samples)
+        real_predicted, real_confidence = _predict(classifier, test)
+        accuracy = float(np.mean(real_predicted == test.labels.numpy()))
         classes = [int(label) for label in classifier.classes_]
         value = mean_value(
-            torch.from_numpy(sureness),
+            torch.from_numpy(confidence),
             unit_name="sample",
-            reference=float(real_sureness.mean()),
+            reference=float(real_confidence.mean()),
             higher_is_better=True,
             description=f"mean probability of the named class, by a classifier that names {accuracy:.1%} of held-out images rightly",
         )
         histogram = Histogram(
             names=tuple(str(label) for label in classes),
-            shares=tuple(float(np.mean(named == label)) for label in classes),
+            shares=tuple(float(np.mean(predicted == label)) for label in classes),
             reference=tuple(float(np.mean(test.labels.numpy() == label)) for label in classes),
             label="share of images",
-            description="Classes that the classifier names, beside the held-out images' true ones.",
+            description="Predicted classes of the samples, beside the true ones of held-out images.",
         )
         return MetricResult(values={"recognition": value}, histograms={"classes": histogram})
 
 
-def _name(classifier: object, images: Images) -> tuple[np.ndarray, np.ndarray]:
-    """The class named for each image, and its probability."""
-    flat = (batch.pixels.flatten(1).numpy() for _, batch in images.batches(AT_A_TIME))
+def _predict(classifier: object, images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted class of each image, and its probability."""
+    flat = (batch.pixels.flatten(1).numpy() for _, batch in images.batches(CLASSIFIER_BATCH))
     probability = np.concatenate([classifier.predict_proba(batch) for batch in flat])  # type: ignore[attr-defined]
     return classifier.classes_[probability.argmax(1)], probability.max(1)  # type: ignore[attr-defined]

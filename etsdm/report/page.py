@@ -1,4 +1,4 @@
-"""`write_report`: one HTML file that opens offline, made from an experiment's folder alone."""
+"""`write_report`: one HTML file that opens offline, from an experiment's folder alone."""
 
 from __future__ import annotations
 

@@ -171,16 +171,13 @@ class _Pool:
     def _broken(self) -> str:
         """The runs whose worker died, and of what; all under way where that cannot be told from the executor ending the others."""
         self._executor.shutdown(cancel_futures=True)  # after which every worker has an exit code
-        ended = {
-            label: self._workers[pid].exitcode for label, pid in self._worker_of.items() if label in self.working and pid in self._workers
-        }
-        died = {label: code for label, code in ended.items() if code not in (None, 0, -signal.SIGTERM)}
-        if not died:
-            return f"{', '.join(self.working)}: a worker process ended"
-        causes = {
-            label: f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}" for label, code in died.items() if code
-        }
-        return "; ".join(f"{label}: its process ended with {cause}" for label, cause in causes.items())
+        died = []
+        for label, pid in self._worker_of.items():
+            code = self._workers[pid].exitcode if label in self.working and pid in self._workers else None
+            if code and code != -signal.SIGTERM:
+                cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                died.append(f"{label}: its process ended with {cause}")
+        return "; ".join(died) or f"{', '.join(self.working)}: a worker process ended"
 
 
 _events: Any = None  # queue of a worker process, set when it starts
