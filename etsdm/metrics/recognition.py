@@ -54,7 +54,7 @@ class Recognition(Metric):
             unit_name="sample",
             reference=float(real_confidence.mean()),
             higher_is_better=True,
-            description=f"mean probability of the named class, by a classifier that names {accuracy:.1%} of held-out images rightly",
+            description=f"mean probability of the predicted class, by a classifier with {accuracy:.1%} accuracy on held-out images",
         )
         histogram = Histogram(
             names=tuple(str(label) for label in classes),

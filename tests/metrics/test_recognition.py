@@ -33,7 +33,7 @@ def of_real_digits(digits, measure):
 
 
 def test_the_classifier_names_held_out_digits_rightly(of_real_digits):
-    accuracy = re.search(r"names ([\d.]+)% of held-out", of_real_digits.values["recognition"].description)
+    accuracy = re.search(r"([\d.]+)% accuracy on held-out", of_real_digits.values["recognition"].description)
     assert float(accuracy.group(1)) > 97
 
 
