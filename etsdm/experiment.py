@@ -1,8 +1,8 @@
-"""`etsdm.build` and what it gives: an experiment, which is one or more arms, each with one or more seeds."""
+"""`etsdm.build` and `Experiment`: one or more arms, each with one or more seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,43 +15,53 @@ from etsdm.metrics import MetricResult
 from etsdm.recipe import Arms, Recipe, fingerprint, load_arms
 from etsdm.registry import suggestion
 from etsdm.report import write_report
-from etsdm.runs.folder import ExperimentFolder, StageRecord
-from etsdm.runs.run import STAGES, Run
+from etsdm.runs import STAGES, Run
+from etsdm.runs.folder import LAYOUT, TRAININGS, ExperimentFolder
+from etsdm.runs.launch import Event, execute
 from etsdm.sampling import sample
 from etsdm.storage.files import digest_of, read_record, sha256_of, write_record
 
 __all__ = ["Experiment", "build"]
 
-REPORT_FORMAT = 1  # raise it when the report shows something else from the same runs
+REPORT_FORMAT = 2  # raise it when the report shows something else from the same runs
 
 
 class Experiment:
-    """Arms that are compared, each a recipe, and the folder where they live.
+    """Arms that are compared, each a recipe, and the folder where their runs are.
 
     Args:
-        recipe_arms: what `etsdm.recipe.load_arms` gives.
+        arms: result of `etsdm.recipe.load_arms`.
         out: folder of all experiments.
-        only: the one arm that is spoken of, None for all.
+        arm: restrict to this arm, None for all.
+
+    Raises:
+        RecipeError: there is no such arm, or an arm has the name of another folder of the experiment.
     """
 
-    def __init__(self, recipe_arms: Arms, out: Path | str = "runs", only: str | None = None) -> None:
-        self._all = recipe_arms
+    def __init__(self, arms: Arms, out: Path | str = "runs", arm: str | None = None) -> None:
+        if TRAININGS in arms.recipes:
+            raise RecipeError(f"arms: {TRAININGS!r} is the folder of the trainings; give the arm another name")
+        if arm is not None and arm not in arms.recipes:
+            name = arms.recipes[arms.as_written].name
+            raise RecipeError(f"unknown arm {arm!r} of recipe {name!r}; {suggestion(arm, arms.recipes, 'it has')}")
+        self._all = arms
         self.out = Path(out)
-        self.arms = recipe_arms.recipes if only is None else {only: recipe_arms.recipes[only]}
-        self.recipe = recipe_arms.recipes[only or recipe_arms.as_written]
+        self.arms = arms.recipes if arm is None else {arm: arms.recipes[arm]}
+        self.recipe = arms.recipes[arm or arms.as_written]
         self.name = self.recipe.name
         self.folder = ExperimentFolder(self.out / self.name)
 
+    def __repr__(self) -> str:
+        return f"Experiment({self.name!r}, arms {', '.join(self.arms)}, in {str(self.folder.path)!r})"
+
     @cached_property
     def runs(self) -> list[Run]:
-        """Every arm with every seed, arms in the recipe's order."""
-        seeds = self.recipe.seeds
-        return [Run(arm, recipe, seed, self.folder.run(arm, seed, seeds[0])) for arm, recipe in self.arms.items() for seed in seeds]
+        """Every arm with every seed, arms in the recipe's order. Raises: IntegrityError for a folder of an earlier layout."""
+        self.folder.check()
+        return [Run(arm, recipe, seed, self.folder) for arm, recipe in self.arms.items() for seed in self.recipe.seeds]
 
     def arm(self, name: str) -> Experiment:
         """The experiment with one arm only, in the same folder. Raises: RecipeError if there is no such arm."""
-        if name not in self._all.recipes:
-            raise RecipeError(f"unknown arm {name!r} of recipe {self.name!r}; {suggestion(name, self._all.recipes, 'it has')}")
         return Experiment(self._all, self.out, name)
 
     @property
@@ -61,44 +71,68 @@ class Experiment:
 
     @property
     def denoiser(self) -> Denoiser:
-        """The denoiser of `recipe` and its first seed, in eval mode; untrained before training."""
-        return next(run for run in self.runs if run.recipe is self.recipe).denoiser
+        """The denoiser of `recipe` and its first seed, in eval mode; untrained before training. Read from disk at each access."""
+        return next(run for run in self.runs if run.recipe is self.recipe).load_denoiser()
 
     def train(self) -> None:
-        """Trains every run that is not trained yet, one after another."""
-        self._carry_out(("train",))
+        """Trains every run that is not trained yet."""
+        self._exhaust(("train",))
 
-    def sample(self, n: int = 16, *, seed: int = 0, **options: Any) -> Tensor:
-        """Draws images from `denoiser` with the recipe's sampler; the options are those of `etsdm.sample`."""
-        return sample(self.denoiser, n, seed=seed, **{"sampler": self.recipe.sampling.sampler, **options})
+    def sample(self, n: int = 16, *, seed: int = 0, sampling: str | None = None, **options: Any) -> Tensor:
+        """Draws images from `denoiser`.
+
+        Args:
+            n: number of images.
+            seed: of the noise.
+            sampling: name of the recipe's sampling section whose sampler is used; the first by default.
+            **options: those of `etsdm.sample`.
+        """
+        return sample(self.denoiser, n, seed=seed, **{"sampler": self.recipe.sampling_of(sampling).sampler, **options})
 
     def evaluate(self) -> dict[str, dict[str, MetricResult]]:
-        """Measures every run, after whatever has to come before. Returns: outcomes by run label and metric."""
-        self._carry_out(("train", "sample", "evaluate"))
-        return {run.label: run.outcomes for run in self.runs}
+        """Measures every run, after training and sampling. Returns: results by run label and metric, as `Run.results`."""
+        self._exhaust(STAGES)
+        return {run.label: run.results for run in self.runs}
 
     def run(self) -> Path:
-        """All stages of all runs, one run after another, and the report. Returns: the report's path."""
-        self._carry_out(STAGES)
+        """All stages of all runs, and the report. Returns: the report's path."""
+        self._exhaust(STAGES)
         return self.report()
 
+    def execute(self, kinds: tuple[str, ...] = STAGES, jobs: int | None = None) -> Iterator[Event]:
+        """Runs the unfinished stages of all runs and yields events.
+
+        Args:
+            kinds: of stages; all before the last of them are run as well.
+            jobs: runs side by side, each in a process, as many as the recipe's `compute.jobs` by default, else one after another in this
+                process. A script that asks for several needs `if __name__ == "__main__":`, as for all of multiprocessing.
+
+        Raises:
+            EtsdmError: something that a run needs is missing, a run failed, or another process writes the folder.
+        """
+        for run in self.runs:
+            run.check(kinds)
+        with self.folder.locked():
+            self.prepare()
+            yield from execute(self.runs, kinds, jobs or self.recipe.compute.jobs or 1)
+
     def report(self) -> Path:
-        """Writes the report of what is in the folder, unless it is there already. Returns: its path."""
+        """Writes the report of what is in the folder, unless it is current. Returns: its path."""
         if not self.report_is_current():
             write_report(self.folder)
-            record = {**read_record(self.folder.record_file), "report": StageRecord(self._report_digest(), 0.0, {})._asdict()}
-            write_record(self.folder.record_file, record)
+            write_record(self.folder.record_file, {**read_record(self.folder.record_file), "report": self._report_digest()})
         return self.folder.report_file
 
     def report_is_current(self) -> bool:
-        """Whether the report shows what the evaluations of these runs found."""
-        record = read_record(self.folder.record_file).get("report")
-        return bool(record and record["digest"] == self._report_digest() and self.folder.report_file.exists())
+        """Whether the report shows the results of these runs."""
+        record = read_record(self.folder.record_file)
+        return record.get("report") == self._report_digest() and self.folder.report_file.exists()
 
     def prepare(self) -> None:
-        """Records the recipe's arms and seeds in the folder, so that a report can be made from it alone."""
+        """Records the recipe's arms and seeds in the folder, from which alone the report is made."""
         before = read_record(self.folder.record_file)
         facts = {
+            "layout": LAYOUT,
             "name": self.name,
             "description": self.recipe.description,
             "arms": list(self._all.recipes),
@@ -107,18 +141,17 @@ class Experiment:
         if before != {**before, **facts}:
             write_record(self.folder.record_file, {**before, **facts})
 
-    def _carry_out(self, stages: tuple[str, ...]) -> None:
-        for run in self.runs:
-            run.check(stages)
-        with self.folder.locked():
-            self.prepare()
-            for run in self.runs:
-                for _ in run.carry_out(stages):
-                    pass
+    def _exhaust(self, kinds: tuple[str, ...]) -> None:
+        for _ in self.execute(kinds):
+            pass
 
     def _report_digest(self) -> str:
-        files = {arm: {seed: run.evaluation_file for seed, run in runs.items()} for arm, runs in self.folder.runs().items()}
-        found = {arm: {seed: sha256_of(file) for seed, file in of_arm.items() if file.exists()} for arm, of_arm in files.items()}
+        found = []
+        for arm, runs in self.folder.runs().items():
+            for seed, run in runs.items():
+                if manifest := run.manifest():
+                    files = [run.path / value.file for value in manifest.values]
+                    found.append([arm, seed, manifest, [sha256_of(file) for file in files if file.exists()]])
         return digest_of([REPORT_FORMAT, self.name, self.recipe.description, found])
 
 

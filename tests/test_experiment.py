@@ -6,6 +6,7 @@ import yaml
 
 import etsdm
 from etsdm.backbones.kernels import Attention
+from etsdm.checkpoints import checkpoint_folder
 from etsdm.errors import CheckpointError, IntegrityError, RecipeError
 from etsdm.recipe import Recipe
 
@@ -60,9 +61,9 @@ def test_several_seeds_are_runs_of_their_own(tmp_path):
     assert experiment.runs[1].folder.path == tmp_path / "tiny/baseline/seed-7"
 
 
-def test_the_trained_denoiser_is_loaded_by_run_and_by_checkpoint_folder(trained):
+def test_the_trained_denoiser_is_loaded_by_run_training_and_checkpoint_folder(trained):
     folder = trained.folder.path / "e-tsdm"
-    loaded = [etsdm.load(folder), etsdm.load(folder / "checkpoints" / "000000000320")]
+    loaded = [etsdm.load(folder), etsdm.load(checkpoint_folder(folder)), etsdm.load(checkpoint_folder(folder).parents[1])]
     for denoiser in loaded:
         assert not denoiser.training
         assert all(not parameter.requires_grad for parameter in denoiser.parameters())
@@ -104,7 +105,7 @@ def test_one_arm_run_alone_is_listed_with_the_others(tmp_path):
     assert list(experiment.folder.runs()) == ["baseline", "e-tsdm"]
 
 
-def test_evaluate_gives_outcomes_by_run_and_metric(tmp_path):
+def test_evaluate_gives_results_by_run_and_metric(tmp_path):
     found = etsdm.build(TINY, "arms.baseline=null", out=tmp_path).arm("e-tsdm").evaluate()
     assert set(found) == {"e-tsdm"}
     assert set(found["e-tsdm"]) == {"loss-per-t", "lipschitz", "pixel-frechet", "recognition"}

@@ -1,39 +1,56 @@
-"""The latest checkpoint of a run."""
+"""The latest checkpoint of a training's or a run's folder."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from etsdm.checkpoints.format import DENOISER_FILE
 from etsdm.errors import CheckpointError
+from etsdm.storage.files import read_record
 
-__all__ = ["CHECKPOINTS", "all_checkpoints", "checkpoint_folder", "latest_checkpoint"]
+__all__ = ["CHECKPOINTS", "RUN_RECORD", "all_checkpoints", "checkpoint_folder", "latest_checkpoint"]
 
-
-CHECKPOINTS = "checkpoints"  # folder of a run, with one folder per checkpoint, named by images seen
-
-
-def all_checkpoints(run: Path) -> list[Path]:
-    """The checkpoint folders of a run, by images seen."""
-    return sorted(path for path in (run / CHECKPOINTS).glob("[0-9]*") if path.is_dir())
+CHECKPOINTS = "checkpoints"  # folder of a training that holds them, each in a folder named by images seen
+RUN_RECORD = "run.json"  # record of a run, whose `training` is the path to its training's folder
 
 
-def latest_checkpoint(run: Path) -> Path | None:
-    """The checkpoint of a run with the most images seen, None without any."""
-    found = all_checkpoints(run)
+def all_checkpoints(training: Path) -> list[Path]:
+    """Whole checkpoints of a training's folder, oldest first."""
+    return sorted(path for path in (training / CHECKPOINTS).glob("[0-9]*") if path.is_dir())
+
+
+def latest_checkpoint(training: Path) -> Path | None:
+    """The checkpoint of a training's folder after the most images."""
+    found = all_checkpoints(training)
     return found[-1] if found else None
 
 
 def checkpoint_folder(path: str | Path) -> Path:
-    """Resolves a path to a checkpoint folder: itself, or the latest of a run. Raises: CheckpointError if there is none."""
+    """The folder of a checkpoint.
+
+    Args:
+        path: a checkpoint's folder, or the folder of a training or of a run, whose latest checkpoint is taken.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is no folder; give a checkpoint's folder or a run's folder")
     if (folder / DENOISER_FILE).exists():
         return folder
-    latest = latest_checkpoint(folder)
+    latest = latest_checkpoint(_training_of(folder))
     if latest is None:
-        if runs := sorted(str(run) for run in folder.iterdir() if latest_checkpoint(run)):
+        if runs := sorted(str(run) for run in folder.iterdir() if latest_checkpoint(_training_of(run))):
             raise CheckpointError(f"{folder}: holds runs and is none; give one of {', '.join(runs)}")
+        if (training := _training_of(folder)) != folder:
+            raise CheckpointError(f"{folder}: its training {training} holds no checkpoint; run the recipe first")
         raise CheckpointError(f"{folder}: holds neither {DENOISER_FILE} nor checkpoints; give a checkpoint's folder or a run's folder")
     return latest
+
+
+def _training_of(folder: Path) -> Path:
+    """The folder of the training that a run's record names; the folder itself where there is no record."""
+    record = read_record(folder / RUN_RECORD) if folder.is_dir() else {}
+    return Path(os.path.normpath(folder / record["training"])) if record else folder

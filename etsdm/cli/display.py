@@ -1,9 +1,11 @@
-"""What the terminal shows: progress of several runs, plans and summaries."""
+"""Progress of several runs, plans and summaries on the terminal."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -12,15 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from etsdm.experiment import Experiment
-from etsdm.runs.cost import RATE, Cost
+from etsdm.runs import STAGES
+from etsdm.runs.cost import FLOPS_PER_SECOND, Cost
 from etsdm.runs.launch import Event
-from etsdm.runs.run import STAGES
+from etsdm.sampling.config import DEFAULT_SAMPLING
 
-__all__ = ["ProgressDisplay", "console", "cost_table", "plan_table", "scaled", "summary_table"]
+__all__ = ["ProgressDisplay", "console", "cost_table", "plan", "plan_table", "scaled", "summary_table"]
 
 console = Console()
 
-PLAIN_EVERY = 10.0  # seconds between lines of one run where there is no terminal
+PLAIN_INTERVAL_S = 10.0  # between the lines of one run where there is no terminal
 
 
 class ProgressDisplay:
@@ -40,7 +43,7 @@ class ProgressDisplay:
         )
         self._tasks: dict[tuple[str, str], TaskID] = {}
         self._began: dict[tuple[str, str], tuple[float, int]] = {}
-        self._said: dict[tuple[str, str], float] = {}
+        self._printed: dict[tuple[str, str], float] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -54,37 +57,58 @@ class ProgressDisplay:
         progress = event.progress
         if progress is None or progress.reused:
             return
-        key, now = (event.label, progress.stage), time.monotonic()
+        key, now = (event.label, progress.label), time.monotonic()
         since, at = self._began.setdefault(key, (now, progress.done))
         rate = (progress.done - at) / (now - since) if now > since else 0.0
         speed = f"{rate:,.0f} {progress.unit}/s" if rate >= 1 else ""
-        title = f"{event.label}: {progress.stage}"
+        title = f"{event.label}: {progress.label}"
         if console.is_terminal:
             if key not in self._tasks:
                 self._tasks[key] = self._bars.add_task(title, total=progress.total, unit=progress.unit, rate="")
             self._bars.update(self._tasks[key], completed=progress.done, rate=speed)
-        elif progress.done == progress.total or now - self._said.get(key, -PLAIN_EVERY) >= PLAIN_EVERY:
-            self._said[key] = now
+        elif progress.done == progress.total or now - self._printed.get(key, -PLAIN_INTERVAL_S) >= PLAIN_INTERVAL_S:
+            self._printed[key] = now
             console.print(f"{title} {progress.done}/{progress.total} {progress.unit} {speed}".rstrip(), highlight=False)
 
 
-def plan_table(experiment: Experiment, stages: tuple[str, ...]) -> Table:
-    """Which stages of which runs are done, and which would be."""
+def plan_table(experiment: Experiment, kinds: tuple[str, ...]) -> Table:
+    """Which stages of which runs are done."""
     table = Table(title=f"{experiment.name} in {experiment.folder.path}")
-    for heading in ("run", *stages):
+    for heading in ("run", *kinds):
         table.add_column(heading)
-    for run in experiment.runs:
-        table.add_row(run.label, *("done" if run.is_done(stage) else "to do" for stage in STAGES if stage in stages))
+    for label, stages in plan(experiment, kinds).items():
+        table.add_row(label, *stages.values())
     return table
 
 
-def cost_table(costs: Mapping[str, Cost], seeds: int) -> Table:
-    """What a run of each arm costs; one column where all arms cost the same. Args: costs by arm; seeds, runs of each arm."""
+def plan(experiment: Experiment, kinds: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """By run and kind of stage: `done`, `to do`, how many of several are to do, or the run whose training is shared."""
+    found, trained_by = {}, dict[str, str]()
+    for run in experiment.runs:
+        stages = run.stages()
+        states = {kind: _state([stage.is_done() for stage in stages if stage.kind == kind]) for kind in STAGES if kind in kinds}
+        first = trained_by.setdefault(run.digests.train, run.label)
+        if "train" in states and first != run.label and states["train"] != "done":
+            states["train"] = f"with {first}"
+        found[run.label] = states
+    return found
+
+
+def _state(done: list[bool]) -> str:
+    if all(done):
+        return "done"
+    return "to do" if not any(done) else f"{done.count(False)} of {len(done)} to do"
+
+
+def cost_table(costs: Mapping[str, Cost], experiment: Experiment) -> Table:
+    """Cost of a run of each arm; one column where all arms cost the same. Args: costs by arm; experiment, for what its runs share."""
     columns = costs if len(set(map(repr, costs.values()))) > 1 else {"a run": next(iter(costs.values()))}
-    runs = len(costs) * seeds
-    days = seeds * sum(cost.training_days + cost.sampling_days for cost in costs.values())
+    trainings = {run.digests.train: costs[run.arm].training_days for run in experiment.runs}
+    samplings = sum(len(run.recipe.samplings) for run in experiment.runs)
+    days = sum(trainings.values()) + sum(costs[run.arm].sampling_days for run in experiment.runs)
+    counted = " and ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in ((len(trainings), "training"), (samplings, "sampling")))
     table = Table(
-        title=f"cost of {runs} run{'' if runs == 1 else 's'}: {_time(days)} on one device that sustains {scaled(RATE)}FLOP/s",
+        title=f"cost of {counted}: {_time(days)} on one device that sustains {scaled(FLOPS_PER_SECOND)}FLOP/s",
         caption="FLOPs: matrix products, convolutions, attention; a multiply-add is two. Training state: weights, gradients, Adam, "
         "moving average in float32. Activations: what is kept of a batch for the backward pass in float32, attention by a fused kernel; "
         "that pass needs some memory besides.",
@@ -99,9 +123,7 @@ def cost_table(costs: Mapping[str, Cost], seeds: int) -> Table:
         "parameters of the first stage": lambda cost: f"{cost.first_stage_parameters:,}" if cost.first_stage_parameters else "",
         "FLOPs of an image, forward": lambda cost: scaled(cost.flops),
         "training": lambda cost: f"{cost.training_images:,} images, {scaled(cost.training_flops)}FLOP, {_time(cost.training_days)}",
-        "sampling": lambda cost: (
-            f"{cost.sampling_images:,} images of {cost.nfe} calls, {scaled(cost.sampling_flops)}FLOP, {_time(cost.sampling_days)}"
-        ),
+        **{_sampling_title(name): partial(_sampling, name=name) for cost in costs.values() for name in cost.samplings},
         "memory: training state": lambda cost: f"{scaled(cost.training_state)}B",
         "memory: activations": lambda cost: (
             f"{scaled(cost.activations)}B, with{'' if cost.gradient_checkpointing else 'out'} gradient checkpointing"
@@ -113,6 +135,17 @@ def cost_table(costs: Mapping[str, Cost], seeds: int) -> Table:
         if any(cells):
             table.add_row(title, *cells)
     return table
+
+
+def _sampling_title(name: str) -> str:
+    return "sampling" if name == DEFAULT_SAMPLING else f"sampling {name}"
+
+
+def _sampling(cost: Cost, name: str) -> str:
+    if name not in cost.samplings:
+        return ""
+    one = cost.samplings[name]
+    return f"{one.images:,} images of {one.nfe} calls, {scaled(one.flops)}FLOP, {_time(one.flops / FLOPS_PER_SECOND / 86400)}"
 
 
 def scaled(number: float) -> str:
@@ -131,19 +164,22 @@ def _time(days: float) -> str:
 
 
 def summary_table(experiment: Experiment) -> Table:
-    """Every measured value of every run, with its standard error and the figure of real images."""
+    """Every measured value of every run, with its standard error and the value of real images."""
     runs = experiment.runs
-    table = Table(title=experiment.name, caption="value ± standard error; held-out: the same figure for real images")
+    table = Table(title=experiment.name, caption="value ± standard error; held-out: the same value for real images")
     table.add_column("measured")
     for run in runs:
         table.add_column(run.label, justify="right")
     table.add_column("held-out", justify="right")
-    found = [{name: value for outcome in run.outcomes.values() for name, value in outcome.values.items()} for run in runs]
-    for name in found[0]:
-        values = [values.get(name) for values in found]
+    found = [{(key, name): value for key, one in run.results.items() for name, value in one.values.items()} for run in runs]
+    rows = dict.fromkeys(row for values in found for row in values)
+    times = Counter(name for _, name in rows)
+    for key, name in rows:
+        values = [values.get((key, name)) for values in found]
         reference = next((value.reference for value in values if value and value.reference is not None), None)
-        table.add_row(name, *(_number(value.value, value.se) if value else "" for value in values), _number(reference, None))
-    speeds = [record.facts["images_per_second"] if (record := run.folder.stage("train")) else None for run in runs]
+        title = name if times[name] == 1 else f"{name} ({key})"
+        table.add_row(title, *(_number(value.value, value.se) if value else "" for value in values), _number(reference, None))
+    speeds = [record.facts["images_per_second"] if (record := run.train.folder.finished()) else None for run in runs]
     table.add_row("training images/s", *(_number(speed, None) for speed in speeds), "")
     return table
 

@@ -1,4 +1,4 @@
-"""`etsdm run`: carry a recipe out."""
+"""`etsdm run`: train, sample, measure and compare what a recipe describes."""
 
 from __future__ import annotations
 
@@ -34,40 +34,36 @@ def run(
     from etsdm.errors import RecipeError
     from etsdm.experiment import build
     from etsdm.registry import suggestion
-    from etsdm.runs.launch import run_in_processes
-    from etsdm.runs.run import STAGES
+    from etsdm.runs import STAGES
+    from etsdm.runs.launch import jobs_for
 
     if stage is not None and stage not in STAGES:
         raise RecipeError(f"--stage: {stage!r} is no stage; {suggestion(stage, STAGES, 'stages')}")
     experiment = build(recipe, *(overrides or ()), out=out)
     if arm is not None:
         experiment = experiment.arm(arm)
-    stages = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
+    kinds = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
     if as_json and not dry_run:
         raise RecipeError("--json: prints the plan of --dry-run; give both, or neither")
     if dry_run:
-        _plan(experiment, stages, as_json)
+        _plan(experiment, kinds, as_json)
         return
-    for one in experiment.runs:
-        one.check(stages)
-    with experiment.folder.locked():
-        experiment.prepare()
-        todo = [one for one in experiment.runs if not all(one.is_done(name) for name in stages)]
-        if todo:
-            with goes_on(), ProgressDisplay() as display:
-                for event in run_in_processes(todo, stages):
-                    display.show(event)
-        if stage is None:
-            _finish(experiment, fresh=bool(todo))
-            console.print(summary_table(experiment))
-        elif not todo:
-            console.print(f"{experiment.name}: nothing to do up to stage {stage}")
+    fresh = False
+    with goes_on(), ProgressDisplay() as display:
+        for event in experiment.execute(kinds, jobs_for(experiment.runs)):
+            fresh = fresh or event.finished
+            display.show(event)
+    if stage is None:
+        _finish(experiment, fresh=fresh)
+        console.print(summary_table(experiment))
+    elif not fresh:
+        console.print(f"{experiment.name}: nothing to do up to stage {stage}")
 
 
-def _plan(experiment: Experiment, stages: tuple[str, ...], as_json: bool) -> None:
+def _plan(experiment: Experiment, kinds: tuple[str, ...], as_json: bool) -> None:
     import json
 
-    from etsdm.cli.display import console, cost_table, plan_table
+    from etsdm.cli.display import console, cost_table, plan, plan_table
     from etsdm.errors import DataError
     from etsdm.runs.cost import cost_of
 
@@ -75,16 +71,17 @@ def _plan(experiment: Experiment, stages: tuple[str, ...], as_json: bool) -> Non
     missing = None
     try:
         for one in experiment.runs:
-            one.check(stages)
+            one.check(kinds)
     except DataError as error:
         missing = str(error)
     if as_json:
-        runs = [{"run": one.label, **{name: "done" if one.is_done(name) else "to do" for name in stages}} for one in experiment.runs]
+        trainings = {one.label: one.train.folder.path.name for one in experiment.runs}
+        runs = [{"run": label, "training": trainings[label], **states} for label, states in plan(experiment, kinds).items()]
         arms = {arm: cost.model_dump(mode="json") for arm, cost in costs.items()}
         typer.echo(json.dumps({"name": experiment.name, "runs": runs, "arms": arms, "missing": missing}, indent=2))
         return
-    console.print(plan_table(experiment, stages))
-    console.print(cost_table(costs, seeds=len(experiment.recipe.seeds)))
+    console.print(plan_table(experiment, kinds))
+    console.print(cost_table(costs, experiment))
     if missing:
         console.print(f"missing: {missing}", soft_wrap=True, highlight=False, markup=False)
 

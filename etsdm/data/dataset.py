@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -145,6 +145,10 @@ class Dataset(Part, family=datasets):
     def files(self) -> Files | None:
         """Files that hold the images, with a quick fingerprint as their content; None where the fields determine the images."""
         return None
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that select images of the files and say how they are read: the dump without `descriptive` fields."""
+        return {field: value for field, value in self.model_dump(mode="json").items() if field not in self.descriptive}
 
     @abstractmethod
     def open(self, split: Split) -> Images:

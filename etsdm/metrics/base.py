@@ -1,4 +1,4 @@
-"""What a metric is given, and what it gives back."""
+"""Base class of metrics, their inputs and their results."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from torch import Tensor
 from etsdm.data import Images
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.registry import Frozen, Part, metrics
+from etsdm.storage.files import digest_of
 
-__all__ = ["Curve", "Histogram", "Metric", "MetricResult", "Subject", "Value", "mean_value"]
+__all__ = ["Curve", "EvaluationInputs", "Histogram", "Metric", "MetricResult", "Value", "mean_value"]
+
+FIELDS_DIGITS = 8  # hex digits in the file name of a metric with fields of its own
 
 
-class Subject(NamedTuple):
-    """What is measured.
+class EvaluationInputs(NamedTuple):
+    """Inputs of a metric.
 
-    Fields: denoiser, in eval mode; samples, drawn from it, which a metric of many takes a batch at a time; train and test, the
-    data's two splits; seed, of the metric's own randomness.
+    Fields: denoiser, in eval mode; samples drawn from it, read a batch at a time; train and test, the two splits of the data; seed of
+    the metric's own randomness.
     """
 
     denoiser: Denoiser
@@ -33,22 +36,22 @@ class Subject(NamedTuple):
 class Value(Frozen):
     """One number with its uncertainty.
 
-    Fields: value; se, its standard error over `units`; units, the independent pieces whose mean it is (one an image or a
-    chunk), in an order that is the same for every arm, so that arms can be compared piece by piece; unit_name, what a piece
-    is; reference, the same figure for held-out real images; better, `lower` or `higher` if either is; description, one line.
+    Fields: value; se, its standard error over `per_unit`; per_unit, values of the independent units whose mean it is (images or chunks),
+    in the same order in every arm, so that arms are compared unit by unit; unit_name; reference, the value of held-out real images;
+    higher_is_better, None where neither is; description, one line.
     """
 
     value: float
     se: float | None = None
-    units: tuple[float, ...] = ()
+    per_unit: tuple[float, ...] = ()
     unit_name: str = "image"
     reference: float | None = None
-    better: str | None = None
+    higher_is_better: bool | None = None
     description: str = ""
 
 
 class Curve(Frozen):
-    """A function of time. Fields: t, mean, se, its standard error, None where it is of one piece, and what the axes mean."""
+    """A function of time. Fields: t; mean; se, its standard error, None for one unit; labels of the axes."""
 
     t: tuple[float, ...]
     mean: tuple[float, ...]
@@ -70,7 +73,7 @@ class Histogram(Frozen):
 
 
 class MetricResult(Frozen):
-    """All that one metric found, by name."""
+    """Values, curves and histograms of one metric, by name."""
 
     values: dict[str, Value] = Field(default_factory=dict)
     curves: dict[str, Curve] = Field(default_factory=dict)
@@ -78,18 +81,40 @@ class MetricResult(Frozen):
 
 
 class Metric(Part, family=metrics):
-    """A measurement of a denoiser or of its samples."""
+    """A measurement of a denoiser or of its samples.
+
+    Attributes:
+        uses_samples: whether it measures samples, and so each set of samples by itself.
+        uses_held_out: whether it needs held-out images.
+        name: of its results, for a metric that stands in a recipe several times; the type's name by default.
+    """
 
     uses_samples: ClassVar[bool] = False
     uses_held_out: ClassVar[bool] = False
 
+    name: str | None = Field(None, pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """All fields that a result depends on, as JSON values: those of the dump but the name."""
+        return {field: value for field, value in self.model_dump(mode="json").items() if field != "name"}
+
+    @property
+    def file_stem(self) -> str:
+        """Name of its result files, whatever other metrics there are: `name`, or the type's, with a digest of changed settings."""
+        if self.name is not None:
+            return self.name
+        defaults = {name: field.get_default(call_default_factory=True) for name, field in type(self).model_fields.items()}
+        changed = any(getattr(self, name) != default for name, default in defaults.items() if name != "name")
+        return f"{self.type_name}-{digest_of(self.settings)[:FIELDS_DIGITS]}" if changed else self.type_name
+
     @abstractmethod
-    def compute(self, subject: Subject) -> MetricResult:
-        """Measures. Everything random comes from named streams of `subject.seed`."""
+    def compute(self, inputs: EvaluationInputs) -> MetricResult:
+        """Measures. All randomness comes from named streams of `inputs.seed`."""
 
 
-def mean_value(units: Tensor, **fields: object) -> Value:
-    """The mean of independent pieces with its standard error. Args: units: (N,); **fields: other fields of `Value`."""
-    units = units.double()
-    se = float(units.std()) / math.sqrt(len(units)) if len(units) > 1 else None
-    return Value.model_validate({"value": float(units.mean()), "se": se, "units": units.tolist(), **fields})
+def mean_value(per_unit: Tensor, **fields: object) -> Value:
+    """The mean over independent units with its standard error. Args: per_unit: (N,); **fields: other fields of `Value`."""
+    per_unit = per_unit.double()
+    se = float(per_unit.std()) / math.sqrt(len(per_unit)) if len(per_unit) > 1 else None
+    return Value.model_validate({"value": float(per_unit.mean()), "se": se, "per_unit": per_unit.tolist(), **fields})

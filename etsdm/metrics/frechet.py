@@ -10,7 +10,7 @@ from torch import Tensor
 
 from etsdm.data import Images, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics.base import Metric, MetricResult, Subject, mean_value
+from etsdm.metrics.base import EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["PixelFrechet", "frechet_distance"]
@@ -35,7 +35,7 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 
 
 def _distances(images: Images, chunks: int, size: int, train: tuple[Tensor, Tensor]) -> Tensor:
-    """Of each of the first `chunks` of `size` images to the training images, float64, (chunks,)."""
+    """Distances of the first `chunks` chunks of `size` images to the training images, float64, (chunks,)."""
     each = (images.batch(range(k * size, (k + 1) * size)) for k in range(chunks))
     return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in each], dtype=torch.float64)
 
@@ -49,7 +49,7 @@ def _moments(images: LoadedImages) -> tuple[Tensor, Tensor]:
 class PixelFrechet(Metric):
     """Frechet distance to the training images in pixel space, for images of few pixels.
 
-    Its bias depends on the number of images, so samples are cut into `chunks`, and the reference is the mean over held-out
+    Its bias depends on the number of images, so samples are divided into `chunks`, and the reference is the mean over held-out
     chunks of the same size.
     """
 
@@ -58,22 +58,22 @@ class PixelFrechet(Metric):
 
     chunks: PositiveInt = 4
 
-    def compute(self, subject: Subject) -> MetricResult:
+    def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """The mean over chunks, its standard error over chunks, and the held-out images' distance.
 
         Raises:
             DataError: there are too few samples, or no image is held out.
         """
-        test, train = subject.test.load(), _moments(subject.train.load())
-        size = min(len(test), len(subject.samples) // self.chunks)
+        test, train = inputs.test.load(), _moments(inputs.train.load())
+        size = min(len(test), len(inputs.samples) // self.chunks)
         if size < 2:
-            found = len(subject.samples)
+            found = len(inputs.samples)
             raise DataError(f"pixel-frechet: {found} samples do not fill {self.chunks} chunks of 2; draw more, or take fewer chunks")
         value = mean_value(
-            _distances(subject.samples, self.chunks, size, train),
+            _distances(inputs.samples, self.chunks, size, train),
             unit_name=f"chunk of {size} samples",
             reference=float(_distances(test, len(test) // size, size, train).mean()),
-            better="lower",
+            higher_is_better=False,
             description=f"Frechet distance to the training images in pixel space, {size} samples at a time",
         )
         return MetricResult(values={"pixel Frechet": value})

@@ -1,4 +1,4 @@
-"""The Lipschitz curve as a metric."""
+"""Lipschitz curve of a denoiser in time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from etsdm.analysis import lipschitz_curve, timesteps
-from etsdm.metrics.base import Curve, Metric, MetricResult, Subject, mean_value
+from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["Lipschitz"]
@@ -14,7 +14,7 @@ __all__ = ["Lipschitz"]
 
 @metrics.register("lipschitz")
 class Lipschitz(Metric):
-    """K(t, t+1), the change of the output with the condition alone, at timesteps `start` to `stop` - 1 (paper Eq. 8).
+    """K(t, t+1), the change of the output when only the condition changes, at timesteps `start` to `stop` - 1 (paper Eq. 8).
 
     Of a continuous schedule, timestep i is t = (i + 1) / 1000 of the horizon.
     """
@@ -24,26 +24,26 @@ class Lipschitz(Metric):
     stop: PositiveInt = 200
     batch_size: PositiveInt = 128
 
-    def compute(self, subject: Subject) -> MetricResult:
+    def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """The curve on noised training images, and the mean over the timesteps below and above 100."""
-        chosen = subject.train.batch(range(min(self.images, len(subject.train))))
+        chosen = inputs.train.batch(range(min(self.images, len(inputs.train))))
         steps = torch.arange(self.start, self.stop)
         curve = lipschitz_curve(
-            subject.denoiser,
-            (subject.denoiser.prepare_batch(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
-            timesteps(subject.denoiser.schedule, steps.tolist()),
-            seed=subject.seed,
+            inputs.denoiser,
+            (inputs.denoiser.prepare_batch(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
+            timesteps(inputs.denoiser.schedule, steps.tolist()),
+            seed=inputs.seed,
             batch_size=self.batch_size,
             keep_values=True,
         ).per_step()
-        assert curve.values is not None  # they were asked for
+        assert curve.values is not None  # keep_values
         values = {}
         for low, high in ((0, 10), (10, 50), (50, 100), (0, 100), (100, self.stop)):
             inside = (steps >= low) & (steps < high)
             if inside.any() and low >= self.start and high <= self.stop:
                 description = f"mean of K(t, t+1) over t in [{low}, {high})"
                 values[f"K [{low}, {high})"] = mean_value(curve.values[inside].mean(0), description=description)
-        unit = {} if subject.denoiser.schedule.is_discrete else {"t_label": "time t"}
+        unit = {} if inputs.denoiser.schedule.is_discrete else {"t_label": "time t"}
         shown = Curve(
             t=tuple(curve.t.tolist()),
             mean=tuple(curve.mean.tolist()),

@@ -1,4 +1,4 @@
-"""The training loss of held-out images, as a function of time."""
+"""Training loss of held-out images as a function of time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import PositiveInt
 
 from etsdm.losses import MSE, Loss
-from etsdm.metrics.base import Curve, Metric, MetricResult, Subject, mean_value
+from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import metrics
 
@@ -27,19 +27,19 @@ class LossPerTime(Metric):
     batch_size: PositiveInt = 256
 
     @torch.no_grad()
-    def compute(self, subject: Subject) -> MetricResult:
+    def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """The loss per time and its means below and above timestep 100; every image has one noise, the same for all t.
 
         Raises:
             DataError: no image is held out.
         """
-        denoiser, test = subject.denoiser, subject.test
+        denoiser, test = inputs.denoiser, inputs.test
         end = int(denoiser.schedule.horizon)
         low = torch.arange(0, min(100, end), self.fine)
         times = torch.cat([low, torch.arange(100, max(end, 100), self.coarse)]).double()
         losses = torch.zeros(len(times), len(test), dtype=torch.float64)
         for rows, images in test.batches(self.batch_size):
-            noise = per_sample_normal(subject.seed, "metrics/loss", rows, denoiser.shape)
+            noise = per_sample_normal(inputs.seed, "metrics/loss", rows, denoiser.shape)
             (x0, cond), eps = denoiser.prepare_batch(images.pixels, images.labels), noise.to(denoiser.device)
             for k, t in enumerate(times.tolist()):
                 t_all = torch.full((len(x0),), t, dtype=torch.float64, device=denoiser.device)
@@ -52,8 +52,12 @@ class LossPerTime(Metric):
             log_scale=True,
             description="Loss of held-out images at each timestep, one noise an image, the same for every arm.",
         )
-        values = {"loss [0, 100)": mean_value(losses[: len(low)].mean(0), better="lower", description="mean held-out loss for t below 100")}
+        values = {
+            "loss [0, 100)": mean_value(
+                losses[: len(low)].mean(0), higher_is_better=False, description="mean held-out loss for t below 100"
+            )
+        }
         if len(times) > len(low):
             above = losses[len(low) :].mean(0)
-            values[f"loss [100, {end})"] = mean_value(above, better="lower", description="mean held-out loss for t from 100 on")
+            values[f"loss [100, {end})"] = mean_value(above, higher_is_better=False, description="mean held-out loss for t from 100 on")
         return MetricResult(values=values, curves={"loss": curve})

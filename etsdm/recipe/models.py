@@ -10,11 +10,11 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
-from etsdm.errors import PartError
+from etsdm.errors import PartError, RecipeError
 from etsdm.metrics.config import Evaluation
 from etsdm.recipe.compute import Compute
-from etsdm.registry import Frozen, field_error
-from etsdm.sampling.config import Sampling
+from etsdm.registry import Frozen, field_error, suggestion
+from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling, Samplings
 from etsdm.training.config import Training
 
 __all__ = ["Recipe"]
@@ -36,9 +36,21 @@ class Recipe(Frozen):
     data: Dataset
     model: DenoiserSpec
     training: Training
-    sampling: Sampling = Sampling()
+    sampling: Samplings = Sampling()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
+
+    @property
+    def samplings(self) -> dict[str, Sampling]:
+        """The sections of `sampling` by name; one section alone is named `default`."""
+        return self.sampling if isinstance(self.sampling, dict) else {DEFAULT_SAMPLING: self.sampling}
+
+    def sampling_of(self, name: str | None = None) -> Sampling:
+        """A section of `sampling`. Args: name: None for the first. Raises: RecipeError if there is no such name."""
+        sections = self.samplings
+        if name is not None and name not in sections:
+            raise RecipeError(f"sampling: unknown name {name!r}; {suggestion(name, sections, 'it has')}")
+        return sections[name or next(iter(sections))]
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -113,8 +125,10 @@ class Recipe(Frozen):
             self.model.backbone.check({"y"})
         with _errors_below("training"):
             self.training.loss.check(self.model)
-        with _errors_below("sampling", "sampler"):
-            self.sampling.sampler.check(self.model)
+        for name, sampling in self.samplings.items():
+            path = ("sampling", name) if isinstance(self.sampling, dict) else ("sampling",)
+            with _errors_below(*path, "sampler"):
+                sampling.sampler.check(self.model)
         return self
 
 

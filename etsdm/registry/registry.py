@@ -84,7 +84,7 @@ class Registry(Generic[P]):
         """All names in alphabetical order: built-in parts, presets and plug-ins."""
         return sorted({*self._load(), *self._plugins()})
 
-    def create(self, name: str, **fields: Any) -> P:
+    def create(self, name: str, /, **fields: Any) -> P:
         """Makes a part from its name and fields. Raises: RegistryError for an unknown name or an invalid field."""
         entry = self._entry(name)
         try:

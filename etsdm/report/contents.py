@@ -1,8 +1,9 @@
-"""What a report shows, gathered from an experiment's folder: every run's records, and the comparison of the arms."""
+"""Contents of a report, gathered from an experiment's folder: the records of every run, and the comparison of the arms."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any, NamedTuple
 
 from scipy.stats import t as student_t
@@ -10,61 +11,81 @@ from scipy.stats import t as student_t
 from etsdm.errors import DataError
 from etsdm.metrics import Curve, Histogram, MetricResult, Value
 from etsdm.recipe import read
-from etsdm.runs.folder import ExperimentFolder, RunFolder
+from etsdm.runs.folder import ExperimentFolder, RunFolder, TrainingFolder
+from etsdm.sampling.config import DEFAULT_SAMPLING
 from etsdm.storage.files import read_record
 
-__all__ = ["Comparison", "Contents", "Interval", "RunRecord", "gather"]
+__all__ = ["Comparison", "Contents", "Interval", "MetricKey", "RunRecord", "gather"]
+
+
+class MetricKey(NamedTuple):
+    """A metric of a run. Fields: metric, its name; sampling, name of the measured samples, None for a metric that measures none."""
+
+    metric: str
+    sampling: str | None
+
+    def __str__(self) -> str:
+        return self.metric if self.sampling in (None, DEFAULT_SAMPLING) else f"{self.metric}, {self.sampling}"
 
 
 class RunRecord(NamedTuple):
-    """One finished run. Fields as in its folder; outcomes and protocols by metric."""
+    """One finished run.
+
+    Fields as in its folder; training, the folder of its training; samplings, names of its samples; results, protocols (digests) and
+    seconds by metric; log of the training.
+    """
 
     arm: str
     seed: int
     folder: RunFolder
+    training: TrainingFolder
     recipe: dict[str, Any]
-    outcomes: dict[str, MetricResult]
-    protocols: dict[str, str]
+    samplings: list[str]
+    results: dict[MetricKey, MetricResult]
+    protocols: dict[MetricKey, str]
+    seconds: dict[MetricKey, float]
     log: list[dict[str, Any]]
 
 
 class Interval(NamedTuple):
-    """An estimate. Fields: value; se, its standard error, None where there is one piece only; pieces, over how many."""
+    """An estimate. Fields: value; se, its standard error, None for one unit; units, their number."""
 
     value: float
     se: float | None
-    pieces: int
+    units: int
 
     @property
     def half_width(self) -> float:
         """Half of the 95 % interval, by Student's t."""
-        return float(student_t.ppf(0.975, self.pieces - 1)) * (self.se or 0.0)
+        return float(student_t.ppf(0.975, self.units - 1)) * (self.se or 0.0)
 
     def __str__(self) -> str:
         return f"{self.value:.4g}" if self.se is None else f"{self.value:.4g} ± {self.se:.2g}"
 
 
 class Comparison(NamedTuple):
-    """One figure over all arms.
+    """One value over all arms.
 
-    Fields: name; description; by_arm, the estimate of each arm; reference, of held-out real images; differences, each later
-    arm minus the first, with a 95 % interval, or None where the two may not be compared; pieces, what the interval is over.
+    Fields: key, its metric; title, its name, with the metric where several give that name; description; by_arm, the estimate of each arm;
+    reference, of held-out real images; differences, each later arm minus the first, with a 95 % interval, or None where the protocols
+    differ; units of the interval, in words.
     """
 
-    name: str
+    key: MetricKey
+    title: str
     description: str
     by_arm: dict[str, Interval]
     reference: float | None
     differences: dict[str, Interval | None]
-    pieces: str
+    units: str
 
     def verdict(self, arm: str) -> str:
-        """What the interval of an arm's difference says, in words."""
+        """The interval of an arm's difference, and whether it holds 0, in words."""
         difference = self.differences.get(arm)
         if difference is None:
             return "not compared: measured by different protocols"
         if difference.se is None:
-            return f"{difference.value:+.3g}, no interval from one piece"
+            return f"{difference.value:+.3g}, no interval from one unit"
         half = difference.half_width
         base = next(iter(self.by_arm.values())).value
         share = f" ({difference.value / base:+.1%})" if base else ""
@@ -91,15 +112,32 @@ class Contents(NamedTuple):
         """The first seed's run of every arm."""
         return {arm: runs[self.first_seed] for arm, runs in self.runs.items()}
 
-    def curves(self, name: str) -> dict[str, list[Curve]]:
-        """A curve of every arm, one a seed."""
-        return {
-            arm: [c for run in runs.values() for o in run.outcomes.values() if (c := o.curves.get(name))] for arm, runs in self.runs.items()
-        }
+    def samplings(self) -> list[str]:
+        """Names of the samples of all arms."""
+        return list(dict.fromkeys(name for run in self.shown().values() for name in run.samplings))
 
-    def histograms(self, name: str) -> dict[str, Histogram]:
-        """A histogram of every arm's first seed."""
-        return {arm: h for arm, run in self.shown().items() for o in run.outcomes.values() if (h := o.histograms.get(name))}
+    def keys(self) -> list[MetricKey]:
+        """Metrics of all arms."""
+        return list(dict.fromkeys(key for run in self.shown().values() for key in run.results))
+
+    def curves(self, name: str) -> dict[MetricKey, dict[str, list[Curve]]]:
+        """Curves of a name by metric and arm, one a seed."""
+        found = {}
+        for key in self.keys():
+            of_seeds = {arm: [run.results[key] for run in runs.values() if key in run.results] for arm, runs in self.runs.items()}
+            of_arms = {arm: [curve for one in results if (curve := one.curves.get(name))] for arm, results in of_seeds.items()}
+            if of_arms := {arm: curves for arm, curves in of_arms.items() if curves}:
+                found[key] = of_arms
+        return found
+
+    def histograms(self, name: str) -> dict[MetricKey, dict[str, Histogram]]:
+        """Histograms of a name by metric and arm, of the first seed."""
+        found = {}
+        for key in self.keys():
+            results = {arm: run.results[key] for arm, run in self.shown().items() if key in run.results}
+            if of_arms := {arm: histogram for arm, one in results.items() if (histogram := one.histograms.get(name))}:
+                found[key] = of_arms
+        return found
 
 
 def gather(folder: ExperimentFolder) -> Contents:
@@ -108,10 +146,11 @@ def gather(folder: ExperimentFolder) -> Contents:
     Raises:
         DataError: no run of it is finished.
     """
+    folder.check()
     record = read_record(folder.record_file)
     runs: dict[str, dict[int, RunRecord]] = {}
     for arm, seeds in folder.runs().items():
-        finished = {seed: _run(arm, seed, run) for seed, run in seeds.items() if run.evaluation_file.exists()}
+        finished = {seed: found for seed, run in seeds.items() if (found := _run(arm, seed, run))}
         if finished:
             runs[arm] = finished
     if not runs:
@@ -123,59 +162,78 @@ def gather(folder: ExperimentFolder) -> Contents:
     return Contents(record["name"], record.get("description", ""), runs, _comparisons(runs))
 
 
-def _run(arm: str, seed: int, folder: RunFolder) -> RunRecord:
-    results = read_record(folder.evaluation_file)["results"]
-    outcomes = {item["protocol"]["metric"]["type"]: MetricResult.model_validate(item["outcome"]) for item in results}
-    protocols = {item["protocol"]["metric"]["type"]: item["protocol_digest"] for item in results}
-    return RunRecord(arm, seed, folder, read(folder.recipe_file).data, outcomes, protocols, folder.training_log())
+def _run(arm: str, seed: int, folder: RunFolder) -> RunRecord | None:
+    """The record of a run, None unless all its samples and values are there."""
+    manifest, training = folder.manifest(), folder.training()
+    if manifest is None or training is None:
+        return None
+    values = {MetricKey(entry.metric, entry.sampling): read_record(folder.path / entry.file) for entry in manifest.values}
+    if any(values[MetricKey(entry.metric, entry.sampling)].get("digest") != entry.digest for entry in manifest.values):
+        return None
+    drawn = {name: folder.samples(name).finished() for name in manifest.samples}
+    if any(record is None or record.digest != manifest.samples[name] for name, record in drawn.items()):
+        return None
+    return RunRecord(
+        arm,
+        seed,
+        folder,
+        training,
+        read(folder.recipe_file).data,
+        list(manifest.samples),
+        {key: MetricResult.model_validate(record["result"]) for key, record in values.items()},
+        {key: record["protocol_digest"] for key, record in values.items()},
+        {key: record["seconds"] for key, record in values.items()},
+        training.training_log(),
+    )
 
 
 def _comparisons(runs: dict[str, dict[int, RunRecord]]) -> list[Comparison]:
-    first_arm = next(iter(runs))
-    first = next(iter(runs[first_arm].values()))
-    found = []
-    for metric, outcome in first.outcomes.items():
-        for name, value in outcome.values.items():
-            values = {
-                arm: [run.outcomes[metric].values[name] for run in seeds.values() if _has(run, metric, name)] for arm, seeds in runs.items()
-            }
-            values = {arm: vs for arm, vs in values.items() if len(vs) == len(runs[first_arm])}
-            same = {arm: all(run.protocols.get(metric) == first.protocols[metric] for run in runs[arm].values()) for arm in values}
-            several = len(values[first_arm]) > 1
-            found.append(
-                Comparison(
-                    name,
-                    f"{value.description}; {value.better} is better" if value.better else value.description,
-                    {arm: _estimate(vs) for arm, vs in values.items()},
-                    value.reference,
-                    {arm: _difference(values[first_arm], vs) if same[arm] else None for arm, vs in values.items() if arm != first_arm},
-                    f"{len(values[first_arm])} seeds" if several else f"{len(value.units)} × {value.unit_name}, paired",
-                )
-            )
-    return found
+    every = [run for seeds in runs.values() for run in seeds.values()]
+    names = dict.fromkeys((key, name) for run in every for key, result in run.results.items() for name in result.values)
+    times = Counter(name for _, name in names)
+    return [_comparison(runs, key, name, name if times[name] == 1 else f"{name} ({key})") for key, name in names]
 
 
-def _has(run: RunRecord, metric: str, name: str) -> bool:
-    return metric in run.outcomes and name in run.outcomes[metric].values
+def _comparison(runs: dict[str, dict[int, RunRecord]], key: MetricKey, name: str, title: str) -> Comparison:
+    first_arm, seeds = next(iter(runs)), len(next(iter(runs.values())))
+    found = {arm: [run.results[key].values[name] for run in of_arm.values() if _has(run, key, name)] for arm, of_arm in runs.items()}
+    values = {arm: of_arm for arm, of_arm in found.items() if len(of_arm) == seeds}
+    base = values.get(first_arm)
+    protocols = {arm: {run.protocols.get(key) for run in of_arm.values()} for arm, of_arm in runs.items()}
+    value = next(of_arm[0] for of_arm in found.values() if of_arm)
+    better = {True: "; higher is better", False: "; lower is better", None: ""}[value.higher_is_better]
+    differences = {}
+    for arm, of_arm in values.items():
+        if base is not None and arm != first_arm:
+            differences[arm] = _difference(base, of_arm) if len(protocols[arm] | protocols[first_arm]) == 1 else None
+    units = f"{seeds} seeds" if seeds > 1 else f"{len(value.per_unit)} × {value.unit_name}, paired"
+    by_arm = {arm: _estimate(of_arm) for arm, of_arm in values.items()}
+    return Comparison(key, title, value.description + better, by_arm, value.reference, differences, units)
 
 
-def _mean(pieces: list[float]) -> Interval:
-    n = len(pieces)
-    mean = math.fsum(pieces) / n
+def _has(run: RunRecord, key: MetricKey, name: str) -> bool:
+    return key in run.results and name in run.results[key].values
+
+
+def _mean(units: list[float]) -> Interval:
+    n = len(units)
+    mean = math.fsum(units) / n
     if n < 2:
         return Interval(mean, None, n)
-    return Interval(mean, math.sqrt(math.fsum((piece - mean) ** 2 for piece in pieces) / (n - 1) / n), n)
+    return Interval(mean, math.sqrt(math.fsum((unit - mean) ** 2 for unit in units) / (n - 1) / n), n)
 
 
 def _estimate(values: list[Value]) -> Interval:
-    """Over seeds where there are several, else over the pieces of the one."""
-    return Interval(values[0].value, values[0].se, len(values[0].units)) if len(values) == 1 else _mean([value.value for value in values])
+    """Over seeds where there are several, else over the units of the one."""
+    return (
+        Interval(values[0].value, values[0].se, len(values[0].per_unit)) if len(values) == 1 else _mean([value.value for value in values])
+    )
 
 
 def _difference(base: list[Value], other: list[Value]) -> Interval:
-    """Of seeds or of pieces that belong together, so that what both share cancels."""
+    """Over paired seeds or units, so that what both arms share cancels."""
     if len(base) > 1:
         return _mean([b.value - a.value for a, b in zip(base, other, strict=True)])
-    if len(base[0].units) == len(other[0].units) > 1:
-        return _mean([b - a for a, b in zip(base[0].units, other[0].units, strict=True)])
+    if len(base[0].per_unit) == len(other[0].per_unit) > 1:
+        return _mean([b - a for a, b in zip(base[0].per_unit, other[0].per_unit, strict=True)])
     return Interval(other[0].value - base[0].value, None, 1)

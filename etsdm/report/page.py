@@ -1,4 +1,4 @@
-"""`write_report`: one HTML file that opens offline, made from an experiment's folder alone."""
+"""`write_report`: one HTML file that opens offline, from an experiment's folder alone."""
 
 from __future__ import annotations
 
@@ -37,31 +37,32 @@ def write_report(folder: ExperimentFolder) -> Path:
     return folder.report_file
 
 
-def _figures(contents: Contents) -> dict[str, str]:
+def _figures(contents: Contents) -> dict[str, list[tuple[str, str]]]:
+    """Figures of each section of the page, with their titles."""
     edges = intervals_of(contents)
-    drawn: dict[str, str] = {"training": training_figure(contents.shown())}
-    if any(contents.curves("lipschitz").values()):
-        drawn["lipschitz"] = curves_figure(contents.curves("lipschitz"), edges)
-    if any(contents.curves("loss").values()):
-        drawn["loss"] = curves_figure(contents.curves("loss"), edges)
-    if contents.histograms("classes"):
-        drawn["classes"] = histogram_figure(contents.histograms("classes"))
-    return {name: _data_uri(svg.encode(), "image/svg+xml") for name, svg in drawn.items()}
+    drawn: dict[str, list[tuple[str, str]]] = {"training": [("", training_figure(contents.shown()))]}
+    for name in ("lipschitz", "loss"):
+        drawn[name] = [(str(key), curves_figure(curves, edges)) for key, curves in contents.curves(name).items()]
+    drawn["classes"] = [(str(key), histogram_figure(histograms)) for key, histograms in contents.histograms("classes").items()]
+    return {section: [(title, _data_uri(svg.encode(), "image/svg+xml")) for title, svg in figures] for section, figures in drawn.items()}
 
 
 def _runs(contents: Contents) -> list[dict[str, Any]]:
-    """What is shown of each arm: samples, times, environment and recipe."""
+    """Samples, times, environment and recipe of each arm."""
     shown = []
     for arm, run in contents.shown().items():
-        stages = {name: run.folder.stage(name) for name in ("train", "sample", "evaluate")}
+        trained = run.training.finished()
+        drawn = {name: run.folder.samples(name) for name in run.samplings}
+        seconds = {"sample": sum(record.seconds for folder in drawn.values() if (record := folder.finished()))}
         shown.append(
             {
                 "arm": arm,
-                "samples": _data_uri(run.folder.grid_file.read_bytes(), "image/png"),
+                "samples": {name: _data_uri(folder.grid_file.read_bytes(), "image/png") for name, folder in drawn.items()},
                 "condition_map": json.dumps(run.recipe["model"]["condition_map"]),
-                "seconds": {name: record.seconds for name, record in stages.items() if record},
-                "rate": stages["train"].facts["images_per_second"] if stages["train"] else None,
-                "environment": read_record(run.folder.environment_file),
+                "training": run.training.path.name,
+                "seconds": {"train": trained.seconds if trained else None, **seconds, "evaluate": sum(run.seconds.values())},
+                "rate": trained.facts["images_per_second"] if trained else None,
+                "environment": read_record(run.training.environment_file),
                 "protocols": run.protocols,
                 "recipe": run.folder.recipe_file.read_text(),
             }

@@ -1,5 +1,6 @@
-"""Runs: a recipe carried out, stage by stage, into a folder."""
+"""Runs: a recipe carried out, stage by stage, in a folder."""
 
-from etsdm.runs.run import STAGES, Run, StageProgress
+from etsdm.runs.run import Run
+from etsdm.runs.stages import STAGES, Evaluate, Progress, Sample, Stage, Train
 
-__all__ = ["STAGES", "Run", "StageProgress"]
+__all__ = ["STAGES", "Evaluate", "Progress", "Run", "Sample", "Stage", "Train"]

@@ -1,8 +1,8 @@
-"""What carrying out a recipe costs, counted without allocating a weight.
+"""Cost of a run in operations, memory and disk, counted without allocating a weight.
 
     training     a step costs three forward evaluations an image, of which the backward pass is two, or four with gradient
                  checkpointing; and as much again for each further evaluation that the loss makes
-    sampling     the sampler's network calls, an evaluation an image each
+    sampling     the network calls of each sampler, an evaluation an image each
     memory       in training four bytes a parameter each for weights, gradients, the two moments of Adam and the moving average,
                  and what the backbone keeps of a batch for the backward pass (`etsdm.backbones.summary`), which with gradient
                  checkpointing is most while the block with the largest insides is gone through; attention by a fused kernel,
@@ -23,24 +23,31 @@ from etsdm.backbones.first_stages import FirstStage
 from etsdm.recipe import Recipe
 from etsdm.registry import Frozen
 
-__all__ = ["RATE", "Cost", "cost_of"]
+__all__ = ["FLOPS_PER_SECOND", "Cost", "SamplingCost", "cost_of"]
 
-RATE = 100e12  # floating-point operations a second to which times are referred, about a third of an A100's in bfloat16
+FLOPS_PER_SECOND = 100e12  # floating-point operations a second to which times are referred, about a third of an A100's in bfloat16
 FLOAT32_BYTES = 4
 COPIES_IN_TRAINING = 5  # weights, gradients, two moments, moving average
 COPIES_ON_DISK = 4  # all of them but the gradients
 
 
+class SamplingCost(Frozen):
+    """Cost of one set of samples. Fields: nfe, network calls of one sample; images; flops, floating-point operations for all of them."""
+
+    nfe: NonNegativeInt
+    images: NonNegativeInt
+    flops: NonNegativeInt
+
+
 class Cost(Frozen):
-    """What one run of a recipe costs.
+    """Cost of one run of a recipe.
 
     Attributes:
         parameters: of the backbone.
         first_stage_parameters: of the first stage, 0 without one.
         flops: floating-point operations of one forward evaluation of one image by the backbone.
         training_images, training_flops: images seen, and operations for all of them.
-        nfe: network calls for one sample.
-        sampling_images, sampling_flops: samples drawn, and operations for all of them.
+        samplings: of each set of samples, by name.
         training_state: bytes of weights, gradients, moments and moving average.
         gradient_checkpointing: whether the activations are counted with it, as `compute` of the recipe says.
         activations: bytes that the backbone keeps of a batch for the backward pass, the most at a time; what that pass allocates for
@@ -53,9 +60,7 @@ class Cost(Frozen):
     flops: NonNegativeInt
     training_images: NonNegativeInt
     training_flops: NonNegativeInt
-    nfe: NonNegativeInt
-    sampling_images: NonNegativeInt
-    sampling_flops: NonNegativeInt
+    samplings: dict[str, SamplingCost]
     training_state: NonNegativeInt
     gradient_checkpointing: bool
     activations: NonNegativeInt
@@ -63,13 +68,18 @@ class Cost(Frozen):
 
     @property
     def training_days(self) -> float:
-        """Days of training at `RATE`."""
-        return self.training_flops / RATE / 86400
+        """Days of training at `FLOPS_PER_SECOND`."""
+        return self.training_flops / FLOPS_PER_SECOND / 86400
+
+    @property
+    def sampling_flops(self) -> int:
+        """Operations of all samplings."""
+        return sum(sampling.flops for sampling in self.samplings.values())
 
     @property
     def sampling_days(self) -> float:
-        """Days of sampling at `RATE`."""
-        return self.sampling_flops / RATE / 86400
+        """Days of sampling at `FLOPS_PER_SECOND`."""
+        return self.sampling_flops / FLOPS_PER_SECOND / 86400
 
 
 class _Coders(NamedTuple):
@@ -79,15 +89,19 @@ class _Coders(NamedTuple):
 
 
 def cost_of(recipe: Recipe) -> Cost:
-    """Counts what one run of a recipe costs, on the meta device, where a tensor is a shape."""
-    training, sampling = recipe.training, recipe.sampling
+    """Counts the cost of one run of a recipe, on the meta device, where a tensor is a shape."""
+    training = recipe.training
     summary = recipe.model.backbone.summary(training.batch_size)
     coders = _coders(recipe.model.first_stage)
     checkpointing, evaluations = recipe.compute.gradient_checkpointing, training.loss.evaluations
     forwards = evaluations * (4 if checkpointing else 3)
     # All evaluations of a step are kept until its backward pass.
     kept = evaluations * summary.checkpointed + summary.peak_recompute if checkpointing else evaluations * summary.activations
-    nfe = sampling.sampler.plan(recipe.model).nfe
+    samplings = {}
+    for name, sampling in recipe.samplings.items():
+        nfe = sampling.sampler.plan(recipe.model).nfe
+        flops = sampling.n * (nfe * summary.flops + coders.decoder)
+        samplings[name] = SamplingCost(nfe=nfe, images=sampling.n, flops=flops)
     first_stage = FLOAT32_BYTES * coders.parameters
     return Cost(
         parameters=summary.parameters,
@@ -95,9 +109,7 @@ def cost_of(recipe: Recipe) -> Cost:
         flops=summary.flops,
         training_images=training.images,
         training_flops=training.images * (forwards * summary.flops + coders.encoder),
-        nfe=nfe,
-        sampling_images=sampling.n,
-        sampling_flops=sampling.n * (nfe * summary.flops + coders.decoder),
+        samplings=samplings,
         training_state=COPIES_IN_TRAINING * FLOAT32_BYTES * summary.parameters + first_stage,
         gradient_checkpointing=checkpointing,
         activations=kept,

@@ -1,60 +1,63 @@
-"""What each stage of a run depends on, as digests.
+"""Digests of what the stages of a run depend on.
 
-    train <- data, model, training, seed;    sample <- train, sampling;    evaluate <- sample, evaluation
+    train <- data, model, training, seed;    samples <- train, one sampling;    value <- train or samples, one metric, evaluation.seed
 
-Of the data's files, and of the weights of a first stage, it is the content that counts: a path says where something is and not what
-it is. What is no longer there is taken for what the run's checkpoint says was there, at the same place, so a finished run is finished
-without its data.
+Files of the data and weights of a first stage count by their content and not by their path. Where they are missing, the content that a
+checkpoint recorded for the same path stands in, so a finished run is finished without its data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from etsdm.data import Dataset, Files
+from etsdm.data import Files
 from etsdm.recipe import Recipe
 from etsdm.storage.files import digest_of, sha256_of
 
-__all__ = ["data_fields", "digests_of", "inputs_of"]
+__all__ = ["StageDigests", "find_inputs", "stage_digests", "with_recorded"]
 
-STAGE_FORMAT = 3  # raise it when a stage computes something else from the same fields
+STAGE_FORMAT = 4  # raise it when a stage computes something else from the same fields
 # Fields of training that change no weight, and the path of a file that counts by its content.
 WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints", "first_stage_weights"}
 
 
-def digests_of(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> dict[str, str]:
-    """What the stages depend on, by stage.
+class StageDigests(NamedTuple):
+    """Digests of a run. Fields: train; samples by name; values by `metric`, or `sampling/metric` for metrics of samples."""
+
+    train: str
+    samples: dict[str, str]
+    values: dict[str, str]
+
+
+def stage_digests(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> StageDigests:
+    """Digests of all that each stage depends on.
 
     Args:
         recipe: of one arm.
         seed: of one run.
-        inputs: what `inputs_of` found.
+        inputs: result of `find_inputs`.
     """
     dump = recipe.model_dump(mode="json")
     training = {field: value for field, value in dump["training"].items() if field not in WITHOUT_EFFECT}
-    sampling = {field: value for field, value in dump["sampling"].items() if field != "batch_size"}
     contents = {field: files.content for field, files in inputs.items()}
-    train = digest_of([STAGE_FORMAT, "train", data_fields(recipe.data), dump["model"], training, contents, seed])
-    sample = digest_of([STAGE_FORMAT, "sample", train, sampling])
-    return {"train": train, "sample": sample, "evaluate": digest_of([STAGE_FORMAT, "evaluate", sample, dump["evaluation"]])}
+    train = digest_of([STAGE_FORMAT, "train", recipe.data.identity(), dump["model"], training, contents, seed])
+    samples = {}
+    for name, sampling in recipe.samplings.items():
+        fields = sampling.model_dump(mode="json", exclude={"batch_size"})
+        samples[name] = digest_of([STAGE_FORMAT, "sample", train, fields])
+    values = {}
+    for metric in recipe.evaluation.metrics:
+        stem = metric.file_stem
+        sources = {f"{name}/{stem}": digest for name, digest in samples.items()} if metric.uses_samples else {stem: train}
+        for key, source in sources.items():
+            values[key] = digest_of([STAGE_FORMAT, "evaluate", source, metric.settings, recipe.evaluation.seed])
+    return StageDigests(train, samples, values)
 
 
-def data_fields(data: Dataset) -> dict[str, Any]:
-    """The fields of a data set that say which images of its files are meant and how they are read."""
-    return {field: value for field, value in data.model_dump(mode="json").items() if field not in data.descriptive}
-
-
-def inputs_of(recipe: Recipe, recorded: Callable[[], Mapping[str, Mapping[str, Any]]]) -> dict[str, Files]:
-    """Finds what a recipe's training reads from outside its folder.
-
-    Args:
-        recipe: of one arm.
-        recorded: gives the fields of what this found for the latest checkpoint; it is asked only where files are missing.
-
-    Returns:
-        The files by the part of the recipe that names them. Their content is None if they are neither there nor recorded.
+def find_inputs(recipe: Recipe) -> dict[str, Files]:
+    """The files that a recipe's training reads, by the part of the recipe that names them; content None where they are missing.
 
     Raises:
         DataError: a file of the data cannot be read.
@@ -65,8 +68,13 @@ def inputs_of(recipe: Recipe, recorded: Callable[[], Mapping[str, Mapping[str, A
     if recipe.model.first_stage is not None:
         weights = recipe.training.first_stage_weights
         found["first_stage_weights"] = Files(weights, sha256_of(Path(weights)) if weights and Path(weights).is_file() else None)
-    if any(files.content is None for files in found.values()):
-        for name, fields in recorded().items():
-            if name in found and found[name] == (fields["place"], None):
-                found[name] = Files(**fields)
     return found
+
+
+def with_recorded(inputs: Mapping[str, Files], recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Files]:
+    """The inputs, with the recorded content of those that are missing at the recorded path. Args: recorded: fields of `Files`."""
+    known = {name: Files(**fields) for name, fields in recorded.items()}
+    return {
+        name: known[name] if files.content is None and name in known and known[name].place == files.place else files
+        for name, files in inputs.items()
+    }

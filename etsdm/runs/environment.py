@@ -1,4 +1,4 @@
-"""Versions of what the numbers depend on, and the machine."""
+"""Versions of the packages that results depend on, and the machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from importlib.metadata import version
 
 __all__ = ["environment"]
 
+PACKAGES = ("etsdm", "torch", "numpy", "scikit-learn")
+
 
 def environment() -> dict[str, str]:
-    """Versions of what the numbers depend on, and the machine."""
-    packages = ("etsdm", "torch", "numpy", "scikit-learn")
-    found = {name: version(name) for name in packages}
-    return {"python": platform.python_version(), **found, "platform": f"{sys.platform} {platform.machine()}"}
+    """Versions of Python and of packages, and the platform, by name."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "platform": f"{sys.platform} {platform.machine()}",
+    }

@@ -13,6 +13,7 @@ from PIL import Image
 
 import etsdm
 from etsdm.analysis import lipschitz_curve
+from etsdm.checkpoints import checkpoint_folder
 from etsdm.data import Digits
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
@@ -126,12 +127,14 @@ def test_a_checkpoint_is_measured_on_the_training_images_of_its_run(trained):
     assert (found["curve"], list(found["curves"])) == ("runs/tiny/e-tsdm", ["runs/tiny/e-tsdm"])
     described = found["protocol"]["measured"]["runs/tiny/e-tsdm"]
     assert (described["data"]["type"], described["images"]) == ("digits", Digits().open("train").batch(range(3)).digest())
-    by_number = facts("runs/tiny/e-tsdm/checkpoints/000000000320", "--t", "19", "--images", 3, "--seed", 4, "--unit", "step", cwd=trained)
+    by_number = facts(
+        checkpoint_folder(trained / "runs/tiny/e-tsdm"), "--t", "19", "--images", 3, "--seed", 4, "--unit", "step", cwd=trained
+    )
     assert by_number["mean"] == pytest.approx([found["mean"][2]])
 
 
 def test_a_checkpoint_alone_needs_its_data_named(trained, tmp_path):
-    shutil.copytree(trained / "runs/tiny/baseline/checkpoints/000000000320", tmp_path / "alone")
+    shutil.copytree(checkpoint_folder(trained / "runs/tiny/baseline"), tmp_path / "alone")
     result = command("alone", cwd=tmp_path)
     assert result.returncode == 2
     expected = "error: alone: has no recipe.yaml beside it that names its data; give --data (`etsdm parts datasets`)\n"

@@ -44,7 +44,7 @@ def test_a_dry_run_says_what_a_run_costs(planned):
     assert gigabytes < summary.activations / 1e9 / 4
     assert table["disk: a checkpoint"] == "11.62 GB"
     assert "parameters of the first stage" not in table
-    assert "cost of 2 runs: " in result.stdout
+    assert "cost of 2 trainings and 2 samplings: " in result.stdout
 
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(planned):
@@ -60,11 +60,14 @@ def test_a_dry_run_as_json_says_the_same(planned):
     result = run("run", RECIPES / "ffhq_large.yaml", "--dry-run", "--json", cwd=folder)
     found = json.loads(result.stdout)
     assert found["name"] == "ffhq_large"
-    assert found["runs"] == [{"run": arm, "train": "to do", "sample": "to do", "evaluate": "to do"} for arm in ("baseline", "e-tsdm")]
+    assert [{**one, "training": None} for one in found["runs"]] == [
+        {"run": arm, "training": None, "train": "to do", "sample": "to do", "evaluate": "to do"} for arm in ("baseline", "e-tsdm")
+    ]
+    assert len({one["training"] for one in found["runs"]}) == 2
     assert list(found["arms"]) == ["baseline", "e-tsdm"]
     assert found["arms"]["baseline"] == found["arms"]["e-tsdm"]
     cost = found["arms"]["e-tsdm"]
-    assert (cost["parameters"], cost["nfe"], cost["training_state"]) == (725_956_227, 1000, 20 * 725_956_227)
+    assert (cost["parameters"], cost["samplings"]["default"]["nfe"], cost["training_state"]) == (725_956_227, 1000, 20 * 725_956_227)
     assert cost["gradient_checkpointing"] is True
     assert shown.stdout.endswith(f"missing: {found['missing']}\n")
     assert list(folder.iterdir()) == []
@@ -78,7 +81,8 @@ def test_a_plan_with_nothing_missing_says_so(tmp_path):
 
 def test_a_plan_of_one_arm_and_of_some_stages_is_of_these_alone(tmp_path):
     found = json.loads(run("run", TINY, "--arm", "e-tsdm", "--stage", "train", "--dry-run", "--json", cwd=tmp_path).stdout)
-    assert found["runs"] == [{"run": "e-tsdm", "train": "to do"}]
+    [planned] = found["runs"]
+    assert (planned["run"], planned["train"], set(planned)) == ("e-tsdm", "to do", {"run", "training", "train"})
     assert list(found["arms"]) == ["e-tsdm"]
 
 
@@ -86,7 +90,21 @@ def test_arms_that_cost_different_have_columns_of_their_own(tmp_path):
     result = run("run", TINY, "arms.e-tsdm.sampling.sampler.steps=5", "seeds=[0, 1]", "--dry-run", cwd=tmp_path)
     [sampling] = [row for row in rows(result.stdout) if row[0] == "sampling"]
     assert [cell[: cell.index(" calls")] for cell in sampling[1:]] == ["16 images of 3", "16 images of 5"]
-    assert "cost of 4 runs: " in result.stdout
+    assert "cost of 4 trainings and 4 samplings: " in result.stdout
+
+
+def test_a_plan_counts_a_shared_training_once_and_every_sampling(tmp_path):
+    arms = "arms.fast={model.condition_map: identity, sampling.a.sampler.steps: 2}"
+    several = ("sampling.a={}", "sampling.b={sampler: {type: ddim, steps: 5}}", arms)
+    result = run("run", TINY, *several, "--dry-run", cwd=tmp_path)
+    table = {title: cells for title, *cells in rows(result.stdout)}
+    assert table["fast"] == ["with baseline", "to do", "to do"]
+    assert [cell[: cell.index(" calls")] for cell in table["sampling a"]] == ["16 images of 3", "16 images of 3", "16 images of 2"]
+    assert [cell[: cell.index(" calls")] for cell in table["sampling b"]] == ["16 images of 5"] * 3
+    assert "cost of 2 trainings and 6 samplings: " in result.stdout
+    found = json.loads(run("run", TINY, *several, "--dry-run", "--json", cwd=tmp_path).stdout)
+    trainings = {one["run"]: one["training"] for one in found["runs"]}
+    assert trainings["fast"] == trainings["baseline"] != trainings["e-tsdm"]
 
 
 def test_a_plan_with_a_first_stage_counts_it_and_says_that_its_weights_are_missing(tmp_path):

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from etsdm.data import ImageFolder, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics import Lipschitz, LossPerTime, PixelFrechet, Recognition, Subject
+from etsdm.metrics import EvaluationInputs, Lipschitz, LossPerTime, PixelFrechet, Recognition
 from etsdm.training import Trainer
 from etsdm.training.config import Training
 
@@ -69,7 +69,8 @@ def test_a_metric_finds_the_same_in_files_and_in_memory(data, loaded, tiny_denoi
     denoiser = tiny_denoiser(backbone={"num_classes": 10})
     samples = LoadedImages(loaded[1].pixels.flip(0), loaded[1].labels.flip(0))
     of_files, of_memory = (
-        metric.compute(Subject(denoiser, samples, train, test, 3)) for train, test in ((data.open("train"), data.open("test")), loaded)
+        metric.compute(EvaluationInputs(denoiser, samples, train, test, 3))
+        for train, test in ((data.open("train"), data.open("test")), loaded)
     )
     assert of_files == of_memory
 
@@ -77,6 +78,6 @@ def test_a_metric_finds_the_same_in_files_and_in_memory(data, loaded, tiny_denoi
 @pytest.mark.parametrize("metric", [METRICS[0], METRICS[2], METRICS[3]], ids=lambda metric: metric.type_name)
 def test_a_metric_that_needs_held_out_images_says_so(data, loaded, tiny_denoiser, metric):
     data = data.model_copy(update={"held_out": 0})
-    subject = Subject(tiny_denoiser(backbone={"num_classes": 10}), loaded[0], data.open("train"), data.open("test"), 0)
+    subject = EvaluationInputs(tiny_denoiser(backbone={"num_classes": 10}), loaded[0], data.open("train"), data.open("test"), 0)
     with pytest.raises(DataError, match=r"^data.held_out: no image is held out"):
         metric.compute(subject)

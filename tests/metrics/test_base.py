@@ -8,11 +8,11 @@ from etsdm.metrics import Curve, Histogram, MetricResult, Value, mean_value
 
 def test_a_mean_comes_with_its_standard_error():
     # Mean 2.5; variance with N - 1: (2.25 + 0.25 + 0.25 + 2.25) / 3 = 5/3; standard error sqrt(5/3 / 4).
-    value = mean_value(torch.tensor([1.0, 2.0, 3.0, 4.0]), better="lower", reference=2.0)
+    value = mean_value(torch.tensor([1.0, 2.0, 3.0, 4.0]), higher_is_better=False, reference=2.0)
     assert value.value == 2.5
     assert value.se == pytest.approx(math.sqrt(5 / 12), rel=1e-15)
-    assert value.units == (1, 2, 3, 4)
-    assert (value.better, value.reference, value.unit_name) == ("lower", 2.0, "image")
+    assert value.per_unit == (1, 2, 3, 4)
+    assert (value.higher_is_better, value.reference, value.unit_name) == (False, 2.0, "image")
 
 
 def test_one_piece_has_no_standard_error():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from etsdm.data import Digits, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics import PixelFrechet, Subject, frechet_distance
+from etsdm.metrics import EvaluationInputs, PixelFrechet, frechet_distance
 from etsdm.randomness import generator
 
 POSITIVE = st.floats(0.01, 10)
@@ -77,7 +77,7 @@ def test_it_is_symmetric(rank):
 
 def pixel_frechet(denoiser, samples, train, test, **fields):
     drawn = LoadedImages(samples, torch.zeros(len(samples), dtype=torch.long))
-    return PixelFrechet(**fields).compute(Subject(denoiser, drawn, train, test, 0)).values["pixel Frechet"]
+    return PixelFrechet(**fields).compute(EvaluationInputs(denoiser, drawn, train, test, 0)).values["pixel Frechet"]
 
 
 def test_real_images_have_no_distance_to_themselves(tiny_denoiser, test_split):
@@ -100,9 +100,9 @@ def test_samples_and_held_out_images_are_measured_in_chunks_of_one_size(tiny_den
     train = Digits().open("train")
     moved = (train.pixels[:700] + 0.5)[torch.randperm(700, generator=generator(0, "test/order"))]
     value = pixel_frechet(tiny_denoiser(), moved, train, test_split)
-    assert len(value.units) == 4
+    assert len(value.per_unit) == 4
     assert value.unit_name == "chunk of 175 samples"
-    assert value.value == pytest.approx(sum(value.units) / 4)
+    assert value.value == pytest.approx(sum(value.per_unit) / 4)
     # The mean moved by 0.5 in each of 64 pixels adds 16 to what held-out images have.
     assert value.value == pytest.approx(value.reference + 16, abs=1)
 
@@ -110,13 +110,13 @@ def test_samples_and_held_out_images_are_measured_in_chunks_of_one_size(tiny_den
 def test_chunks_are_no_larger_than_the_held_out_set(tiny_denoiser, test_split):
     few = LoadedImages(test_split.pixels[:50], test_split.labels[:50])
     value = pixel_frechet(tiny_denoiser(), test_split.pixels, test_split, few, chunks=2)
-    assert (len(value.units), value.unit_name) == (2, "chunk of 50 samples")
+    assert (len(value.per_unit), value.unit_name) == (2, "chunk of 50 samples")
 
 
 def test_constant_pixels_do_no_harm(tiny_denoiser):
     grey = LoadedImages(torch.zeros(8, 1, 2, 2), torch.zeros(8, dtype=torch.long))
     value = pixel_frechet(tiny_denoiser(), torch.full((8, 1, 2, 2), 0.5), grey, grey)
-    assert value.units == pytest.approx([4 * 0.25] * 4)
+    assert value.per_unit == pytest.approx([4 * 0.25] * 4)
 
 
 def test_too_few_samples_for_the_chunks_are_refused(tiny_denoiser, test_split):

@@ -2,7 +2,7 @@ import pytest
 
 from etsdm.analysis import lipschitz_curve
 from etsdm.data import Digits, LoadedImages
-from etsdm.metrics import Lipschitz, Subject
+from etsdm.metrics import EvaluationInputs, Lipschitz
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def some():
 
 
 def compute(metric, denoiser, images, seed=0):
-    return metric.compute(Subject(denoiser, images, images, images, seed))
+    return metric.compute(EvaluationInputs(denoiser, images, images, images, seed))
 
 
 def test_the_curve_is_that_of_noised_training_images(tiny_denoiser, some):
@@ -30,7 +30,7 @@ def test_means_of_ranges_have_a_value_for_each_image(tiny_denoiser, some):
     outcome = compute(Lipschitz(stop=120), tiny_denoiser(condition_map="e-tsdm"), some)
     curve = outcome.curves["lipschitz"]
     assert set(outcome.values) == {"K [0, 10)", "K [10, 50)", "K [50, 100)", "K [0, 100)", "K [100, 120)"}
-    assert all(len(value.units) == 5 for value in outcome.values.values())
+    assert all(len(value.per_unit) == 5 for value in outcome.values.values())
     assert outcome.values["K [0, 10)"].value == 0  # one condition
     assert outcome.values["K [0, 100)"].value == pytest.approx(sum(curve.mean[:100]) / 100)
     assert outcome.values["K [100, 120)"].value == pytest.approx(sum(curve.mean[100:]) / 20)

@@ -5,7 +5,7 @@ import torch
 
 from etsdm.data import Digits, LoadedImages
 from etsdm.errors import DataError
-from etsdm.metrics import Recognition, Subject
+from etsdm.metrics import EvaluationInputs, Recognition
 from etsdm.randomness import per_sample_normal
 
 
@@ -22,7 +22,7 @@ def measure(digits, tiny_denoiser):
 
     def measure(samples):
         drawn = LoadedImages(samples, torch.zeros(len(samples), dtype=torch.long))
-        return Recognition().compute(Subject(denoiser, drawn, train, test, 0))
+        return Recognition().compute(EvaluationInputs(denoiser, drawn, train, test, 0))
 
     return measure
 
@@ -33,7 +33,7 @@ def of_real_digits(digits, measure):
 
 
 def test_the_classifier_names_held_out_digits_rightly(of_real_digits):
-    accuracy = re.search(r"names ([\d.]+)% of held-out", of_real_digits.values["recognition"].description)
+    accuracy = re.search(r"([\d.]+)% accuracy on held-out", of_real_digits.values["recognition"].description)
     assert float(accuracy.group(1)) > 97
 
 
@@ -41,8 +41,8 @@ def test_real_digits_are_recognised_as_surely_as_the_reference(of_real_digits, d
     value = of_real_digits.values["recognition"]
     assert value.value == pytest.approx(value.reference)
     assert value.value > 0.9
-    assert len(value.units) == len(digits[1])
-    assert value.better == "higher"
+    assert len(value.per_unit) == len(digits[1])
+    assert value.higher_is_better is True
 
 
 def test_shares_of_the_classes_add_up_to_one(of_real_digits, digits):
@@ -70,4 +70,4 @@ def test_samples_of_one_class_are_named_so(digits, measure):
 def test_training_images_of_one_class_are_refused(tiny_denoiser):
     one = LoadedImages(torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.long))
     with pytest.raises(DataError, match="the training images have one class; this metric needs two or more"):
-        Recognition().compute(Subject(tiny_denoiser(), one, one, one, 0))
+        Recognition().compute(EvaluationInputs(tiny_denoiser(), one, one, one, 0))

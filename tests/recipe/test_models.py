@@ -75,7 +75,7 @@ def recipe_error(*overrides, recipe=DIGITS):
         ),
         (
             "evaluation.metrics=[recognition, recognition]",
-            "evaluation.metrics.1: metric 'recognition' stands twice; remove one (command line)",
+            "evaluation.metrics.1: metric 'recognition' stands twice with the same fields; remove one, or give it a name (command line)",
         ),
         ("seeds=[1, 1]", "seeds: [1, 1]: a seed stands twice; give each once (command line)"),
         ("arms.baseline.seeds=[3]", "arms.baseline.seeds: all arms of a recipe have one seeds; set it for the whole recipe (command line)"),

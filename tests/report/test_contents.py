@@ -7,7 +7,7 @@ import pytest
 
 import etsdm
 from etsdm.errors import DataError
-from etsdm.report.contents import Comparison, Interval, gather
+from etsdm.report.contents import Comparison, Interval, MetricKey, gather
 from etsdm.runs.folder import ExperimentFolder
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
@@ -22,7 +22,7 @@ def finished(tmp_path_factory):
 
 def comparison(difference):
     by_arm = {"a": Interval(2.0, 0.1, 5), "b": Interval(2.0, 0.1, 5)}
-    return Comparison("loss", "", by_arm, None, {"b": difference}, "5 × image, paired")
+    return Comparison(MetricKey("loss", None), "loss", "", by_arm, None, {"b": difference}, "5 × image, paired")
 
 
 def test_the_half_width_is_students():
@@ -35,7 +35,7 @@ def test_the_half_width_is_students():
     [
         (Interval(0.5, 0.1, 5), "+0.5 (+25.0%), 95 % [+0.222, +0.778]: differs"),
         (Interval(-0.1, 0.1, 5), "-0.1 (-5.0%), 95 % [-0.378, +0.178]: no difference seen"),
-        (Interval(0.5, None, 1), "+0.5, no interval from one piece"),
+        (Interval(0.5, None, 1), "+0.5, no interval from one unit"),
         (None, "not compared: measured by different protocols"),
     ],
 )
@@ -43,25 +43,25 @@ def test_a_verdict_says_what_the_interval_says(difference, verdict):
     assert comparison(difference).verdict("b") == verdict
 
 
-def test_differences_are_taken_piece_by_piece(finished):
+def test_differences_are_taken_unit_by_unit(finished):
     contents = gather(finished.folder)
-    row = next(row for row in contents.comparisons if row.name == "recognition")
-    a, b = (contents.runs[arm][0].outcomes["recognition"].values["recognition"] for arm in ("baseline", "e-tsdm"))
-    pieces = [y - x for x, y in zip(a.units, b.units, strict=True)]
+    row = next(row for row in contents.comparisons if row.title == "recognition")
+    a, b = (contents.runs[arm][0].results[MetricKey("recognition", "default")].values["recognition"] for arm in ("baseline", "e-tsdm"))
+    pieces = [y - x for x, y in zip(a.per_unit, b.per_unit, strict=True)]
     mean = sum(pieces) / len(pieces)
     deviation = math.sqrt(sum((piece - mean) ** 2 for piece in pieces) / (len(pieces) - 1))
     assert row.differences["e-tsdm"].value == pytest.approx(b.value - a.value)
     assert row.differences["e-tsdm"].se == pytest.approx(deviation / math.sqrt(16))
-    assert row.pieces == "16 × sample, paired"
+    assert row.units == "16 × sample, paired"
 
 
 def test_values_of_different_protocols_are_not_compared(finished, tmp_path):
-    evaluation = json.loads((finished.folder.path / "e-tsdm/evaluation.json").read_text())
-    evaluation["results"][3]["protocol_digest"] = "0" * 64
+    file = "e-tsdm/values/default/recognition.json"
+    record = json.loads((finished.folder.path / file).read_text())
     copy = ExperimentFolder(tmp_path / "tiny")
     shutil.copytree(finished.folder.path, copy.path)
-    (copy.path / "e-tsdm/evaluation.json").write_text(json.dumps(evaluation))
-    rows = {row.name: row for row in gather(copy).comparisons}
+    (copy.path / file).write_text(json.dumps({**record, "protocol_digest": "0" * 64}))
+    rows = {row.title: row for row in gather(copy).comparisons}
     assert rows["recognition"].differences["e-tsdm"] is None
     assert rows["pixel Frechet"].differences["e-tsdm"] is not None
 
@@ -78,17 +78,17 @@ def test_the_page_is_whole_in_itself_and_shows_every_arm_and_figure(finished):
     assert page.count("data:image/png;base64,") == 2
     assert page.count("data:image/svg+xml;base64,") == 4
     for row in gather(finished.folder).comparisons:
-        assert f"<strong>{row.name}</strong>" in page
+        assert f"<strong>{row.title}</strong>" in page
     assert "t_tilde: 100.0" in page
 
 
 def test_several_seeds_give_intervals_over_seeds(tmp_path):
     experiment = etsdm.build(TINY, "seeds=[0, 1, 2]", "training.images=64", "training.warmup_images=0", out=tmp_path)
     experiment.run()
-    row = next(row for row in gather(experiment.folder).comparisons if row.name == "recognition")
-    values = [run.outcomes["recognition"].values["recognition"].value for run in experiment.runs]
+    row = next(row for row in gather(experiment.folder).comparisons if row.title == "recognition")
+    values = [run.results["recognition"].values["recognition"].value for run in experiment.runs]
     base, other = values[:3], values[3:]
-    assert row.pieces == "3 seeds"
+    assert row.units == "3 seeds"
     assert row.by_arm["baseline"].value == pytest.approx(sum(base) / 3)
     assert row.differences["e-tsdm"].value == pytest.approx((sum(other) - sum(base)) / 3)
-    assert row.differences["e-tsdm"].pieces == 3
+    assert row.differences["e-tsdm"].units == 3

@@ -8,9 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from etsdm.recipe import Recipe, load_arms
-from etsdm.runs.cost import RATE, cost_of
+from etsdm.runs.cost import FLOPS_PER_SECOND, cost_of
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 # A network of fully connected layers on the 64 pixels of a digit: 16 channels, 4 of the embedding of time, one block.
 # Multiply-adds: the embedding, in, the block's modulation and two layers, out.
@@ -68,9 +68,7 @@ def test_a_small_recipe_is_counted_by_hand():
         "flops": FLOPS,
         "training_images": 100,
         "training_flops": 100 * 3 * FLOPS,
-        "nfe": 7,
-        "sampling_images": 3,
-        "sampling_flops": 3 * 7 * FLOPS,
+        "samplings": {"default": {"nfe": 7, "images": 3, "flops": 3 * 7 * FLOPS}},
         "training_state": 5 * 4 * PARAMETERS,
         "gradient_checkpointing": False,
         "activations": 5 * 4 * KEPT,
@@ -126,6 +124,7 @@ def test_a_first_stage_encodes_in_training_and_decodes_in_sampling():
 @pytest.mark.parametrize("first_stage", [None, FIRST_STAGE])
 def test_a_checkpoint_on_disk_has_the_size_that_was_counted(tmp_path, first_stage):
     import etsdm
+    from etsdm.checkpoints import checkpoint_folder
     from etsdm.storage.tensors import write_tensors
 
     small = recipe(first_stage=first_stage)
@@ -135,7 +134,7 @@ def test_a_checkpoint_on_disk_has_the_size_that_was_counted(tmp_path, first_stag
     whole = small.model_copy(update={"training": {"images": 10, "batch_size": 5, "first_stage_weights": str(weights)}})
     experiment = etsdm.build(whole, out=tmp_path)
     experiment.train()
-    files = (tmp_path / "recipe/default/checkpoints/000000000010").glob("*.safetensors")
+    files = checkpoint_folder(tmp_path / "recipe/default").glob("*.safetensors")
     # Names of tensors come on top, and a step number a tensor of Adam's.
     found, names = sum(file.stat().st_size for file in files), 40_000
     assert 0 < found - cost_of(whole).checkpoint < names
@@ -143,8 +142,8 @@ def test_a_checkpoint_on_disk_has_the_size_that_was_counted(tmp_path, first_stag
 
 def test_days_are_those_of_one_device():
     cost = cost_of(recipe())
-    assert cost.training_days * 86400 * RATE == pytest.approx(100 * 3 * FLOPS)
-    assert cost.sampling_days * 86400 * RATE == pytest.approx(3 * 7 * FLOPS)
+    assert cost.training_days * 86400 * FLOPS_PER_SECOND == pytest.approx(100 * 3 * FLOPS)
+    assert cost.sampling_days * 86400 * FLOPS_PER_SECOND == pytest.approx(3 * 7 * FLOPS)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +172,5 @@ def test_the_papers_networks_have_their_size_and_nothing_is_allocated(name, para
     assert cost.training_state == 20 * parameters
     assert cost.training_images == images
     assert cost.training_flops == images * 4 * cost.flops
-    assert (cost.nfe, cost.sampling_images) == (1000, 10_000)
+    assert (cost.samplings["default"].nfe, cost.samplings["default"].images) == (1000, 10_000)
     assert cost.sampling_flops == 10_000 * 1000 * cost.flops

@@ -11,11 +11,12 @@ from PIL import Image
 import etsdm
 from etsdm.data import Digits, Files
 from etsdm.errors import DataError
-from etsdm.runs.run import STAGES
+from etsdm.runs import STAGES
 from etsdm.storage.files import sha256_of
 from etsdm.storage.tensors import write_tensors
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
+METRIC = "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]"
 
 
 def draw_images(folder, seed=0):
@@ -31,7 +32,7 @@ def finished(tmp_path_factory):
     """A folder with `runs` and the `images` that they were trained on."""
     base = tmp_path_factory.mktemp("finished")
     draw_images(base / "images")
-    list(run_of(base).carry_out())
+    list(run_of(base).run())
     return base
 
 
@@ -44,12 +45,7 @@ def base(finished, tmp_path):
 
 def run_of(base, *overrides, path="images"):
     data = f"data={{type: image-folder, path: {base / path}, image_size: 8, channels: 1, held_out: 2}}"
-    small = (
-        "training.images=32",
-        "training.warmup_images=0",
-        "sampling.n=2",
-        "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]",
-    )
+    small = ("training.images=32", "training.warmup_images=0", "sampling.n=2", METRIC)
     return etsdm.build(RECIPES / "tiny.yaml", data, *small, *overrides, out=base / "runs").arm("baseline").runs[0]
 
 
@@ -63,13 +59,12 @@ def test_a_folder_that_was_moved_is_not_trained_on_again(finished, tmp_path):
     run = run_of(tmp_path, path="elsewhere/pictures")
     assert to_do(run) == []
     # What is measured there may be compared with what was measured before.
-    before = run.folder.evaluation_file.read_text()
-    run.folder.evaluation_file.unlink()
-    list(run.carry_out())
-    digests = [
-        [result["protocol_digest"] for result in json.loads(text)["results"]] for text in (before, run.folder.evaluation_file.read_text())
-    ]
-    assert digests[0] == digests[1]
+    [entry] = run.folder.manifest().values
+    file = run.folder.path / entry.file
+    before = json.loads(file.read_text())
+    file.unlink()
+    list(run.run())
+    assert json.loads(file.read_text())["protocol_digest"] == before["protocol_digest"]
 
 
 def test_other_images_under_the_same_names_and_of_the_same_sizes_are_trained_on(base):
@@ -89,7 +84,7 @@ def test_one_image_more_or_less_is_another_set(base):
 @pytest.mark.parametrize("emptied", [False, True])
 def test_a_finished_run_is_finished_without_its_images(base, emptied):
     other = "training.learning_rate=1e-3"
-    list(run_of(base, other).carry_out())
+    list(run_of(base, other).run())
     shutil.rmtree(base / "images")
     if emptied:
         (base / "images").mkdir()  # where nothing is mounted
@@ -97,7 +92,7 @@ def test_a_finished_run_is_finished_without_its_images(base, emptied):
     assert to_do(run) == []
     run.check()
     # A place that was never seen is not taken for it, and another training needs the images.
-    for refused in (run_of(base, other, path="nowhere"), run_of(base, "training.learning_rate=2e-3")):
+    for refused in (run_of(base, other, path="nowhere"), run_of(base, "training.learning_rate=3e-3")):
         assert to_do(refused) == list(STAGES)
         with pytest.raises(DataError, match=r"^data.path: .* (is no folder|holds no image files)"):
             refused.check()
@@ -110,7 +105,7 @@ def test_fields_that_describe_are_in_no_digest(base):
 
 def test_a_checkpoint_says_what_was_read(base):
     run = run_of(base)
-    facts = json.loads((run.folder.latest_checkpoint() / "denoiser.json").read_text())["facts"]
+    facts = json.loads((run.train.folder.latest_checkpoint() / "denoiser.json").read_text())["facts"]
     assert facts["inputs"]["data"]["content"] == run.inputs["data"].content
     assert run.inputs["data"] == run.recipe.data.files()
     assert Digits().files() is None
@@ -123,13 +118,9 @@ def test_weights_of_a_first_stage_count_by_what_they_are(tmp_path):
     write_tensors(file, weights)
 
     def run(path):
-        return (
-            etsdm.build(latent, f"training.first_stage_weights={path}", "evaluation.metrics=[]", out=tmp_path / "runs")
-            .arm("e-tsdm")
-            .runs[0]
-        )
+        return etsdm.build(latent, f"training.first_stage_weights={path}", METRIC, out=tmp_path / "runs").arm("e-tsdm").runs[0]
 
-    list(run(file).carry_out())
+    list(run(file).run())
     assert run(file).inputs == {"first_stage_weights": Files(str(file), sha256_of(file))}
     shutil.move(file, other)
     assert to_do(run(other)) == []

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import etsdm
+from etsdm.checkpoints import checkpoint_folder
 from etsdm.data import Digits
 from etsdm.errors import CheckpointError, DataError
 from etsdm.randomness import per_sample_normal
-from etsdm.runs.run import STAGES
+from etsdm.runs import STAGES
 from etsdm.storage.tensors import write_tensors
 
-LATENT = Path(__file__).parent / "recipes" / "latent.yaml"
+LATENT = Path(__file__).parents[1] / "recipes" / "latent.yaml"
 KEYS = "a safetensors file of its state dict, in the keys of CompVis/latent-diffusion"
 
 
@@ -84,7 +85,7 @@ def test_training_without_the_weights_of_the_first_stage_is_refused_before_anyth
     monkeypatch.chdir(tmp_path)
     experiment = etsdm.build(LATENT, override)
     [run] = experiment.arm("e-tsdm").runs
-    for refused in (lambda: run.check(stage), experiment.train, experiment.run, experiment.evaluate, lambda: next(run.carry_out(stage))):
+    for refused in (lambda: run.check(stage), experiment.train, experiment.run, experiment.evaluate, lambda: next(run.run(stage))):
         with pytest.raises(DataError) as error:
             refused()
         assert str(error.value) == message.format(here=tmp_path)
@@ -103,14 +104,14 @@ def test_a_latent_recipe_runs_from_the_weights_of_its_file(finished_latent, firs
     _, weights = first_stage
     run = latent_run(finished_latent)
     assert all(run.is_done(stage) for stage in STAGES)
-    trained = run.denoiser
+    trained = run.load_denoiser()
     assert all(torch.equal(trained.first_stage.state_dict()[name], value) for name, value in weights.items())
     drawn = run.samples.load().pixels
     assert drawn.shape == (8, 1, 8, 8)
     assert (drawn.min(), drawn.max()) == (-1, 1)
-    assert run.outcomes.keys() == {"loss-per-t", "lipschitz", "pixel-frechet"}
+    assert run.results.keys() == {"loss-per-t", "lipschitz", "pixel-frechet"}
     # Shared conditions: exactly 0 inside [0, 20), a jump after it, for latents as for images.
-    curve = run.outcomes["lipschitz"].curves["lipschitz"]
+    curve = run.results["lipschitz"].curves["lipschitz"]
     assert curve.mean[:19] == (0.0,) * 19
     assert curve.mean[19] > 0
 
@@ -129,7 +130,7 @@ def test_a_finished_latent_training_is_sampled_and_measured_without_the_file(fin
     shutil.copytree(finished_latent / "runs", tmp_path / "runs")
     weights = f"training.first_stage_weights={finished_latent / 'vq.safetensors'}"
     [run] = etsdm.build(LATENT, weights, "sampling.n=4", out=tmp_path / "runs").arm("e-tsdm").runs
-    assert [progress.stage for progress in run.carry_out() if progress.reused] == ["train"]
+    assert [progress.stage for progress in run.run() if progress.reused] == ["train"]
     assert len(run.samples) == 4
 
 
@@ -137,13 +138,13 @@ def test_a_latent_training_that_was_stopped_goes_on_without_the_file(finished_la
     shutil.copy(first_stage[0], tmp_path / "vq.safetensors")
     weights = f"training.first_stage_weights={tmp_path / 'vq.safetensors'}"
     run = etsdm.build(LATENT, weights, out=tmp_path / "runs").arm("e-tsdm").runs[0]
-    for progress in run.carry_out(("train",)):
+    for progress in run.run(("train",)):
         if progress.done >= 96:
             break  # before the checkpoint that would follow
     (tmp_path / "vq.safetensors").unlink()
-    seen = [progress.done for progress in run.carry_out(("train",))]
+    seen = [progress.done for progress in run.run(("train",))]
     assert seen[0] == 64
-    files = [base / "runs/latent/e-tsdm/checkpoints/000000000096" for base in (tmp_path, finished_latent)]
+    files = [checkpoint_folder(base / "runs/latent/e-tsdm") for base in (tmp_path, finished_latent)]
     for name in ("weights.safetensors", "first-stage.safetensors"):
         assert (files[0] / name).read_bytes() == (files[1] / name).read_bytes()
 
@@ -154,4 +155,4 @@ def test_a_checkpoint_of_another_latent_training_does_not_stand_for_the_file(fin
     experiment = etsdm.build(LATENT, weights, "training.learning_rate=1e-3", out=tmp_path / "runs").arm("e-tsdm")
     with pytest.raises(DataError, match=r"^training.first_stage_weights: .*vq.safetensors is missing"):
         experiment.train()
-    assert not (tmp_path / "runs/latent/e-tsdm/superseded").exists()
+    assert len(experiment.folder.trainings()) == 1

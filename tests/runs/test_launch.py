@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 
 import etsdm
+from etsdm.checkpoints import checkpoint_folder
 from etsdm.errors import IntegrityError
-from etsdm.runs.launch import jobs_for, run_in_processes
+from etsdm.runs.launch import execute, jobs_for, run_in_processes
 
-TINY = Path(__file__).parent / "recipes" / "tiny.yaml"
-LAST = "checkpoints/000000000320"
+TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
+# Three arms: the baseline's training is that of a third one too.
+SHARED = (
+    "training.images=64",
+    "training.warmup=0",
+    "evaluation.metrics=[recognition]",
+    "arms={other-samples: {model.condition_map: identity, sampling.n: 8}}",
+)
 
 
 def alive(pid):
@@ -44,20 +51,20 @@ def test_side_by_side_gives_the_same_weights_as_one_after_another(tmp_path):
     together = etsdm.build(TINY, out=tmp_path / "together")
     together.train()
     for arm in ("baseline", "e-tsdm"):
-        a, b = (tmp_path / name / "tiny" / arm / LAST / "weights.safetensors" for name in ("apart", "together"))
+        a, b = (checkpoint_folder(tmp_path / name / "tiny" / arm) / "weights.safetensors" for name in ("apart", "together"))
         assert a.read_bytes() == b.read_bytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.slow
 def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_bits(tmp_path):
-    long = ["training.images=1600", "sampling.n=4"]
+    long = ["training.images=1600", "sampling.n=4", "compute.jobs=2"]
     command = [sys.executable, "-m", "etsdm", "run", str(TINY), *long, "--stage", "train", "--out", str(tmp_path / "killed")]
     for after in ("000000000128", "000000000640"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        reached = tmp_path / "killed/tiny/e-tsdm/checkpoints" / after
+        e_tsdm = etsdm.build(TINY, *long, out=tmp_path / "killed").arm("e-tsdm").runs[0].train.folder
         # The checkpoint may be pruned before it is seen: any later one will do.
-        wait_for(lambda reached=reached: any(path.name >= reached.name for path in reached.parent.glob("[0-9]*")))
+        wait_for(lambda folder=e_tsdm, after=after: any(path.name >= after for path in folder.all_checkpoints()))
         workers = children_of(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -68,8 +75,8 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_bits(tmp_path
     whole.train()
     for arm in ("baseline", "e-tsdm"):
         for file in ("weights.safetensors", "training.safetensors"):
-            path = f"tiny/{arm}/checkpoints/000000001600/{file}"
-            assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+            killed, unbroken = (checkpoint_folder(tmp_path / name / "tiny" / arm) / file for name in ("killed", "whole"))
+            assert killed.read_bytes() == unbroken.read_bytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -91,6 +98,45 @@ def test_an_error_of_one_run_names_it_and_keeps_its_kind(tmp_path):
     experiment = etsdm.build(TINY, "training.learning_rate=1e30", out=tmp_path).arm("e-tsdm")
     with pytest.raises(IntegrityError, match=r"^e-tsdm: training: "):
         list(run_in_processes(experiment.runs, ("train",)))
+    with pytest.raises(IntegrityError, match=r"^e-tsdm: training: "):
+        list(execute(experiment.runs, ("train",)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path):
+    long = ["training.images=3200", "compute.jobs=2", "training.checkpoint_every=64"]
+    command = [sys.executable, "-m", "etsdm", "run", str(TINY), *long, "--stage", "train", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    runs = etsdm.build(TINY, *long, out=tmp_path).runs
+    wait_for(lambda: all(run.train.folder.latest_checkpoint() for run in runs))
+    workers = children_of(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert (process.returncode, shown) == (130, "interrupted; run the same command again to go on\n")
+    assert workers
+    assert not any(alive(pid) for pid in workers)
+    seen = next(progress.done for progress in runs[0].run(("train",)))
+    assert 0 < seen < 3200
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_arms_that_share_a_training_train_it_once(tmp_path, jobs):
+    experiment = etsdm.build(TINY, *SHARED, out=tmp_path)
+    events = list(experiment.execute(jobs=jobs))
+    trained = {event.label for event in events if event.progress and event.progress.stage == "train" and not event.progress.reused}
+    assert trained == {"baseline", "e-tsdm"}
+    assert {event.label for event in events if event.finished} == {"baseline", "other-samples", "e-tsdm"}
+    assert len(experiment.folder.trainings()) == 2
+    loaded = [checkpoint_folder(tmp_path / "tiny" / arm) for arm in ("baseline", "other-samples", "e-tsdm")]
+    assert loaded[0] == loaded[1] != loaded[2]
+
+
+def test_an_experiment_trains_the_same_in_one_process_and_in_two(tmp_path):
+    for jobs in (1, 2):
+        events = etsdm.build(TINY, f"compute.jobs={jobs}", out=tmp_path / str(jobs)).execute(("train",))
+        assert {event.label for event in events if event.finished} == {"baseline", "e-tsdm"}
+    a, b = (checkpoint_folder(tmp_path / jobs / "tiny/e-tsdm") / "weights.safetensors" for jobs in ("1", "2"))
+    assert a.read_bytes() == b.read_bytes()
 
 
 def test_jobs_are_what_the_recipe_says_and_no_more_than_runs():

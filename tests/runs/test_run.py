@@ -10,13 +10,16 @@ import torch
 from PIL import Image
 
 import etsdm
+from etsdm.checkpoints import checkpoint_folder
 from etsdm.data import Digits
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.errors import DataError, IntegrityError
-from etsdm.randomness import generator
-from etsdm.runs.run import STAGES
+from etsdm.randomness import SampleNoise, generator, per_sample_normal
+from etsdm.runs import STAGES
+from etsdm.runs.folder import RunFolder
+from etsdm.storage.files import digest_of
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 TINY, SUPER_RESOLUTION = RECIPES / "tiny.yaml", RECIPES / "super_resolution.yaml"
 
 
@@ -39,7 +42,7 @@ def redone(out, *overrides, arm="e-tsdm"):
     """The stages that a run does, with changes."""
     run = etsdm.build(TINY, *overrides, out=out).arm(arm).runs[0]
     done = []
-    for progress in run.carry_out():
+    for progress in run.run():
         if not progress.reused and progress.stage not in done:
             done.append(progress.stage)
     return done
@@ -74,8 +77,8 @@ def test_a_changed_field_redoes_the_stages_that_depend_on_it(out, override, stag
 
 def test_going_back_to_an_earlier_recipe_finds_what_it_trained(out):
     assert redone(out, "training.learning_rate=1e-3") == ["train", "sample", "evaluate"]
-    assert redone(out) == []
-    assert redone(out, "training.learning_rate=1e-3") == []
+    assert redone(out) == ["sample", "evaluate"]
+    assert redone(out, "training.learning_rate=1e-3") == ["sample", "evaluate"]
 
 
 def test_the_folders_recipe_is_the_one_that_was_last_carried_out(out):
@@ -84,12 +87,13 @@ def test_the_folders_recipe_is_the_one_that_was_last_carried_out(out):
 
 
 def test_a_stage_whose_files_are_gone_is_done_again(out):
-    (out / "tiny/e-tsdm/evaluation.json").unlink()
+    folder = RunFolder(out / "tiny/e-tsdm")
+    (folder.path / folder.manifest().values[0].file).unlink()
     assert redone(out) == ["evaluate"]
 
 
 def test_samples_that_are_gone_are_drawn_again_and_no_others(out):
-    files = {file: file.read_bytes() for file in sorted((out / "tiny/e-tsdm/samples").glob("*.safetensors"))}
+    files = {file: file.read_bytes() for file in sorted((out / "tiny/e-tsdm/samples/default").glob("*.safetensors"))}
     assert [file.name for file in files] == ["00000000-00000008.safetensors", "00000008-00000016.safetensors"]
     times = {file: file.stat().st_mtime_ns for file in files}
     first, second = files
@@ -100,63 +104,62 @@ def test_samples_that_are_gone_are_drawn_again_and_no_others(out):
 
 
 def test_samples_in_a_form_that_is_not_ours_are_drawn_again_in_their_place(out, finished):
-    folder = out / "tiny/e-tsdm/samples"
-    expected = {file.name: file.read_bytes() for file in folder.iterdir()}
+    folder = out / "tiny/e-tsdm/samples/default"
+    expected = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "stage.json"}
     for file in folder.glob("*-*.safetensors"):
         file.unlink()
     (folder / "job.json").unlink()
     (folder / "samples.safetensors").write_bytes(b"all of them, as they were kept before")
     assert redone(out) == ["sample"]
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == expected
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "stage.json"} == expected
 
 
-def test_what_an_earlier_recipe_trained_is_kept(out):
-    old = out / "tiny/e-tsdm/checkpoints/000000000320/weights.safetensors"
-    content = old.read_bytes()
+def test_what_an_earlier_recipe_trained_stays_where_it_is(out):
+    old = checkpoint_folder(out / "tiny/e-tsdm")
+    content = (old / "weights.safetensors").read_bytes()
     redone(out, "training.learning_rate=1e-3")
-    assert old.read_bytes() != content
-    [kept] = (out / "tiny/e-tsdm/superseded").iterdir()
-    assert (kept / "checkpoints/000000000320/weights.safetensors").read_bytes() == content
-    assert (kept / "evaluation.json").exists()
-    assert (kept / "recipe.yaml").exists()
+    assert checkpoint_folder(out / "tiny/e-tsdm") != old
+    assert (old / "weights.safetensors").read_bytes() == content
+    assert etsdm.build(old.parents[1] / "recipe.yaml").recipe.training.learning_rate == 2e-3
 
 
 def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(finished, tmp_path):
     run = etsdm.build(TINY, out=tmp_path).arm("baseline").runs[0]
-    for progress in run.carry_out(("train",)):
+    for progress in run.run(("train",)):
         if progress.done >= 288:
             break
-    seen = [progress.done for progress in run.carry_out(("train",))]
+    seen = [progress.done for progress in run.run(("train",))]
     assert seen[0] == 256
-    path = "tiny/baseline/checkpoints/000000000320/weights.safetensors"
-    assert (tmp_path / path).read_bytes() == (finished / path).read_bytes()
-    logs = [[json.loads(line) for line in (base / "tiny/baseline/metrics.jsonl").read_text().splitlines()] for base in (tmp_path, finished)]
+    folders = [checkpoint_folder(base / "tiny/baseline") for base in (tmp_path, finished)]
+    assert folders[0].name == "000000000320"
+    assert (folders[0] / "weights.safetensors").read_bytes() == (folders[1] / "weights.safetensors").read_bytes()
+    logs = [[json.loads(line) for line in (folder.parents[1] / "log.jsonl").read_text().splitlines()] for folder in folders]
     without_speed = [[{k: v for k, v in record.items() if k != "images_per_second"} for record in log] for log in logs]
     assert without_speed[0] == without_speed[1]
 
 
 def test_a_sampling_that_was_stopped_goes_on_to_the_same_bits(out, finished):
     run = etsdm.build(TINY, "sampling.batch_size=4", out=out).arm("e-tsdm").runs[0]
-    shutil.rmtree(run.folder.samples)
-    for progress in run.carry_out(("sample",)):
+    shutil.rmtree(run.folder.samples("default").path)
+    for progress in run.run(("sample",)):
         if progress.stage == "sample" and progress.done >= 9:
             break
-    assert not run.folder.grid_file.exists()
-    seen = [progress.done for progress in run.carry_out(("sample",)) if progress.stage == "sample"]
+    assert not run.folder.samples("default").grid_file.exists()
+    seen = [progress.done for progress in run.run(("sample",)) if progress.stage == "sample"]
     assert (seen[0], seen[-1]) == (8, 16)
-    alone = etsdm.sample(run.denoiser, 16, sampler=run.recipe.sampling.sampler, batch_size=4)
+    alone = etsdm.sample(run.load_denoiser(), 16, sampler=run.recipe.sampling.sampler, batch_size=4)
     assert torch.equal(run.samples.load().pixels, alone)
 
 
 def test_a_sampling_that_was_stopped_is_not_mixed_with_another(out):
     for override in ("sampling.seed=1", "sampling.seed=2"):
         run = etsdm.build(TINY, override, "sampling.batch_size=4", out=out).arm("e-tsdm").runs[0]
-        for progress in run.carry_out(("sample",)):
+        for progress in run.run(("sample",)):
             if override.endswith("1") and progress.stage == "sample" and progress.done >= 9:
                 break
         # What was there is gone, and the record that still speaks of it is not believed.
         assert not etsdm.build(TINY, out=out).arm("e-tsdm").runs[0].is_done("sample")
-    drawn = etsdm.sample(run.denoiser, 16, sampler=run.recipe.sampling.sampler, batch_size=4, seed=2)
+    drawn = etsdm.sample(run.load_denoiser(), 16, sampler=run.recipe.sampling.sampler, batch_size=4, seed=2)
     assert torch.equal(run.samples.load().pixels, drawn)
 
 
@@ -169,19 +172,19 @@ def test_samples_come_a_batch_at_a_time_with_the_classes_they_were_drawn_for(fin
     assert [indices for indices, _ in batches] == [range(5), range(5, 10), range(10, 15), range(15, 16)]
     assert torch.equal(torch.cat([pixels for _, pixels in batches]), drawn.pixels)
     told = etsdm.build(TINY, "model.backbone.num_classes=10", out=tmp_path).arm("e-tsdm").runs[0]
-    list(told.carry_out(("sample",)))
+    list(told.run(("sample",)))
     assert told.samples.batch([3, 12]).labels.tolist() == [3, 2]
 
 
 def test_samples_that_were_not_drawn_are_missed_by_number(tmp_path):
     run = etsdm.build(TINY, out=tmp_path).arm("baseline").runs[0]
-    with pytest.raises(IntegrityError, match=r"samples: image 4 is missing; generate the samples again$"):
+    with pytest.raises(IntegrityError, match=r"samples/default: image 4 is missing; generate the samples again$"):
         run.samples.batch([9, 4])
 
 
 def test_arms_start_from_the_same_weights_and_see_the_same_images(tmp_path):
     runs = etsdm.build(TINY, out=tmp_path).runs
-    first, second = (run.denoiser.backbone.state_dict() for run in runs)
+    first, second = (run.load_denoiser().backbone.state_dict() for run in runs)
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -203,25 +206,37 @@ def test_k_is_exactly_zero_inside_the_sub_intervals_and_not_for_the_baseline(fin
 
 
 def test_a_checkpoint_without_the_whole_state_is_no_finished_training(out):
-    shutil.rmtree(out / "tiny/e-tsdm/checkpoints/000000000320")
+    shutil.rmtree(checkpoint_folder(out / "tiny/e-tsdm"))
     assert redone(out)[0] == "train"
 
 
 def test_every_value_carries_its_protocol(finished):
-    results = json.loads((finished / "tiny/e-tsdm/evaluation.json").read_text())["results"]
-    assert [result["protocol"]["metric"]["type"] for result in results] == ["loss-per-t", "lipschitz", "pixel-frechet", "recognition"]
-    for result in results:
-        assert len(result["protocol_digest"]) == 64
-        assert len(result["protocol"]["data"]["train"]) == 64
-    drawn = results[2]["protocol"]["samples"]
+    def records(arm):
+        folder = RunFolder(finished / "tiny" / arm)
+        return [json.loads((folder.path / entry.file).read_text()) for entry in folder.manifest().values]
+
+    found = records("e-tsdm")
+    assert [one["protocol"]["metric"]["type"] for one in found] == ["loss-per-t", "lipschitz", "pixel-frechet", "recognition"]
+    for one in found:
+        assert one["protocol_digest"] == digest_of(one["protocol"])
+        assert len(one["protocol"]["data"]["train"]) == 64
+    drawn = found[2]["protocol"]["samples"]
     assert (drawn["n"], drawn["nfe"], drawn["seed"]) == (16, 3, 0)
-    other = json.loads((finished / "tiny/baseline/evaluation.json").read_text())["results"]
-    assert [r["protocol_digest"] for r in results] == [r["protocol_digest"] for r in other]
+    assert found[0]["protocol"]["samples"] is None
+    assert [one["protocol_digest"] for one in found] == [one["protocol_digest"] for one in records("baseline")]
 
 
 def test_stages_are_recorded_with_what_they_depend_on(finished):
     run = etsdm.build(TINY, out=finished).arm("e-tsdm").runs[0]
-    assert {stage: run.folder.stage(stage).digest for stage in STAGES} == run.digests
+    assert run.train.folder.finished().digest == run.digests.train
+    assert run.folder.samples("default").finished().digest == run.digests.samples["default"]
+    manifest = run.folder.manifest()
+    assert (manifest.train, manifest.samples) == (run.digests.train, run.digests.samples)
+    assert {entry.file: entry.digest for entry in manifest.values} == {
+        f"values/{key}.json": digest for key, digest in run.digests.values.items()
+    }
+    for entry in manifest.values:
+        assert json.loads((run.folder.path / entry.file).read_text())["digest"] == entry.digest
 
 
 def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
@@ -235,9 +250,9 @@ def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
         return etsdm.build(recipe, data, *small, *overrides, out=tmp_path / "runs").arm("baseline").runs[0]
 
     for recipe in (TINY, SUPER_RESOLUTION):
-        list(run(recipe=recipe).carry_out(("train",)))
+        list(run(recipe=recipe).run(("train",)))
     shutil.rmtree(tmp_path / "images")
-    list(run().carry_out(("sample",)))
+    list(run().run(("sample",)))
     assert run().samples.load().pixels.shape == (16, 1, 8, 8)
     for refused, stages in (
         (run(), STAGES),
@@ -245,15 +260,15 @@ def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
         (run(recipe=SUPER_RESOLUTION), ("sample",)),  # made of small images of the data
     ):
         with pytest.raises(DataError, match=rf"^data.path: {tmp_path}/images is no folder"):
-            list(refused.carry_out(stages))
+            list(refused.run(stages))
 
 
 def test_super_resolution_trains_samples_and_is_measured(tmp_path):
     [run] = etsdm.build(SUPER_RESOLUTION, out=tmp_path).arm("e-tsdm").runs
-    list(run.carry_out())
+    list(run.run())
     assert run.samples.load().pixels.shape == (8, 1, 8, 8)
     assert run.samples.load().pixels.abs().max() <= 1
-    assert run.outcomes["lipschitz"].curves["lipschitz"].mean[:19] == (0.0,) * 19
+    assert run.results["lipschitz"].curves["lipschitz"].mean[:19] == (0.0,) * 19
     # Sample k is made of held-out image k, reduced.
     denoiser = etsdm.load(tmp_path / "super_resolution/e-tsdm")
     low_res = denoiser.spec.super_resolution.reduce(Digits().open("test").pixels[:8])
@@ -268,7 +283,7 @@ def test_super_resolution_trains_samples_and_is_measured(tmp_path):
 def test_more_samples_of_super_resolution_than_held_out_images_take_them_in_turn(tmp_path):
     overrides = ("data.held_out=0.002", "sampling.n=6", "sampling.sampler.steps=1", "training.images=64", "evaluation.metrics=[]")
     [run] = etsdm.build(SUPER_RESOLUTION, *overrides, out=tmp_path).arm("baseline").runs
-    list(run.carry_out())
+    list(run.run())
     assert len(Digits(held_out=0.002).open("test")) == 4
     denoiser = etsdm.load(tmp_path / "super_resolution/baseline")
     low_res = denoiser.spec.super_resolution.reduce(Digits(held_out=0.002).open("test").pixels)[[0, 1, 2, 3, 0, 1]]
@@ -286,36 +301,63 @@ def test_a_learned_variance_is_trained_sampled_and_measured(tmp_path):
     )
     overrides += ("evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}, {type: lipschitz, images: 4, stop: 24}]",)
     [run] = etsdm.build(TINY, *overrides, out=tmp_path).arm("e-tsdm").runs
-    list(run.carry_out())
+    list(run.run())
     assert run.samples.load().pixels.shape == (4, 1, 8, 8)
     assert run.samples.load().pixels.isfinite().all()
-    assert run.outcomes.keys() == {"loss-per-t", "lipschitz"}
-    found = run.denoiser.predict(torch.zeros(1, 1, 8, 8), 500)
+    assert run.results.keys() == {"loss-per-t", "lipschitz"}
+    found = run.load_denoiser().predict(torch.zeros(1, 1, 8, 8), 500)
     assert found.variance_logit.abs().max() > 0  # a network starts at zero
 
 
-def test_a_label_of_no_class_may_be_one_more_than_the_datas(tmp_path):
+def test_a_samples_label_goes_by_its_index_and_the_null_class_is_left_out(tmp_path):
+    # Trained for long enough that its samples look at labels.
     overrides = (
         "model.backbone.num_classes=11",
         "training.label_dropout=0.2",
-        "training.images=64",
+        "training.images=640",
+        "training.learning_rate=0.01",
         "sampling.n=12",
-        "sampling.sampler.steps=1",
+        "sampling.batch_size=8",
+        "sampling.sampler.steps=2",
         "evaluation.metrics=[]",
     )
     [run] = etsdm.build(TINY, *overrides, out=tmp_path).arm("baseline").runs
-    list(run.carry_out())
-    # The data's ten labels in turn: the eleventh is for guidance alone.
-    denoiser = etsdm.load(tmp_path / "tiny/baseline")
-    again = etsdm.sample(denoiser, 12, sampler=run.recipe.sampling.sampler, y=torch.arange(12) % 10)
-    torch.testing.assert_close(again, run.samples.load().pixels, rtol=1e-4, atol=1e-5)
+    list(run.run())
+    denoiser, drawn = etsdm.load(tmp_path / "tiny/baseline"), run.samples.load()
+
+    def with_labels(y):
+        return etsdm.sample(denoiser, 12, sampler=run.recipe.sampling.sampler, y=y)
+
+    index = torch.arange(12)
+    assert drawn.labels.tolist() == (index % 10).tolist()
+    torch.testing.assert_close(with_labels(index % 10), drawn.pixels, rtol=1e-4, atol=1e-5)
+    # All of another class; by the place in a batch of eight; by all eleven labels.
+    for other in (torch.zeros(12, dtype=torch.long), index % 8, index % 11):
+        wrong = other != index % 10
+        changed = (with_labels(other) - drawn.pixels).flatten(1).abs().amax(1)
+        assert (changed[wrong] > 1e-3).all()
+
+
+def test_the_noise_of_stochastic_steps_follows_the_seed(tmp_path):
+    overrides = ("sampling.seed=3", "sampling.sampler={type: ddim, steps: 3, eta: 1.0}", "training.images=64", "evaluation.metrics=[]")
+    [run] = etsdm.build(TINY, *overrides, out=tmp_path).arm("baseline").runs
+    list(run.run())
+    denoiser, sampler = etsdm.load(tmp_path / "tiny/baseline"), run.recipe.sampling.sampler
+    noise = per_sample_normal(3, "sampling/noise", range(16), denoiser.shape)
+
+    def drawn(seed):
+        *_, last = sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", range(16)))
+        return last.x.clamp(-1, 1)
+
+    torch.testing.assert_close(run.samples.load().pixels, drawn(3), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(drawn(0), drawn(3), atol=1e-2)
 
 
 def test_a_recipe_that_drops_labels_can_be_guided(tmp_path):
     overrides = ("model.backbone.num_classes=11", "training.label_dropout=0.2", "training.images=640", "training.learning_rate=0.01")
     [run] = etsdm.build(TINY, *overrides, "evaluation.metrics=[]", "sampling.n=4", out=tmp_path).arm("e-tsdm").runs
-    untrained = run.denoiser.backbone.label_emb.weight.clone()
-    list(run.carry_out())
+    untrained = run.load_denoiser().backbone.label_emb.weight.clone()
+    list(run.run())
     denoiser = etsdm.load(tmp_path / "tiny/e-tsdm")
     assert (denoiser.backbone.label_emb.weight != untrained).any(1).all()
 
