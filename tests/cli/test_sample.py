@@ -243,7 +243,7 @@ def test_a_run_that_dropped_labels_is_guided_and_another_is_refused(tmp_path):
     ("options", "message"),
     [
         (("--guidance-interval", "0:1"), "--guidance-interval: nothing is guided; give --guidance"),
-        (("--guidance", "2"), "--guidance: denoiser: has no classes; give one with a null label beside its classes"),
+        (("--guidance", "2"), "--guidance: denoiser: has no classes; give one with a null class beside its classes"),
         (("--guidance", "2", "--guidance-interval", "x"), "--guidance-interval: 'x' is no interval; give noise levels as 0.28:2.9"),
     ],
 )
