@@ -113,4 +113,4 @@ def _parts(denoiser: DenoiserConfig) -> dict[str, Any]:
 
 
 def _edges(condition_map: ConditionMap) -> tuple[float, ...]:
-    return condition_map.edges if isinstance(condition_map, Intervals) else ()
+    return condition_map.sub_intervals.edges if isinstance(condition_map, Intervals) else ()
