@@ -1,5 +1,6 @@
 """Sampling: images from a denoiser, at once or by a job that may be killed, continued and shared."""
 
+from etsdm.sampling.config import Sampling
 from etsdm.sampling.export import write_grid, write_npz, write_trajectory, write_zip
 from etsdm.sampling.generate import resolve_sampler, sample, sample_batches, starting_noise, trajectory_of
 from etsdm.sampling.img2img import img2img
@@ -11,6 +12,7 @@ __all__ = [
     "PngStore",
     "Progress",
     "SampledImages",
+    "Sampling",
     "SamplingTask",
     "Store",
     "TensorStore",
