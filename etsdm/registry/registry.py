@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
+from pkgutil import walk_packages
+from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -21,6 +25,7 @@ P = TypeVar("P", bound=Part)
 Q = TypeVar("Q", bound=type[Part])
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+_REGISTERS = re.compile(r"\.(register|preset)\(")
 
 
 class Entry(NamedTuple):
@@ -39,13 +44,13 @@ def _origin(part: type[Part]) -> str:
 class Registry(Generic[P]):
     """Names and classes of one family of parts.
 
-    The built-in parts live in the package `home`, which is imported when a name is first asked for. Parts of other
+    The built-in parts live in the modules of the package `home`, which are imported when a name is first looked up. Parts of other
     distributions are found through entry points in the group `etsdm.<name>`: the entry point's name is the part's name,
     and its object is the class.
 
     Args:
         name: the registry's name, plural, as in `etsdm.registry`.
-        home: the package or module whose import registers the built-in parts.
+        home: the package or module that holds the built-in parts.
         noun: what one entry is called in messages, singular.
     """
 
@@ -54,6 +59,7 @@ class Registry(Generic[P]):
         self.home = home
         self.noun = noun
         self._entries: dict[str, Entry] = {}
+        self._loaded = False
         self._plugin_of: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[Q], Q]:
@@ -140,7 +146,11 @@ class Registry(Generic[P]):
         self._entries[name] = entry
 
     def _load(self) -> dict[str, Entry]:
-        importlib.import_module(self.home)
+        home = importlib.import_module(self.home)
+        if not self._loaded:
+            self._loaded = True  # before the imports, which may ask for a part themselves
+            for name in _registering_modules(home):
+                importlib.import_module(name)
         return self._entries
 
     def _plugins(self) -> dict[str, EntryPoint]:
@@ -180,6 +190,14 @@ class Registry(Generic[P]):
         if name not in self._entries:
             self.register(name)(part)
         self._plugin_of[name] = point.value
+
+
+def _registering_modules(home: ModuleType) -> Iterator[str]:
+    """Modules of a package whose source registers parts. The others have nothing to list and may be slow to import."""
+    for module in walk_packages(getattr(home, "__path__", ()), f"{home.__name__}."):
+        spec = importlib.util.find_spec(module.name)
+        if spec and isinstance(spec.loader, InspectLoader) and _REGISTERS.search(spec.loader.get_source(module.name) or ""):
+            yield module.name
 
 
 def _plugin_origin(point: EntryPoint) -> str:
