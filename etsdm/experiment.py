@@ -42,6 +42,10 @@ class Experiment:
         self.name = self.recipe.name
         self.folder = ExperimentFolder(self.out / self.name)
 
+    def __repr__(self) -> str:
+        seeds = ", ".join(map(str, self.recipe.seeds))
+        return f"Experiment({self.name!r}: arms {', '.join(self.arms)}; seeds {seeds}; in {str(self.folder.path)!r})"
+
     @cached_property
     def runs(self) -> list[Run]:
         """Every arm with every seed, arms in the recipe's order."""

@@ -62,6 +62,9 @@ class Run:
         self.seed = seed
         self.folder = folder
 
+    def __repr__(self) -> str:
+        return f"Run({self.label!r} in {str(self.folder.path)!r})"
+
     @property
     def label(self) -> str:
         """The arm, and the seed where the recipe has several."""
