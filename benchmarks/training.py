@@ -27,7 +27,7 @@ class HandWritten:
         self.batch = training.batch_size
         self.images = recipe.data.open("train").pixels
         self.network = recipe.model.build(0).backbone.train()
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(training.ema.decay))
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=training.learning_rate, fused=True)
         abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
         self.alpha, self.sigma = abar.sqrt().float(), (1 - abar).sqrt().float()

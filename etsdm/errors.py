@@ -1,10 +1,40 @@
-"""The errors that etsdm raises at its borders: to a person who wrote a recipe, named a part or opened a file.
+"""Errors: `EtsdmError` and its kin for users of recipes, files and the command line, `PartError` for the mathematics.
 
-Every message says where (file, line, field), what was found, what was expected, and the mend. The command line prints the
-message alone and exits with `exit_code`. Inside the mathematics a plain `ValueError` is raised.
+Every message names the place (file, line, field), what was found, what was expected, and the mend. The command line prints the
+message of an `EtsdmError` alone and exits with its `exit_code`.
 """
 
-__all__ = ["CheckpointError", "DataError", "EtsdmError", "IntegrityError", "RecipeError", "RegistryError"]
+from __future__ import annotations
+
+__all__ = ["CheckpointError", "DataError", "EtsdmError", "IntegrityError", "PartError", "RecipeError", "RegistryError"]
+
+
+class PartError(ValueError):
+    """A value that a schedule, a sampler or another part refuses, with its field kept apart from the message.
+
+    Code with a larger view (a recipe, a command's options) puts its own path before `path`; nothing has to read the text.
+
+    Args:
+        field: the argument or field, for example `"t_end"`; dotted or a tuple where it is a field of a field.
+        message: what was found, and the mend.
+
+    Attributes:
+        path: the field as a tuple, for example `("grid", "at")`.
+        message: the message without the field.
+    """
+
+    def __init__(self, field: str | tuple[str | int, ...], message: str) -> None:
+        super().__init__(field, message)
+        self.path: tuple[str | int, ...] = tuple(field.split(".")) if isinstance(field, str) else field
+        self.message = message
+
+    @property
+    def field(self) -> str:
+        """The dotted path, for example `grid.at`."""
+        return ".".join(str(step) for step in self.path)
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
 
 
 class EtsdmError(Exception):
@@ -14,20 +44,20 @@ class EtsdmError(Exception):
 
 
 class RegistryError(EtsdmError, ValueError):
-    """A name that no part has, or that two parts want, a plug-in that does not load, or fields that a part refuses."""
+    """An unknown or duplicate name of a part, a plug-in that does not load, or a refused field."""
 
 
 class RecipeError(EtsdmError, ValueError):
-    """A recipe that cannot be read, or whose fields do not fit together."""
+    """A recipe that cannot be read or is not valid, or a wrong option of a command."""
 
 
 class CheckpointError(EtsdmError):
-    """A folder that is no checkpoint, or one that does not fit the denoiser it is loaded into."""
+    """A folder without a checkpoint, or a checkpoint that does not fit the denoiser."""
 
 
 class DataError(EtsdmError):
-    """Training or evaluation data that is missing or is not what was declared."""
+    """Missing, unreadable or unexpected training or evaluation data."""
 
 
 class IntegrityError(EtsdmError):
-    """A file whose content is not what its record says, or a run that cannot go on without losing something."""
+    """A damaged file, a run that another process holds, or a training whose numbers are no longer finite."""

@@ -14,7 +14,6 @@ from room_drawing import FLOORS, RANK, ROOMS, arrows, circles
 KNOWN_CIRCLES = {
     frozenset({"etsdm.backbones.base", "etsdm.backbones.summary"}),
     frozenset({"etsdm.backbones.dit", "etsdm.backbones.dit_network"}),
-    frozenset({"etsdm.registry.part", "etsdm.registry.registry"}),
     frozenset({"etsdm.samplers.base", "etsdm.samplers.plan"}),
 }
 

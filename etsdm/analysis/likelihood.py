@@ -28,6 +28,7 @@ from torch import Tensor
 
 from etsdm.denoisers.protocol import Predictor
 from etsdm.denoisers.wrappers.base import Drawable, on_device
+from etsdm.errors import PartError
 from etsdm.randomness import SampleNoise, generator
 from etsdm.schedules import Schedule
 
@@ -82,7 +83,7 @@ class Flow:
             angles = _polar(schedule, start)[0], _polar(schedule, end)[0]
             solved = solve_ivp(partial(self._slopes, inside), angles, state, method="RK45", t_eval=angles[1:], rtol=rtol, atol=atol)
             if not solved.success:
-                raise ValueError(f"denoiser: its flow could not be followed ({solved.message.lower()}); give a larger rtol or atol")
+                raise PartError("denoiser", f"its flow could not be followed ({solved.message.lower()}); give a larger rtol or atol")
             state = np.ascontiguousarray(solved.y[:, -1])
         return _polar(schedule, times[-1])[1] * self._z(state), torch.from_numpy(state[z.numel() :]).reshape(len(z), count)
 
@@ -143,13 +144,13 @@ def log_likelihood(
         The log-likelihoods.
 
     Raises:
-        ValueError: an option is unknown or out of range, or the integrator found no step that is short enough.
+        PartError: an option is unknown or out of range, or the integrator found no step that is short enough.
     """
     for name, value, known in (("trace", trace, Trace), ("probe", probe, Probe)):
         if value not in get_args(known):
-            raise ValueError(f"{name}: {value!r} is not known; give {' or '.join(get_args(known))}")
+            raise PartError(name, f"{value!r} is not known; give {' or '.join(get_args(known))}")
     if probes < 1:
-        raise ValueError(f"probes: {probes} is too few; give 1 or more")
+        raise PartError("probes", f"{probes} is too few; give 1 or more")
     x, cond = on_device(denoiser, x, cond)
     drawn = None if trace == "exact" else _probes(x, probe, probes, seed, first)
     times = _times(denoiser, t_eps)
@@ -235,7 +236,7 @@ def _times(denoiser: Predictor, t_eps: float | None) -> list[float]:
     if t_eps is not None:
         start = t_eps
     if not low <= start < high or schedule.sigma(start) == 0:
-        raise ValueError(f"t_eps: the flow cannot start from {start:g}; give a noisy time in [{low:g}, {high:g})")
+        raise PartError("t_eps", f"the flow cannot start from {start:g}; give a noisy time in [{low:g}, {high:g})")
     ends = denoiser.condition_map.shared_interval(torch.linspace(start, high, LOOKS, dtype=torch.float64), schedule)
     shared = ends[1] > ends[0]
     jumps = torch.cat([end[shared] for end in ends]).unique()

@@ -17,6 +17,7 @@ from torch import Tensor
 from etsdm.analysis.modes import MODES, Measurable, Noised
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
+from etsdm.errors import PartError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import suggestion
 from etsdm.schedules import Schedule
@@ -99,7 +100,7 @@ def lipschitz_curve(
         The curve, per unit of the schedule's time: per step of a discrete schedule.
 
     Raises:
-        ValueError: the mode is unknown, a time or its neighbour is outside the schedule's domain, or there are no images.
+        PartError: the mode is unknown, a time or its neighbour is outside the schedule's domain, or there are no images.
     """
     schedule = denoiser.schedule
     points = points_of(schedule, t, mode, dt)
@@ -112,7 +113,7 @@ def lipschitz_curve(
         if keep_values:
             kept.append(values)
     if not moments.n:
-        raise ValueError("images: none are given; give one or more")
+        raise PartError("images", "none are given; give one or more")
     mean, se = over_images(moments)
     together = torch.cat(kept, dim=1) if keep_values else None
     return LipschitzCurve(points.t, mean, se, together, points.dt, mode, moments.n, 1.0, schedule.step, schedule.horizon)
@@ -121,22 +122,22 @@ def lipschitz_curve(
 def points_of(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: float | None) -> TimePairs:
     """Where a curve is measured, after all that `lipschitz_curve` refuses but a lack of images; arguments and errors are its."""
     if mode not in MODES:
-        raise ValueError(f"mode: {mode!r} is no mode; {suggestion(mode, MODES, 'modes')}")
+        raise PartError("mode", f"{mode!r} is no mode; {suggestion(mode, MODES, 'modes')}")
     if not MODES[mode].change.is_finite_difference:
         if dt is not None:
-            raise ValueError(f"dt: mode {mode!r} is a limit and has no distance in time; leave it out")
+            raise PartError("dt", f"mode {mode!r} is a limit and has no distance in time; leave it out")
         return TimePairs.of(schedule, t, 0.0)
     if dt == 0:
-        raise ValueError("dt: 0 is no distance in time; give a value above 0, or mode 'derivative' for the limit")
+        raise PartError("dt", "0 is no distance in time; give a value above 0, or mode 'derivative' for the limit")
     return TimePairs.of(schedule, t, dt)
 
 
 def batches_of(images: Batches, y: Tensor | None, batch_size: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Images with what the network takes besides, at most `batch_size` at a time."""
     if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is too few; give 1 or more")
+        raise PartError("batch_size", f"{batch_size} is too few; give 1 or more")
     if y is not None and not isinstance(images, Tensor):
-        raise ValueError("y: labels of batches come with them; give pairs (images, labels)")
+        raise PartError("y", "labels of batches come with them; give pairs (images, labels)")
     for batch in [images if y is None else (images, y)] if isinstance(images, Tensor) else images:
         x0, besides = (batch, {}) if isinstance(batch, Tensor) else batch
         cond = {"y": besides} if isinstance(besides, Tensor) else besides

@@ -20,6 +20,7 @@ from torch import Tensor
 from etsdm.analysis.lipschitz import Batches, batches_of
 from etsdm.analysis.modes import Measurable, Noised
 from etsdm.analysis.running_moments import Moments
+from etsdm.errors import PartError
 from etsdm.grids import Explicit
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import suggestion
@@ -78,17 +79,17 @@ def stability_curve(
         The curve, one point a scale.
 
     Raises:
-        ValueError: there are no images or scales, t_tilde is outside the schedule's domain, or the reading is unknown.
+        PartError: there are no images or scales, t_tilde is outside the schedule's domain, or the reading is unknown.
     """
     if reading not in READINGS:
-        raise ValueError(f"reading: {reading!r} is no reading; {suggestion(reading, READINGS, 'readings')}")
+        raise PartError("reading", f"{reading!r} is no reading; {suggestion(reading, READINGS, 'readings')}")
     if not len(scales):
-        raise ValueError("scales: no scale is given; give one or more")
+        raise PartError("scales", "no scale is given; give one or more")
     t = denoiser.schedule.horizon / 10 if t_tilde is None else t_tilde
     try:
         alpha, sigma = (float(value) for value in denoiser.schedule.alpha_sigma(t))
-    except ValueError as error:
-        raise ValueError(f"t_tilde{str(error).removeprefix('t')}") from None
+    except PartError as error:
+        raise PartError("t_tilde", error.message) from None
     chain = _down_from(t, denoiser.schedule, DDPM() if sampler is None else sampler) if reading == "chain" else None
     moments = Moments(len(scales))
     for x0, cond in batches_of(images, y, batch_size):
@@ -102,7 +103,7 @@ def stability_curve(
         moved = [predict(x + r * z) - undisturbed if r else torch.zeros_like(undisturbed) for r in scales]
         moments.add(torch.stack([change.double().square().flatten(1).mean(1) for change in moved]).cpu())
     if not moments.n:
-        raise ValueError("images: none are given; give one or more")
+        raise PartError("images", "none are given; give one or more")
     rms = moments.mean.sqrt()
     # By the delta method, from the standard error of the mean square.
     se = torch.where(rms > 0, moments.se / (2 * rms), moments.se)

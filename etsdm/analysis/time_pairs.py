@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.schedules import Schedule
 
 __all__ = ["TimePairs", "timesteps"]
@@ -49,15 +50,15 @@ class TimePairs(NamedTuple):
             dt: distance to the neighbour, one step by default; 0 where only t itself is looked at.
 
         Raises:
-            ValueError: there is no time, a time or its neighbour is outside the schedule's domain, or dt is negative.
+            PartError: there is no time, a time or its neighbour is outside the schedule's domain, or dt is negative.
         """
         times = torch.tensor([float(value) for value in (timesteps(schedule)[:FIRST] if t is None else t)], dtype=torch.float64)
         if not len(times):
-            raise ValueError("t: no time is given; give one or more")
+            raise PartError("t", "no time is given; give one or more")
         distance = schedule.step if dt is None else dt
         if not 0 <= distance < schedule.horizon:
-            message = f"dt: {distance:g} is no distance inside the schedule's horizon"
-            raise ValueError(f"{message}; give a value above 0 and below {schedule.horizon:g}")
+            message = f"{distance:g} is no distance inside the schedule's horizon"
+            raise PartError("dt", f"{message}; give a value above 0 and below {schedule.horizon:g}")
         schedule.alpha_sigma(times)  # refuses times outside the domain
         low, high = schedule.domain
         neighbour = times + distance
@@ -65,6 +66,6 @@ class TimePairs(NamedTuple):
         for meant in (times.roll(-1), torch.full_like(times, high)):
             neighbour = torch.where((neighbour - meant).abs() <= ROUNDING * schedule.horizon, meant, neighbour)
         if (worst := neighbour.max()) > high:
-            found = f"t: {times.max():.12g} has its neighbour at {worst:.12g}, outside the times of schedule {schedule.type_name!r}"
-            raise ValueError(f"{found}; give t in [{low:g}, {high - distance:.12g}], or a smaller dt")
+            found = f"{times.max():.12g} has its neighbour at {worst:.12g}, outside the times of schedule {schedule.type_name!r}"
+            raise PartError("t", f"{found}; give t in [{low:g}, {high - distance:.12g}], or a smaller dt")
         return cls(times, neighbour, distance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +35,16 @@ class Backbone(Part, family=backbones):
     @abstractmethod
     def build(self) -> nn.Module:
         """Makes the network on the current default device, with weights drawn from the global generator."""
+
+    def check(self, conditions: Collection[str]) -> None:
+        """Checks the backbone against the conditions that its data set offers.
+
+        Args:
+            conditions: keyword arguments of the network that a training batch provides, such as `y`, the labels.
+
+        Raises:
+            PartError: on the field that asks for another condition.
+        """
 
     @property
     @abstractmethod

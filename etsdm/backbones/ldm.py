@@ -7,6 +7,7 @@ the network's state dict has its keys.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Self
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from etsdm.backbones.adm import ADMUNet, ADMUNetwork
 from etsdm.backbones.ldm_presets import LDM_PRESETS
 from etsdm.backbones.transformer import SpatialTransformer
+from etsdm.errors import PartError
 from etsdm.registry import backbones, field_error
 
 __all__ = ["LDMUNet", "LDMUNetwork"]
@@ -76,6 +78,12 @@ class LDMUNet(ADMUNet):
     def takes_context(self) -> bool:
         """Whether the network is called with a context."""
         return self.context_dim is not None and not self.label_context
+
+    def check(self, conditions: Collection[str]) -> None:
+        """As `Backbone.check`; a spatial transformer needs its context."""
+        if self.takes_context and "context" not in conditions:
+            message = f"{self.context_dim} channels of a context, but data sets have none; set label_context to make it of labels"
+            raise PartError("context_dim", message)
 
     def _refuse_heads(self) -> None:
         if not self.use_spatial_transformer:

@@ -122,7 +122,7 @@ def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, ev
     """The times to measure at, after a look at all that the estimator would refuse."""
     from etsdm.analysis import timesteps
     from etsdm.analysis.lipschitz import points_of
-    from etsdm.errors import RecipeError
+    from etsdm.errors import PartError, RecipeError
 
     schedule = subject.denoiser.schedule
     times = _times(t, schedule) if t is not None else timesteps(schedule)[: None if everything else 200]
@@ -130,8 +130,8 @@ def _checked(subject: Subject, t: str | None, mode: str, dt: float | None, *, ev
         times = [moment for moment in times if moment + dt <= schedule.domain[1]]
     try:
         points_of(schedule, times, mode, dt)
-    except ValueError as error:
-        raise RecipeError(f"--{error}") from None
+    except PartError as error:
+        raise RecipeError(f"--{error.field}: {error.message}") from None
     return times
 
 

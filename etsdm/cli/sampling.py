@@ -20,11 +20,11 @@ from etsdm.data.listing import EXTENSIONS, image_files
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.devices import resolve_device
-from etsdm.errors import DataError, RecipeError
+from etsdm.errors import DataError, PartError, RecipeError
 from etsdm.recipe import Recipe, load_arms
 from etsdm.registry import condition_maps, format_errors, samplers, schedules, targets
 from etsdm.runs.folder import RunFolder
-from etsdm.samplers import DDIM, DDPM, Parts, Plan, Sampler
+from etsdm.samplers import DDIM, Parts, Plan, Sampler
 from etsdm.sampling import SamplingTask
 
 __all__ = ["Subject", "classes_in_turn", "drawing_of", "parts_of", "plan_of", "sampler_of", "subject_of"]
@@ -87,9 +87,9 @@ def subject_of(checkpoint: Path, condition_map: str | None, guidance: float | No
     protocol["guidance"] = {"scale": guidance, "interval": levels}
     try:
         return Subject(denoiser, ClassifierFreeGuidance(denoiser, guidance, levels), protocol, recipe)
-    except ValueError as error:
-        option = "--guidance-" if str(error).startswith("interval") else "--guidance: "
-        raise RecipeError(f"{option}{error}") from None
+    except PartError as error:
+        message = f"--guidance-interval: {error.message}" if error.field == "interval" else f"--guidance: {error}"
+        raise RecipeError(message) from None
 
 
 def _levels(text: str) -> tuple[float, float]:
@@ -110,17 +110,18 @@ def sampler_of(text: str | None, steps: int | None, recipe: Recipe | None) -> Sa
         return chosen
     try:
         return chosen.with_steps(steps)
-    except ValueError as error:
-        raise RecipeError(f"--{error}") from None
+    except PartError as error:
+        raise RecipeError(f"--{error.field}: {error.message}") from None
 
 
 def plan_of(sampler: Sampler, asked: Denoiser | ClassifierFreeGuidance | Parts) -> Plan:
     """The sampler's plan. Raises: RecipeError, naming the option, if the sampler does not suit the denoiser."""
     try:
-        return sampler.plan(asked)
-    except ValueError as error:
-        option = "--" if str(error).startswith("steps:") else "--sampler: "
-        raise RecipeError(f"{option}{error}") from None
+        sampler.check(asked)
+    except PartError as error:
+        option = "--steps" if error.field == "steps" else f"--sampler.{error.field}"
+        raise RecipeError(f"{option}: {error.message}") from None
+    return sampler.plan(asked)
 
 
 def classes_in_turn(subject: Subject, text: str | None) -> list[int] | None:
@@ -151,8 +152,6 @@ def drawing_of(
 ) -> tuple[SamplingTask, dict[str, Any]]:
     """What is drawn, and its protocol."""
     denoiser = subject.denoiser
-    if isinstance(sampler, DDPM) and sampler.variance == "learned" and not denoiser.spec.learns_variance:
-        raise RecipeError("--sampler: found variance 'learned', but this denoiser learns none; give beta or posterior")
     if chunk is not None and denoiser.first_stage is None:
         raise RecipeError("--chunk: this denoiser has no first stage that decodes; leave it out")
     channels = denoiser.spec.image_shape[0]

@@ -14,6 +14,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.registry import FieldProblem, Part, condition_maps
 from etsdm.schedules import Schedule
 
@@ -61,7 +62,7 @@ class ConditionMap(Part, family=condition_maps):
         Raises:
             ValueError: the map gives several times the same condition.
         """
-        raise ValueError(f"map: {self.type_name!r} gives several times one condition and has no inverse; give identity or a remap")
+        raise PartError("map", f"{self.type_name!r} gives several times one condition and has no inverse; give identity or a remap")
 
     def ends(self, schedule: Schedule) -> tuple[float, float]:
         """The conditions of the schedule's first and last time; the first is the larger one where f decreases."""

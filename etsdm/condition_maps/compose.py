@@ -16,6 +16,7 @@ from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.condition_maps.intervals import Intervals
+from etsdm.errors import PartError
 from etsdm.registry import FieldProblem, condition_maps, field_error
 from etsdm.schedules import Schedule
 
@@ -69,7 +70,7 @@ class Compose(ConditionMap):
         """
         sharing = [i for i, map_ in enumerate(self.maps) if not map_.is_invertible]
         if len(sharing) > 1:
-            raise ValueError(f"maps: {len(sharing)} of them share conditions, and which times do is known for one; give one of them")
+            raise PartError("maps", f"{len(sharing)} of them share conditions, and which times do is known for one; give one of them")
         j = sharing[0] if sharing else len(self.maps) - 1
         t = t.to(torch.float64)
         before = [t]

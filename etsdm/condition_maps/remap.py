@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
+from etsdm.errors import PartError
 from etsdm.schedules import Schedule
 
 __all__ = ["Remap"]
@@ -45,7 +46,7 @@ class Remap(ConditionMap):
     def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
         """Returns the scaled g(t); see `ConditionMap.__call__`."""
         if schedule is None:
-            raise ValueError(f"schedule: condition map {self.type_name!r} reads it and found none; give the schedule of t")
+            raise PartError("schedule", f"condition map {self.type_name!r} reads it and found none; give the schedule of t")
         value = self._value(t.to(torch.float64), schedule)
         if self.scale == "horizon":
             least, greatest = _range(self, schedule)

@@ -29,3 +29,7 @@ class Asked(Protocol):
     @property
     def bounded(self) -> bool:
         """Whether clean x lie in [-1, 1]."""
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the network's output has a second half, for the variance of sampling steps."""

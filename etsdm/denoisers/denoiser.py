@@ -24,6 +24,7 @@ from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.condition_maps.time_inputs import TimeInput, Timesteps
 from etsdm.denoisers.prediction import Moment, Prediction, levels, moment_at
 from etsdm.denoisers.super_resolution import SuperResolution
+from etsdm.errors import PartError
 from etsdm.randomness import seeded_global_rng
 from etsdm.registry import Frozen, field_error
 from etsdm.schedules import Schedule
@@ -83,10 +84,9 @@ class DenoiserSpec(Frozen):
     def _target_is_defined_at_the_ends(self) -> Self:
         try:
             self.target.coefficients(*self.schedule.alpha_sigma(self.schedule.domain[1]))
-        except ValueError as error:
-            reason = str(error).removeprefix(f"target {self.target.type_name}: ")
+        except PartError as error:
             where = f"the last time of schedule {self.schedule.type_name!r}"
-            raise field_error("DenoiserSpec", ("target",), f"found {self.target.type_name!r}; {reason} ({where})") from None
+            raise field_error("DenoiserSpec", error.path, f"{error.message} ({where})") from None
         return self
 
     @model_validator(mode="after")
@@ -163,6 +163,11 @@ class Denoiser(nn.Module):
     def bounded(self) -> bool:
         """Whether what is denoised lies in [-1, 1]; see `DenoiserSpec.bounded`."""
         return self.spec.bounded
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether predictions carry a variance for sampling steps; see `DenoiserSpec.learns_variance`."""
+        return self._learns_variance
 
     @property
     def num_classes(self) -> int | None:

@@ -12,6 +12,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.registry import Part, grids
 from etsdm.schedules import Schedule
 
@@ -38,7 +39,7 @@ class Grid(Part, family=grids):
             float64, (n,), or (n + 1,) with an end.
 
         Raises:
-            ValueError: n, start or end is out of range, or the grid does not suit the schedule.
+            PartError: n, start or end is out of range, or the grid does not suit the schedule.
         """
 
 
@@ -50,11 +51,11 @@ def timesteps_until(schedule: Schedule, start: float | None = None) -> int:
 
 
 def refuse_outside(schedule: Schedule, **times: float | None) -> None:
-    """Raises ValueError for a time, given by the name of the user's option, that is not one of a schedule's."""
+    """Raises PartError for a time, given by the name of the user's option, that is not one of a schedule's."""
     low, high = schedule.domain
     for name, t in times.items():
         if t is not None and not low <= t <= high:
-            raise ValueError(f"{name}: {t:g} is outside the times of schedule {schedule.type_name!r}; give {low:g} to {high:g}")
+            raise PartError(name, f"{t:g} is outside the times of schedule {schedule.type_name!r}; give {low:g} to {high:g}")
 
 
 class RealGrid(Grid):
@@ -63,19 +64,19 @@ class RealGrid(Grid):
     def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
         """n times for any n from 1 on; see `Grid.times`."""
         if n < 1:
-            raise ValueError(f"steps: {n} is no number of steps; give 1 or more")
+            raise PartError("steps", f"{n} is no number of steps; give 1 or more")
         first = schedule.domain[1] if start is None else start
         refuse_outside(schedule, start=first, t_end=end)
         if schedule.sigma(first) == 0:
-            raise ValueError(f"start: at {first:g} the image is clean already; give more than {first:g}")
+            raise PartError("start", f"at {first:g} the image is clean already; give more than {first:g}")
         if end is not None and not end < first:
-            raise ValueError(f"t_end: {end:g} does not lie before the start {first:g}; give less")
+            raise PartError("t_end", f"{end:g} does not lie before the start {first:g}; give less")
         times = self._between(schedule, first, end, n)
         times[0] = first
         if end is not None:
             times[-1] = end
         if not (times.diff() < 0).all():
-            raise ValueError(f"steps: {n} times of grid {self.type_name!r} are not all different; give fewer")
+            raise PartError("steps", f"{n} times of grid {self.type_name!r} are not all different; give fewer")
         return times
 
     @abstractmethod

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.grids.base import Grid, refuse_outside
 from etsdm.registry import field_error, grids
 from etsdm.schedules import Schedule
@@ -33,11 +34,11 @@ class Explicit(Grid):
         low, high = schedule.domain
         if self.at[0] > high or self.at[-1] < low:
             found = self.at[0] if self.at[0] > high else self.at[-1]
-            raise ValueError(f"at: {found:g} is outside the times of schedule {schedule.type_name!r}; give {low:g} to {high:g}")
+            raise PartError("at", f"{found:g} is outside the times of schedule {schedule.type_name!r}; give {low:g} to {high:g}")
         refuse_outside(schedule, t_end=end)
         chosen = [t for t in self.at if (start is None or t <= start) and (end is None or t > end)]
         if not chosen:
-            raise ValueError("at: none of the times of grid 'explicit' lies between start and t_end; give some that do")
+            raise PartError("at", "none of the times of grid 'explicit' lies between start and t_end; give some that do")
         if len(chosen) != n:
-            raise ValueError(f"steps: {n} steps do not fit the {len(chosen)} times of grid 'explicit'; give {len(chosen)}")
+            raise PartError("steps", f"{n} steps do not fit the {len(chosen)} times of grid 'explicit'; give {len(chosen)}")
         return torch.tensor([*chosen, *([] if end is None else [end])], dtype=torch.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.grids.base import RealGrid, evenly, timesteps_until
 from etsdm.registry import grids
 from etsdm.schedules import Schedule
@@ -25,7 +26,7 @@ class UniformGrid(RealGrid):
         times = evenly(start, clean, n + 1)[:-1]
         if times[-1] < schedule.domain[0]:
             most = timesteps_until(schedule, start)
-            raise ValueError(f"steps: {n} steps of grid 'uniform' would begin before the first timestep; give 1 to {most}")
+            raise PartError("steps", f"{n} steps of grid 'uniform' would begin before the first timestep; give 1 to {most}")
         return times
 
 

@@ -8,6 +8,7 @@ from itertools import accumulate, repeat
 import torch
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.grids.base import Grid, refuse_outside, timesteps_until
 from etsdm.registry import grids
 from etsdm.schedules import Schedule
@@ -24,14 +25,14 @@ class TimestepGrid(Grid):
     def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
         """n of the timesteps from the first to the last, or to `start`; see `Grid.times`."""
         if end is not None:
-            raise ValueError(f"t_end: grid {self.type_name!r} ends in the clean image, not at {end:g}; leave t_end out, or give linspace")
+            raise PartError("t_end", f"grid {self.type_name!r} ends in the clean image, not at {end:g}; leave t_end out, or give linspace")
         refuse_outside(schedule, start=start)
         total = timesteps_until(schedule, start)
         if not total:
-            raise ValueError(f"start: {start:g} lies before the first timestep, {schedule.step:g}; give {schedule.step:g} or more")
+            raise PartError("start", f"{start:g} lies before the first timestep, {schedule.step:g}; give {schedule.step:g} or more")
         if not 1 <= n <= total:
             what = f"a schedule of {total} timesteps" if start is None else f"the {total} timesteps up to {start:g}"
-            raise ValueError(f"steps: {n} steps do not fit {what}; give 1 to {total}")
+            raise PartError("steps", f"{n} steps do not fit {what}; give 1 to {total}")
         first = 0 if schedule.is_discrete else 1
         return (self._indices(total, n).to(torch.float64) + first).mul(schedule.step).clamp(max=schedule.domain[1]).flip(0)
 

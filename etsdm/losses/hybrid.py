@@ -31,6 +31,7 @@ from etsdm.denoisers.config import Asked
 from etsdm.denoisers.learned_variance import learned_log_variance
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.protocol import Predictor
+from etsdm.errors import PartError
 from etsdm.losses.mse import MSE, Loss, Noisy
 from etsdm.registry import losses
 from etsdm.schedules import Schedule
@@ -119,24 +120,27 @@ class Hybrid(Loss):
     simple: MSE = MSE()
 
     def check(self, denoiser: Asked) -> None:
-        """Raises ValueError where the variational bound is undefined: without two timesteps, without noise at the first, or without
+        """Raises PartError where the variational bound is undefined: without two timesteps, without noise at the first, or without
         x0 at the last."""
         schedule, target = denoiser.schedule, denoiser.target
-        where = f"loss hybrid: schedule {schedule.type_name!r}"
+        found = f"schedule {schedule.type_name!r}"
         if not schedule.is_discrete:
-            raise ValueError(f"{where} has no timesteps, of which the bound is a sum; give a discrete one such as 'linear'")
+            raise PartError("loss", f"{found} has no timesteps, of which hybrid's bound is a sum; give a discrete one such as 'linear'")
         if schedule.horizon < 2:
-            raise ValueError(f"{where} has {schedule.horizon:g} timestep, and the bound needs a step between two; give 2 timesteps or more")
+            message = f"{found} has {schedule.horizon:g} timestep, and hybrid's bound needs a step between two; give 2 timesteps or more"
+            raise PartError("loss", message)
         if schedule.sigma(0.0) == 0:
-            raise ValueError(f"{where} has no noise at its first timestep, so that a variance is 0; give one whose sigma starts above 0")
+            message = f"{found} has no noise at its first timestep, where hybrid's variance is then 0; give one whose sigma starts above 0"
+            raise PartError("loss", message)
         if target.needs_signal and schedule.alpha(schedule.domain[1]) == 0:
-            raise ValueError(f"{where} ends without signal, where target {target.type_name!r} gives no x0; give target 'v'")
+            message = f"{found} ends at alpha = 0, where target {target.type_name!r} does not determine the x0 of hybrid's bound"
+            raise PartError("loss", f"{message}; give target 'v'")
 
     def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """The squared error plus vlb_weight times T times the term of the bound at t, from one network call; see `Loss.per_image`.
 
         Raises:
-            ValueError: the network learns no variance, or the bound does not exist on its schedule.
+            PartError: the network learns no variance, or the bound does not exist on its schedule.
         """
         self.check(denoiser)
         noisy = Noisy.of(denoiser, x0, t, eps)
@@ -148,7 +152,8 @@ class Hybrid(Loss):
 def _bits(denoiser: Predictor, prediction: Prediction, noisy: Noisy, x0: Tensor, eps: Tensor) -> Tensor:
     """L_t of each image in bits per element, (B,)."""
     if prediction.variance_logit is None:
-        raise ValueError("loss hybrid: the network learns no variance; give a backbone whose out_channels are twice the image's")
+        message = "hybrid trains a variance, which the network does not learn"
+        raise PartError("loss", f"{message}; give a backbone whose out_channels are twice the image's")
     _, t, alpha, sigma = noisy
     target, step = denoiser.target, _Step.of(denoiser.schedule, noisy)
     log_variance = learned_log_variance(prediction.variance_logit, step.log_beta, step.log_posterior)

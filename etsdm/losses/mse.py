@@ -34,7 +34,7 @@ class Loss(Part, family=losses):
     evaluations: ClassVar[int] = 1
 
     def check(self, denoiser: Asked) -> None:
-        """Raises ValueError if the loss is not defined for a denoiser's schedule and target."""
+        """Raises PartError, on `loss`, if the loss is undefined for a denoiser's schedule and target."""
 
     @abstractmethod
     def per_image(self, denoiser: Predictor, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:

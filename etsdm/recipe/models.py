@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from etsdm.backbones import LDMUNet
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
+from etsdm.errors import PartError
 from etsdm.metrics.config import Evaluation
 from etsdm.recipe.compute import Compute
 from etsdm.registry import Frozen, field_error
-from etsdm.samplers import DDPM
 from etsdm.sampling.config import Sampling
 from etsdm.training.config import Training
 
@@ -66,9 +67,6 @@ class Recipe(Frozen):
         if backbone.num_classes not in (None, known, known + 1):
             message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
             raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
-        if isinstance(backbone, LDMUNet) and backbone.takes_context:
-            message = f"{backbone.context_dim} channels of a context, but data sets have none; set label_context to make it of labels"
-            raise field_error("Recipe", ("model", "backbone", "context_dim"), message)
         return self
 
     @model_validator(mode="after")
@@ -106,27 +104,24 @@ class Recipe(Frozen):
         if loss.learns_variance and not self.model.learns_variance:
             message = f"{loss.type_name!r} trains a variance, which the model does not learn; give backbone.out_channels"
             raise field_error("Recipe", ("training", "loss"), f"{message} {2 * backbone.out_channels}")
-        try:
-            loss.check(self.model)
-        except ValueError as error:
-            raise field_error("Recipe", ("training", "loss"), str(error).removeprefix(f"loss {loss.type_name}: ")) from None
         return self
 
     @model_validator(mode="after")
-    def _sampler_fits_model(self) -> Self:
-        sampler = self.sampling.sampler
-        if isinstance(sampler, DDPM) and sampler.variance == "learned" and not self.model.learns_variance:
-            message = "found 'learned', but the model learns no variance; give beta or posterior"
-            raise field_error("Recipe", ("sampling", "sampler", "variance"), message)
+    def _parts_fit(self) -> Self:
+        """The checks that parts make themselves."""
+        with _errors_below("model", "backbone"):
+            self.model.backbone.check({"y"})
+        with _errors_below("training"):
+            self.training.loss.check(self.model)
+        with _errors_below("sampling", "sampler"):
+            self.sampling.sampler.check(self.model)
         return self
 
-    @model_validator(mode="after")
-    def _sampler_fits_schedule(self) -> Self:
-        try:
-            self.sampling.sampler.path(self.model)
-        except ValueError as error:
-            field, _, reason = str(error).partition(": ")
-            places: dict[str, tuple[str, ...]] = {"steps": ("steps",), "t_end": ("t_end",), "at": ("grid", "at")}
-            place, message = (places[field], reason) if field in places else (("grid",), str(error))
-            raise field_error("Recipe", ("sampling", "sampler", *place), message) from None
-        return self
+
+@contextmanager
+def _errors_below(*path: str) -> Iterator[None]:
+    """Puts a path before the field of a `PartError`."""
+    try:
+        yield
+    except PartError as error:
+        raise field_error("Recipe", (*path, *error.path), error.message) from None

@@ -1,10 +1,10 @@
-"""Registries: every interchangeable part of etsdm, by name.
+"""Registries of all interchangeable parts, by name.
 
     from etsdm.registry import schedules, condition_maps
     schedules.names()
     schedules.create("linear", timesteps=1000)
 
-Nothing here imports torch. A registry imports the package that holds its parts when a name is first asked for.
+Importing this package does not import torch: a registry imports the package of its parts at the first lookup.
 """
 
 from typing import Any
@@ -23,13 +23,16 @@ __all__ = [
     "backbones",
     "condition_maps",
     "datasets",
+    "emas",
     "field_error",
     "first_stages",
     "format_errors",
     "grids",
     "json_schema",
     "losses",
+    "lr_schedules",
     "metrics",
+    "optimizers",
     "samplers",
     "schedules",
     "suggestion",
@@ -52,6 +55,9 @@ time_samplers: Registry[Any] = Registry("time_samplers", "etsdm.losses", "time s
 samplers: Registry[Any] = Registry("samplers", "etsdm.samplers", "sampler")
 grids: Registry[Any] = Registry("grids", "etsdm.grids", "grid")
 metrics: Registry[Any] = Registry("metrics", "etsdm.metrics", "metric")
+optimizers: Registry[Any] = Registry("optimizers", "etsdm.training", "optimizer")
+lr_schedules: Registry[Any] = Registry("lr_schedules", "etsdm.training", "learning-rate schedule")
+emas: Registry[Any] = Registry("emas", "etsdm.training", "moving average")
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.name: registry
@@ -69,5 +75,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
         samplers,
         grids,
         metrics,
+        optimizers,
+        lr_schedules,
+        emas,
     )
 }

@@ -1,4 +1,4 @@
-"""`Frozen`, the immutable pydantic base of parts and recipes, and `format_errors`, which puts its errors into one sentence each."""
+"""`Frozen`, the immutable pydantic base class of parts and recipes, and `format_errors`, which formats its validation errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from etsdm.errors import PartError
+
 __all__ = ["FieldProblem", "Frozen", "field_error", "format_errors", "suggestion"]
 
 Location = tuple[str | int, ...]
 
 
 def suggestion(name: str, known: Iterable[str], noun: str) -> str:
-    """Names what is near to an unknown name, or else all that is known. Returns: a clause without a full stop."""
+    """Suggests close matches of an unknown name, or else lists all names.
+
+    Args:
+        name: the unknown name.
+        known: the valid names.
+        noun: heading of the full list, for example `"known"`.
+
+    Returns:
+        A clause for the end of an error message, without a full stop.
+    """
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
@@ -24,24 +35,24 @@ def suggestion(name: str, known: Iterable[str], noun: str) -> str:
 
 
 def field_error(model: str, location: Location, message: str, found: Any = None) -> ValidationError:
-    """Builds an error on one field, to be raised by a validator that looks at several.
+    """A validation error on one field, for model validators that compare several fields.
 
     Args:
-        model: name of the model whose validator raises.
+        model: name of the model that raises it.
         location: path of the field below that model, for example `("condition_map", "t_tilde")`.
-        message: what is wrong and the mend, the whole sentence.
-        found: the offending value.
+        message: what was found, and the mend.
+        found: the invalid value.
     """
     error = PydanticCustomError("etsdm", "{message}", {"message": message})
     return ValidationError.from_exception_data(model, [InitErrorDetails(type=error, loc=location, input=found)])
 
 
 class Frozen(BaseModel):
-    """Immutable and hashable, refuses unknown fields with a near name, and refuses NaN and infinity."""
+    """Base model: immutable, hashable, without unknown fields (the error suggests a close name), NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
 
-    # By fields alone: pydantic also looks at cached properties, which may be tensors.
+    # By fields alone: pydantic also compares cached properties, which may be tensors.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Frozen) and type(self) is type(other) and self._values() == other._values()
 
@@ -51,9 +62,9 @@ class Frozen(BaseModel):
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in type(self).model_fields)
 
-    # pydantic's own would neither check the changes nor forget what was derived from the old values.
+    # pydantic's own neither validates the update nor drops cached properties.
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """This with some fields changed, checked as when it is made; `deep` has no meaning for what cannot change."""
+        """A copy with some fields updated and all validators run; `deep` is ignored, as models are immutable."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return self.model_validate({**fields, **(update or {})})
 
@@ -69,18 +80,21 @@ class Frozen(BaseModel):
 
 
 class FieldProblem(NamedTuple):
-    """One thing wrong with an input: the path of the field, and a sentence."""
+    """A validation error of one field.
+
+    Fields: location, the path of the field; message, what was found and the mend.
+    """
 
     location: Location
     message: str
 
     @property
     def field(self) -> str:
-        """The path as it is written in a recipe, for example `model.condition_map.n`."""
+        """The dotted path, for example `model.condition_map.n`."""
         return ".".join(str(step) for step in self.location)
 
 
-# pydantic's sentence for a failed bound or parse, in the words that name the mend.
+# The mend for pydantic's error types.
 _EXPECTED = {
     "greater_than": "give a value above {gt}",
     "greater_than_equal": "give {ge} or more",
@@ -113,20 +127,24 @@ def _show(value: Any) -> str:
 
 
 def format_errors(error: ValidationError) -> list[FieldProblem]:
-    """Puts each error of a validation into one sentence: what was found, and what to give instead."""
+    """Formats the errors of a validation, one message each: what was found, and what to give instead."""
     problems = []
     for item in error.errors(include_url=False):
-        kind = item["type"]
+        kind, location = item["type"], item["loc"]
         context = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in item.get("ctx", {}).items()}
         if kind == "missing":
             message = "is required and missing; add it"
         elif kind == "etsdm":
             message = item["msg"]
         elif kind == "value_error":
-            message = f"{_show(item['input'])}: {item['msg'].removeprefix('Value error, ')}"
+            cause = item["ctx"]["error"]
+            if isinstance(cause, PartError):
+                location, message = (*location, *cause.path), cause.message
+            else:
+                message = f"{_show(item['input'])}: {cause}"
         elif kind in _EXPECTED:
             message = f"found {_show(item['input'])}; {_EXPECTED[kind].format(**context)}"
         else:
             message = f"found {_show(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
-        problems.append(FieldProblem(item["loc"], message))
+        problems.append(FieldProblem(location, message))
     return problems

@@ -1,17 +1,17 @@
-"""`Part`: a piece of a diffusion model that is its own configuration.
+"""`Part`: an interchangeable component, which is its own configuration.
 
-A part is a frozen pydantic model with methods. The root of a family (`Schedule`, `ConditionMap`, ...) names its registry:
+A part is a frozen pydantic model with methods. The base class of a family (`Schedule`, `ConditionMap`, ...) names its registry:
 
     class Schedule(Part, family=schedules): ...
 
-From then on `Schedule` is an open tagged union wherever it is used as the type of a field: the field takes an instance, a
-mapping `{type: linear, timesteps: 1000}`, or the bare name `linear`, and gives back the registered class.
+As the type of a field, `Schedule` is then an open tagged union: the field accepts an instance, a mapping
+`{type: linear, timesteps: 1000}` or the bare name `linear`, and validates to an instance of the registered class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic_core import PydanticCustomError, core_schema
@@ -22,27 +22,34 @@ from etsdm.registry.frozen import Frozen, field_error
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
-    from etsdm.registry.registry import Registry
-
 __all__ = ["FAMILY_KEY", "Part"]
 
-# Stands in a JSON schema where a registry's union belongs, until `json_schema` puts the union there.
+# Key of the placeholder that `json_schema` replaces by a reference to a registry's union.
 FAMILY_KEY = "x-etsdm-registry"
 
 
+class Family(Protocol):
+    """The side of a `Registry` that a part needs to validate fields of its family."""
+
+    name: str
+
+    def parse(self, value: Any) -> Any:
+        """Makes a part from an instance, a mapping with a `type`, or a bare name."""
+
+
 class Part(Frozen):
-    """Base of everything that a registry holds.
+    """Base class of registered components.
 
     Attributes:
         family: the registry of this kind of part.
-        type_name: the name under which the class was registered; it is the `type` of its dump.
+        type_name: registered name of the class, and the `type` of its dump.
     """
 
-    family: ClassVar[Registry[Any]]
+    family: ClassVar[Family]
     type_name: ClassVar[str] = ""
     _is_root: ClassVar[bool] = False
 
-    def __init_subclass__(cls, family: Registry[Any] | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, family: Family | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._is_root = family is not None
         cls.type_name = ""
@@ -51,7 +58,7 @@ class Part(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_off_type(cls, value: Any) -> Any:
+    def _strip_type(cls, value: Any) -> Any:
         # Runs before `_refuse_unknown_fields`: pydantic calls before-validators of a subclass first.
         if isinstance(value, Mapping) and "type" in value:
             if value["type"] != cls.type_name:
@@ -60,7 +67,7 @@ class Part(Frozen):
         return value
 
     @model_serializer(mode="wrap")
-    def _put_on_type(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _add_type(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {"type": self.type_name, **handler(self)}
 
     @classmethod

@@ -29,7 +29,7 @@ _REGISTERS = re.compile(r"\.(register|preset)\(")
 
 
 class Entry(NamedTuple):
-    """What a name stands for: a class, and the fields that a preset sets on it."""
+    """A registered class, with the field values of a preset."""
 
     part: type[Part]
     fields: dict[str, Any]
@@ -42,16 +42,15 @@ def _origin(part: type[Part]) -> str:
 
 
 class Registry(Generic[P]):
-    """Names and classes of one family of parts.
+    """The classes of one family of parts, by name.
 
-    The built-in parts live in the modules of the package `home`, which are imported when a name is first looked up. Parts of other
-    distributions are found through entry points in the group `etsdm.<name>`: the entry point's name is the part's name,
-    and its object is the class.
+    Built-in parts live in the modules of the package `home`, which are imported at the first lookup. Plug-ins of other distributions
+    are entry points in the group `etsdm.<name>`: the entry point's name is the part's name, its object the class.
 
     Args:
-        name: the registry's name, plural, as in `etsdm.registry`.
-        home: the package or module that holds the built-in parts.
-        noun: what one entry is called in messages, singular.
+        name: plural name of the registry, as in `etsdm.registry`.
+        home: package whose modules register the built-in parts.
+        noun: singular name of one entry, for messages.
     """
 
     def __init__(self, name: str, home: str, noun: str) -> None:
@@ -62,8 +61,12 @@ class Registry(Generic[P]):
         self._loaded = False
         self._plugin_of: dict[str, str] = {}
 
+    @property
+    def _a_noun(self) -> str:
+        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
+
     def register(self, name: str) -> Callable[[Q], Q]:
-        """Registers the decorated class under a kebab-case name. Raises: RegistryError if the name is taken."""
+        """Class decorator that registers a part under a kebab-case name. Raises: RegistryError if the name is taken."""
 
         def decorate(part: Q) -> Q:
             lines = (inspect.getdoc(part) or "").strip().splitlines()
@@ -74,7 +77,7 @@ class Registry(Generic[P]):
         return decorate
 
     def preset(self, name: str, part: type[Part], description: str, **fields: Any) -> None:
-        """Registers a name for a registered class with some fields set; it dumps as the class's own type."""
+        """Registers a name for a class with some fields set; its dump has the class's own `type`."""
         self._add(name, Entry(part, fields, description, f"{_origin(part)}, preset {name}"))
 
     def names(self) -> list[str]:
@@ -82,7 +85,7 @@ class Registry(Generic[P]):
         return sorted({*self._load(), *self._plugins()})
 
     def create(self, name: str, **fields: Any) -> P:
-        """Makes a part. Raises: RegistryError if the name is unknown or a field is refused."""
+        """Makes a part from its name and fields. Raises: RegistryError for an unknown name or an invalid field."""
         entry = self._entry(name)
         try:
             return entry.part.model_validate({**entry.fields, **fields})  # type: ignore[return-value]
@@ -91,20 +94,20 @@ class Registry(Generic[P]):
             raise RegistryError(f"{self.noun} {name!r}: {problems}") from None
 
     def parse(self, value: Any) -> P:
-        """Makes a part of what stands in a recipe: an instance, a mapping with a `type`, or a bare name.
+        """Makes a part from a recipe's value: an instance, a mapping with a `type`, or a bare name.
 
         Raises:
-            RegistryError: there is no such part, or the value is of another kind.
-            pydantic.ValidationError: a field is refused; its location is relative to the part.
+            RegistryError: the name is unknown, or the value is of another kind.
+            pydantic.ValidationError: a field is invalid; its location is relative to the part.
         """
         if isinstance(value, Part) and getattr(value, "family", None) is self:
             return value  # type: ignore[return-value]
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):
-            raise RegistryError(f"found {value!r}; give the name of a {self.noun} or a mapping with `type` ({', '.join(self.names())})")
+            raise RegistryError(f"found {value!r}; give the name of {self._a_noun} or a mapping with `type` ({', '.join(self.names())})")
         if not isinstance(value.get("type"), str):
-            raise RegistryError(f"a {self.noun} needs `type`, one of: {', '.join(self.names())}")
+            raise RegistryError(f"{self._a_noun} needs `type`, one of: {', '.join(self.names())}")
         entry = self._entry(value["type"])
         given = {key: field for key, field in value.items() if key != "type"}
         return entry.part.model_validate({**entry.fields, **given})  # type: ignore[return-value]
@@ -114,11 +117,11 @@ class Registry(Generic[P]):
         return self._entry(name).description
 
     def defaults(self, name: str) -> dict[str, Any]:
-        """The fields that a preset sets; empty for a part that is no preset."""
+        """The field values of a preset; empty for a class."""
         return dict(self._entry(name).fields)
 
     def classes(self) -> dict[str, type[P]]:
-        """Every registered class by its own name, plug-ins loaded, presets left out."""
+        """All registered classes by name, plug-ins included, without presets."""
         return {name: self[name] for name in self.names() if not self._entry(name).fields}
 
     def __getitem__(self, name: str) -> type[P]:
@@ -138,7 +141,7 @@ class Registry(Generic[P]):
 
     def _add(self, name: str, entry: Entry) -> None:
         if not _NAME.fullmatch(name):
-            raise RegistryError(f"{name!r} is no name for a {self.noun}; use lower case, digits and hyphens ({entry.origin})")
+            raise RegistryError(f"{name!r} is no name for {self._a_noun}; use lower case, digits and hyphens ({entry.origin})")
         taken = self._entries.get(name)
         # The same class again is a module that was reloaded or a notebook cell that was run twice.
         if taken and taken.origin != entry.origin:

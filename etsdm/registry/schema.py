@@ -1,4 +1,4 @@
-"""JSON schema of a model whose fields are parts, for editors and for `etsdm recipe schema`."""
+"""JSON schema of models with parts as fields, for editors and `etsdm recipe schema`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["json_schema"]
 
 
 def json_schema(model: type[BaseModel], registries: Mapping[str, Registry[Any]]) -> dict[str, Any]:
-    """The schema of `model` with every registered part, each once under `$defs`.
+    """JSON schema of a model whose fields are parts, each registered part once under `$defs`.
 
-    A family's union stands under its registry's name and lists the parts, the presets and, where no field is required, the
-    bare names, so that parts that hold parts need no expansion.
+    The union of a family has its registry's name as key; its options are the parts, the presets and, of parts without required
+    fields, the bare names. Parts with parts as fields refer to these unions.
 
     Args:
-        model: a pydantic model with parts as fields.
-        registries: the registry objects by name.
+        model: pydantic model with parts as fields.
+        registries: registries by name.
     """
     schema = model.model_json_schema()
     definitions: dict[str, Any] = schema.setdefault("$defs", {})

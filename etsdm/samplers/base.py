@@ -19,7 +19,7 @@ from torch import Tensor
 
 from etsdm.denoisers.config import Asked
 from etsdm.denoisers.protocol import Predictor
-from etsdm.errors import RegistryError
+from etsdm.errors import PartError
 from etsdm.grids import Grid, Linspace
 from etsdm.grids.base import timesteps_until
 from etsdm.randomness import SampleNoise
@@ -95,6 +95,19 @@ class Sampler(Part, family=samplers):
             raise field_error("Sampler", ("denoise_to_zero",), "is set without t_end, so the clean image is the end already; give t_end")
         return self
 
+    def check(self, denoiser: Asked) -> None:
+        """Checks the sampler against a denoiser or its spec, by laying out its path.
+
+        Raises:
+            PartError: on the field of the sampler that does not suit the schedule or the network.
+        """
+        try:
+            self.path(denoiser)
+        except PartError as error:
+            if error.path[0] in type(self).model_fields:
+                raise
+            raise PartError("grid", str(error)) from None  # without a start of its own, the path is the grid's
+
     @abstractmethod
     def _steps(self, network: CountedModel, path: Sequence[Point], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         """Goes along the path, from x at its first point; one `StepResult` for each step. Gradients are off."""
@@ -117,12 +130,17 @@ class Sampler(Part, family=samplers):
             Decreasing, float64, (n,), or (n + 1,) with a t_end.
 
         Raises:
-            ValueError: the grid does not suit the schedule, the number of steps or the ends.
+            PartError: the grid does not suit the schedule, the number of steps or the ends.
 
         Warns:
             UserWarning: the first time was moved.
         """
-        times = self._times(denoiser.schedule, start)
+        try:
+            times = self._times(denoiser.schedule, start)
+        except PartError as error:
+            if error.path[0] in type(self.grid).model_fields:
+                raise PartError(("grid", *error.path), error.message) from None
+            raise
         if not denoiser.target.needs_signal or denoiser.schedule.alpha(times[0]) != 0:
             return times
         schedule = denoiser.schedule
@@ -138,9 +156,8 @@ class Sampler(Part, family=samplers):
         points = [Point(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
         ends = points[-1].sigma == 0 or (self.t_end is not None and not self.denoise_to_zero)
         if ends and len(points) < 2:
-            raise ValueError(
-                f"start: t = {points[0].t:g} is where it ends, so that there is no step; give a later start or an earlier t_end"
-            )
+            message = f"t = {points[0].t:g} is where it ends, so that there is no step; give a later start or an earlier t_end"
+            raise PartError("start", message)
         return points if ends else [*points, CLEAN]
 
     def _solved(self, path: Sequence[Point]) -> int:
@@ -148,11 +165,11 @@ class Sampler(Part, family=samplers):
         return len(path) - 1 - (self.denoise_to_zero and path[-1] is CLEAN)
 
     def with_steps(self, steps: int) -> Sampler:
-        """This sampler with another number of steps. Raises: RegistryError if it takes no such number."""
+        """This sampler with another number of steps. Raises: PartError if it takes no such number."""
         try:
             return self.model_copy(update={"steps": steps})
         except ValidationError:
-            raise RegistryError(f"steps: {steps!r} does not suit sampler {self.type_name!r}; give 1 or more") from None
+            raise PartError("steps", f"{steps!r} does not suit sampler {self.type_name!r}; give 1 or more") from None
 
     def plan(self, denoiser: Asked | Schedule, steps: int | None = None, *, start: float | None = None) -> Plan:
         """Every call of the network that sampling makes, found by sampling data of one element.
@@ -163,7 +180,7 @@ class Sampler(Part, family=samplers):
             start: where to start, the schedule's last time by default.
 
         Raises:
-            RegistryError, ValueError: as `with_steps` and `times`.
+            PartError: as `with_steps` and `times`.
         """
         sampler = self if steps is None else self.with_steps(steps)
         asked = Parts(denoiser) if isinstance(denoiser, Schedule) else denoiser

@@ -8,7 +8,9 @@ from typing import Literal
 from pydantic import PositiveInt
 from torch import Tensor
 
+from etsdm.denoisers.config import Asked
 from etsdm.denoisers.learned_variance import learned_log_variance
+from etsdm.errors import PartError
 from etsdm.grids import Grid, Respaced
 from etsdm.registry import samplers
 from etsdm.samplers.ancestral import Ancestral, Coefficients, lost
@@ -30,6 +32,12 @@ class DDPM(Ancestral):
     variance: Literal["beta", "posterior", "learned"] = "beta"
     grid: Grid = Respaced()
 
+    def check(self, denoiser: Asked) -> None:
+        """As `Sampler.check`; a learned variance needs a network that learns it."""
+        super().check(denoiser)
+        if self.variance == "learned" and not denoiser.learns_variance:
+            raise PartError("variance", "found 'learned', but the model learns no variance; give beta or posterior")
+
     def _coefficients(self, t: Point, s: Point) -> Coefficients:
         # Noise of variance beta, except in the last step, which adds none.
         variance = lost(t, s) * (s.sigma**2 if self.variance == "posterior" else t.sigma**2 * (s.sigma > 0))
@@ -41,7 +49,7 @@ class DDPM(Ancestral):
             super()._add_noise(x, z, said, t, s, c)
             return
         if said.variance_logit is None:
-            raise ValueError("variance: 'learned', but the network learns none; give beta or posterior")
+            raise PartError("variance", "'learned', but the network learns none; give beta or posterior")
         # c^2 is beta.
         log_beta, log_posterior = (x.new_tensor(2 * math.log(value)) for value in (c, c * s.sigma / t.sigma))
         x.addcmul_((0.5 * learned_log_variance(said.variance_logit, log_beta, log_posterior)).exp().to(x.dtype), z)

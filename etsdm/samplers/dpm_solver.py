@@ -26,6 +26,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.grids import Explicit, Grid, Linspace, LogSNRGrid, UniformGrid
 from etsdm.grids.base import RealGrid
 from etsdm.grids.timesteps import TimestepGrid
@@ -82,9 +83,8 @@ class SinglestepDPMSolver(DPMSolver):
     def _times(self, schedule: Schedule, start: float | None) -> Tensor:
         end = schedule.t_min if self.t_end is not None and self.t_end <= schedule.domain[0] else self.t_end
         if start is not None and end is not None and end >= start:
-            raise ValueError(
-                f"start: {start:g} is not later than {end:g}, where sampler {self.type_name!r} ends; give more, or t_end: null"
-            )
+            message = f"{start:g} is not later than {end:g}, where sampler {self.type_name!r} ends; give more, or t_end: null"
+            raise PartError("start", message)
         before = int(schedule.alpha(schedule.domain[1] if start is None else start) == 0)
         after = int(end is None)
         solved = max(self.steps - before - after, 0)

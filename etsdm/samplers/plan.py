@@ -34,6 +34,7 @@ class Parts(NamedTuple):
     target: Target = Eps()
     condition_map: ConditionMap = Identity()
     bounded: bool = True
+    learns_variance: bool = True  # a plan holds for any network, so it suits `ddpm` with a learned variance too
 
 
 class Call(NamedTuple):

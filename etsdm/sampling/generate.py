@@ -20,7 +20,8 @@ def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler
     """A sampler from its name or itself, with another number of steps if one is given.
 
     Raises:
-        RegistryError: the name is unknown, or the sampler takes no such number of steps.
+        RegistryError: the name is unknown.
+        PartError: the sampler takes no such number of steps.
     """
     if isinstance(sampler, str):
         created: Sampler = samplers.create(sampler, **({} if steps is None else {"steps": steps}))
@@ -112,7 +113,8 @@ def sample(
         float32 on the CPU, (n, C, H, W), in [-1, 1]; of an exact denoiser (n, D), wherever its data lie.
 
     Raises:
-        ValueError: n or batch_size is below 1, something in `cond` has not n rows, or the sampler does not suit the schedule.
+        ValueError: n or batch_size is below 1, something in `cond` has not n rows, or the sampler does not suit the schedule
+            (`PartError`).
         RegistryError: there is no such sampler.
     """
     for name, value in (("n", n), ("batch_size", batch_size)):

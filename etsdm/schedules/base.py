@@ -16,6 +16,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.registry import Part, schedules
 
 __all__ = ["Continuous", "Schedule", "Slope", "from_log_snr"]
@@ -143,7 +144,7 @@ class Schedule(Part, family=schedules):
         low, high = self.domain
         if not (least >= low and most <= high):
             found = least if not least >= low else most
-            raise ValueError(f"t: {found:.12g} is outside the times of schedule {self.type_name!r}; give t in [{low:g}, {high:g}]")
+            raise PartError("t", f"{found:.12g} is outside the times of schedule {self.type_name!r}; give t in [{low:g}, {high:g}]")
 
 
 class Continuous(Schedule):

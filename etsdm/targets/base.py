@@ -69,7 +69,7 @@ class Target(Part, family=targets):
         """The way back from F, for the use of a network; arguments and result are those of `inverse`.
 
         Raises:
-            ValueError: x0 is undefined, at alpha = 0 of a target that needs a signal (checked where it costs no
+            PartError: on `target`: x0 is undefined, at alpha = 0 of a target that needs a signal (checked where it costs no
                 synchronisation: on the CPU, and not while compiling).
         """
         return self.inverse(alpha, sigma)

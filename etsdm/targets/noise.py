@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from etsdm.errors import PartError
 from etsdm.targets.base import Coefficients, Target
 
 __all__ = ["NoiseTarget"]
@@ -45,6 +46,5 @@ class NoiseTarget(Target):
         """As `Target.coefficients`; with `allow_eps_at_zero_snr` those of x0 are infinite at alpha = 0."""
         looks = alpha.device.type == "cpu" and not self.allow_eps_at_zero_snr and not torch.compiler.is_compiling()
         if looks and not (alpha.all() if alpha.ndim else alpha):
-            message = "the noise says nothing of x0 at alpha = 0; use v, or set allow_eps_at_zero_snr"
-            raise ValueError(f"target {self.type_name}: {message}")
+            raise PartError("target", f"{self.type_name!r} does not determine x0 at alpha = 0; use v, or set allow_eps_at_zero_snr")
         return self.inverse(alpha, sigma)

@@ -45,6 +45,7 @@ class ExactDenoiser:
 
     num_classes = None
     bounded = False  # a mixture's samples lie anywhere
+    learns_variance = False
 
     def __init__(
         self,

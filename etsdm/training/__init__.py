@@ -1,8 +1,24 @@
-"""Training: the loop, its state on disk, and the learning rate."""
+"""Training: configuration, loop, optimizers, learning-rate schedules, moving averages, and the state on disk."""
 
 from etsdm.training.config import Training
-from etsdm.training.optimisation import learning_rate, make_optimizer
+from etsdm.training.ema import EMA, PerStepEMA
+from etsdm.training.lr_schedules import ConstantLR, CosineLR, LRSchedule
+from etsdm.training.optimizers import Adam, AdamW, Optimizer
 from etsdm.training.state import read_state, write_state
 from etsdm.training.trainer import Progress, Trainer
 
-__all__ = ["Progress", "Trainer", "Training", "learning_rate", "make_optimizer", "read_state", "write_state"]
+__all__ = [
+    "EMA",
+    "Adam",
+    "AdamW",
+    "ConstantLR",
+    "CosineLR",
+    "LRSchedule",
+    "Optimizer",
+    "PerStepEMA",
+    "Progress",
+    "Trainer",
+    "Training",
+    "read_state",
+    "write_state",
+]

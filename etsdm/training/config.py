@@ -1,48 +1,55 @@
-"""`Training`: how the weights are found."""
+"""`Training`: the training section of a recipe."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
 from etsdm.registry import Frozen, field_error
+from etsdm.training.ema import EMA, PerStepEMA
+from etsdm.training.lr_schedules import ConstantLR, LRSchedule
+from etsdm.training.optimizers import Adam, Optimizer
 
 __all__ = ["Training"]
 
 
+def _per_step(value: Any) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return {"type": "per-step", "decay": value} if is_number else value
+
+
 class Training(Frozen):
-    """How the weights are found; progress is counted in images seen, and learning rate and data order are functions of it.
+    """Length, loss, optimizer and learning rate of a training, whose progress is counted in images seen.
 
     Attributes:
-        images: images seen over the whole training.
-        batch_size: images in a step.
-        loss, time_sampler: what is minimised, and at which times.
-        optimizer, learning_rate, betas, weight_decay: of torch's optimiser of that name.
-        warmup: images over which the learning rate rises linearly from 0.
-        decay: what it does afterwards: `none`, or `cosine` to 0 at the end.
+        images: images seen in the whole training.
+        batch_size: images per step.
+        loss, time_sampler: the loss, and the distribution of the times at which it is taken.
+        optimizer: the update rule.
+        learning_rate: its peak.
+        lr_schedule: the learning rate after warm-up, relative to the peak.
+        warmup_images: images over which the learning rate rises linearly from 0.
         gradient_clip: largest norm of the gradient, None for no limit.
-        label_dropout: probability with which an image's label becomes the model's last one, that of no class, for guidance.
-        ema: decay of the moving average of the weights, per step.
-        log_every, checkpoint_every: images between records and between checkpoints.
-        keep_checkpoints: how many of the latest are kept.
-        first_stage_weights: a safetensors file with the state dict of the model's first stage, which training leaves as it is.
+        label_dropout: probability of replacing an image's label by the null class, the model's last label, for classifier-free guidance.
+        ema: moving average of the weights; a bare number is the decay of `per-step`.
+        log_every, checkpoint_every: images between log records and between checkpoints.
+        keep_checkpoints: number of latest checkpoints that are kept.
+        first_stage_weights: safetensors file with the state dict of the first stage, which is not trained.
     """
 
     images: PositiveInt
     batch_size: PositiveInt = 128
     loss: Loss = MSE()
     time_sampler: TimeSampler = Uniform()
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Optimizer = Adam()
     learning_rate: PositiveFloat = 1e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 0.0
-    warmup: NonNegativeInt = 0
-    decay: Literal["none", "cosine"] = "none"
+    lr_schedule: LRSchedule = ConstantLR()
+    warmup_images: NonNegativeInt = 0
     gradient_clip: PositiveFloat | None = None
     label_dropout: float = Field(0.0, ge=0, lt=1)
-    ema: float = Field(0.9999, ge=0, lt=1)
+    ema: Annotated[EMA, BeforeValidator(_per_step, json_schema_input_type=EMA | float)] = PerStepEMA()
     log_every: PositiveInt = 10_000
     checkpoint_every: PositiveInt = 100_000
     keep_checkpoints: PositiveInt = 2
@@ -50,7 +57,14 @@ class Training(Frozen):
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Self:
-        if self.warmup > self.images:
-            message = f"{self.warmup} images of warm-up are more than the {self.images} of the training; give fewer"
-            raise field_error("Training", ("warmup",), message, self.warmup)
+        if self.warmup_images > self.images:
+            message = f"{self.warmup_images} images of warm-up are more than the {self.images} of the training; give fewer"
+            raise field_error("Training", ("warmup_images",), message, self.warmup_images)
         return self
+
+    def learning_rate_at(self, images_seen: int) -> float:
+        """The learning rate of the step that begins after `images_seen` images."""
+        if images_seen < self.warmup_images:
+            # The first step has a share of the peak above 0, the first one after warm-up the whole.
+            return self.learning_rate * (images_seen + self.batch_size) / (self.warmup_images + self.batch_size)
+        return self.learning_rate * self.lr_schedule.factor(images_seen, self.warmup_images, self.images)

@@ -14,14 +14,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from etsdm.data import Images, SampleOrder
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import IntegrityError
 from etsdm.randomness import generator, seeded_global_rng
 from etsdm.training.config import Training
-from etsdm.training.optimisation import learning_rate, make_optimizer
 from etsdm.training.state import read_state, write_state
 
 __all__ = ["Progress", "Trainer"]
@@ -55,8 +53,8 @@ class Trainer:
         self.training = training
         self.seed = seed
         self.denoiser = spec.build(seed, device).train()
-        self.average = AveragedModel(self.denoiser.backbone, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
-        self.optimizer = make_optimizer(self.denoiser.backbone, training)
+        self.average = training.ema.build(self.denoiser.backbone)
+        self.optimizer = training.optimizer.build(self.denoiser.backbone.parameters(), training.learning_rate)
         self.images_seen = 0
         self._images = images.to(device)
         self._order = SampleOrder(len(images), seed)
@@ -76,7 +74,7 @@ class Trainer:
         with seeded_global_rng(self.seed, "training/dropout", seen):
             losses = training.loss.per_image(self.denoiser, x0, t, eps, **cond)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(training, seen)
+            group["lr"] = training.learning_rate_at(seen)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         if training.gradient_clip is not None:

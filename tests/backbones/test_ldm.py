@@ -3,6 +3,7 @@ from pydantic import ValidationError
 from small_adm import SMALL
 
 from etsdm.backbones import ADMUNet, Backbone, LDMUNet, LDMUNetwork
+from etsdm.errors import PartError
 from etsdm.registry import backbones, format_errors
 
 TRANSFORMER = {"use_spatial_transformer": True, "context_dim": 6}
@@ -106,3 +107,12 @@ def test_the_embedding_of_labels_is_all_that_the_class_conditional_preset_has_mo
     plain, labelled = (backbones.create(name).summary() for name in ("ldm-cin256", "ldm-cin256-labels"))
     assert labelled.parameters - plain.parameters == 1000 * 512
     assert labelled.flops == plain.flops
+
+
+def test_a_context_has_to_be_among_the_conditions_unless_it_is_made_of_labels():
+    needs = spec(**TRANSFORMER, num_classes=4)
+    with pytest.raises(PartError, match=r"^context_dim: 6 channels of a context, .*; set label_context") as error:
+        needs.check({"y"})
+    assert error.value.path == ("context_dim",)
+    needs.check({"y", "context"})
+    spec(**TRANSFORMER, num_classes=4, label_context=True).check({"y"})

@@ -54,7 +54,7 @@ training:
     ids=["unknown key", "unknown part", "bad value", "wrong type", "tab", "missing file", "cycle"],
 )
 def test_a_wrong_recipe_gives_one_message_and_exit_code_2(tmp_path, text, message):
-    (tmp_path / "base.yaml").write_text(f"extends: {DIGITS}\ntraining: {{warmup: 0}}\n")
+    (tmp_path / "base.yaml").write_text(f"extends: {DIGITS}\ntraining: {{warmup_images: 0}}\n")
     (tmp_path / "bad.yaml").write_text(text)
     result = run("run", "bad.yaml", cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")

@@ -315,7 +315,7 @@ def test_small_images_are_read_as_training_images_are(tiny_denoiser, tmp_path):
         (("--steps", "2000"), "--steps: 2000 steps do not fit a schedule of 1000 timesteps; give 1 to 1000"),
         (
             ("--sampler", "{type: ddim, t_end: 5}"),
-            "--sampler: t_end: grid 'leading' ends in the clean image, not at 5; leave t_end out, or give linspace",
+            "--sampler.t_end: grid 'leading' ends in the clean image, not at 5; leave t_end out, or give linspace",
         ),
         (
             ("--condition-map", "{type: e-tsdm, t_tilde: 5000}"),

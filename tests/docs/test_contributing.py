@@ -16,7 +16,7 @@ STEP = re.compile(
 )
 STEPS = {file: (source, use, printed) for file, source, use, printed in STEP.findall((ROOT / "CONTRIBUTING.md").read_text())}
 REGISTERED = re.compile(r'@(\w+)\.register\("([\w-]+)"\)\nclass \w+\(\w+\):\n    """(.*?)[\n"]')
-FAMILIES = {"schedules", "samplers", "metrics", "datasets"}
+FAMILIES = {"schedules", "samplers", "metrics", "datasets", "optimizers"}
 
 
 def in_copy(folder, *command):

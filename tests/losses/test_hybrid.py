@@ -338,7 +338,7 @@ def test_a_network_learns_the_variance_and_keeps_its_gradient_finite(tiny_denois
 
 
 def test_a_denoiser_that_learns_no_variance_is_refused(tiny_denoiser):
-    message = "loss hybrid: the network learns no variance; give a backbone whose out_channels are twice the image's"
+    message = "loss: hybrid trains a variance, which the network does not learn; give a backbone whose out_channels are twice the image's"
     exact = ExactDenoiser(mixture("normal"), Linear())
     for denoiser, x0 in ((tiny_denoiser(), torch.zeros(1, 1, 8, 8)), (exact, torch.zeros(1, 1, 1, 1))):
         with pytest.raises(ValueError, match=f"^{message}$"):
@@ -348,22 +348,25 @@ def test_a_denoiser_that_learns_no_variance_is_refused(tiny_denoiser):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"schedule": "linear-continuous"}, "'linear-continuous' has no timesteps, of which the bound is a sum; give a discrete one"),
-        ({"schedule": Linear(timesteps=1)}, "'linear' has 1 timestep, and the bound needs a step between two; give 2 timesteps or more"),
+        ({"schedule": "linear-continuous"}, "'linear-continuous' has no timesteps, of which hybrid's bound is a sum; give a discrete one"),
+        (
+            {"schedule": Linear(timesteps=1)},
+            "'linear' has 1 timestep, and hybrid's bound needs a step between two; give 2 timesteps",
+        ),
         (
             {"schedule": ModifiedQuadratic(grid="linspace-from-zero")},
-            "'modified-quadratic' has no noise at its first timestep, so that a variance is 0; give one whose sigma starts above 0",
+            "'modified-quadratic' has no noise at its first timestep, where hybrid's variance is then 0; give one whose sigma starts",
         ),
         (
             {"schedule": "zero-terminal-snr", "target": Eps(allow_eps_at_zero_snr=True)},
-            "'zero-terminal-snr' ends without signal, where target 'eps' gives no x0; give target 'v'",
+            "'zero-terminal-snr' ends at alpha = 0, where target 'eps' does not determine the x0 of hybrid's bound; give target 'v'",
         ),
     ],
     ids=["continuous", "one timestep", "no noise", "no signal"],
 )
 def test_a_schedule_without_a_bound_is_refused_before_the_network_is_called(answering, parts, message):
     denoiser = answering(images(0.0), images(0.0), **parts)
-    with pytest.raises(ValueError, match=f"^loss hybrid: schedule {message}"):
+    with pytest.raises(ValueError, match=f"^loss: schedule {message}"):
         Hybrid().per_image(denoiser, images(0.5), times(0), images(0.1))
     assert denoiser.backbone.calls == []
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from etsdm.recipe import load_arms
+from etsdm.training import Adam, ConstantLR, PerStepEMA
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 every_recipe = pytest.mark.parametrize("name", ["ffhq_normal", "ffhq_large"])
@@ -52,9 +53,9 @@ def test_the_values_are_those_of_table_a1(arms, name, base, mult, blocks, time_w
         assert backbone.dropout == 0
         assert backbone.num_classes is None
         training = recipe.training
-        assert (training.learning_rate, training.batch_size, training.ema) == (1e-4, batch, 0.9999)
-        assert (training.warmup, training.decay, training.gradient_clip) == (0, "none", None)
-        assert (training.optimizer, training.betas, training.weight_decay) == ("adam", (0.9, 0.999), 0)
+        assert (training.learning_rate, training.batch_size, training.ema) == (1e-4, batch, PerStepEMA(decay=0.9999))
+        assert (training.warmup_images, training.lr_schedule, training.gradient_clip) == (0, ConstantLR(), None)
+        assert training.optimizer == Adam(betas=(0.9, 0.999), weight_decay=0)
         assert training.loss.model_dump() == {"type": "mse", "space": None, "weighting": {"type": "constant"}}
         assert training.time_sampler.type_name == "uniform"
         sampler = recipe.sampling.sampler

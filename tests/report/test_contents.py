@@ -83,7 +83,7 @@ def test_the_page_is_whole_in_itself_and_shows_every_arm_and_figure(finished):
 
 
 def test_several_seeds_give_intervals_over_seeds(tmp_path):
-    experiment = etsdm.build(TINY, "seeds=[0, 1, 2]", "training.images=64", "training.warmup=0", out=tmp_path)
+    experiment = etsdm.build(TINY, "seeds=[0, 1, 2]", "training.images=64", "training.warmup_images=0", out=tmp_path)
     experiment.run()
     row = next(row for row in gather(experiment.folder).comparisons if row.name == "recognition")
     values = [run.outcomes["recognition"].values["recognition"].value for run in experiment.runs]

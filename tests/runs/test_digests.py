@@ -44,7 +44,12 @@ def base(finished, tmp_path):
 
 def run_of(base, *overrides, path="images"):
     data = f"data={{type: image-folder, path: {base / path}, image_size: 8, channels: 1, held_out: 2}}"
-    small = ("training.images=32", "training.warmup=0", "sampling.n=2", "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]")
+    small = (
+        "training.images=32",
+        "training.warmup_images=0",
+        "sampling.n=2",
+        "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]",
+    )
     return etsdm.build(RECIPES / "tiny.yaml", data, *small, *overrides, out=base / "runs").arm("baseline").runs[0]
 
 

@@ -229,7 +229,7 @@ def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
     for k, image in enumerate(np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)):
         Image.fromarray(image).save(tmp_path / f"images/{k:02d}.png")
     data = f"data={{type: image-folder, path: {tmp_path}/images, image_size: 8, channels: 1, held_out: 2}}"
-    small = ("training.images=32", "training.warmup=0", "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]")
+    small = ("training.images=32", "training.warmup_images=0", "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]")
 
     def run(*overrides, recipe=TINY):
         return etsdm.build(recipe, data, *small, *overrides, out=tmp_path / "runs").arm("baseline").runs[0]

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity
+from etsdm.errors import PartError
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
@@ -30,6 +31,7 @@ class Asked(NamedTuple):
     target: Target = Eps()
     condition_map: ConditionMap = Identity()
     bounded: bool = True
+    learns_variance: bool = False
 
 
 class Gaussian:
@@ -257,6 +259,34 @@ def test_a_path_without_a_step_is_refused():
         ValueError, match=r"^start: t = 0 is where it ends, so that there is no step; give a later start or an earlier t_end$"
     ):
         DDIM(steps=1, grid={"type": "explicit", "at": [0.0]}).path(Asked(Flow(), V()))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule", "path", "message"),
+    [
+        (DDIM(steps=11), Linear(timesteps=10), ("steps",), "11 steps do not fit a schedule of 10 timesteps; give 1 to 10"),
+        (DDIM(grid="linspace", t_end=5000), Linear(), ("t_end",), "5000 is outside the times of schedule 'linear'; give 0 to 999"),
+        (
+            DDIM(steps=1, grid={"type": "explicit", "at": [2000.0]}),
+            Linear(),
+            ("grid", "at"),
+            "2000 is outside the times of schedule 'linear'; give 0 to 999",
+        ),
+        # Nobody gave a start: it is the first time of the grid.
+        (DDIM(steps=1, grid={"type": "explicit", "at": [0.0]}), Flow(), ("grid",), "start: t = 0 is where it ends"),
+        (DDPM(variance="learned"), Linear(), ("variance",), "found 'learned', but the model learns no variance"),
+    ],
+)
+def test_a_sampler_is_checked_against_a_denoiser_by_the_field_that_does_not_suit(sampler, schedule, path, message):
+    with pytest.raises(PartError) as error:
+        sampler.check(Asked(schedule, V()))
+    assert error.value.path == path
+    assert error.value.message.startswith(message)
+
+
+def test_a_sampler_that_suits_a_denoiser_passes_its_check():
+    DDIM().check(Asked(Linear()))
+    DDPM(variance="learned").check(Asked(Linear(), learns_variance=True))
 
 
 def test_all_timesteps_are_those_up_to_the_start():

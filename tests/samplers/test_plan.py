@@ -8,7 +8,7 @@ import torch
 
 from etsdm.condition_maps import ETSDM
 from etsdm.denoisers.denoiser import DenoiserSpec
-from etsdm.errors import RegistryError
+from etsdm.errors import PartError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM, SinglestepDPMSolver
@@ -68,7 +68,7 @@ def test_a_spec_is_enough_and_another_number_of_steps_can_be_tried(tiny_spec):
     plan = DDIM().plan(spec, 4)
     assert [call.t for call in plan.calls] == [750, 500, 250, 0]
     assert plan.end is None
-    with pytest.raises(RegistryError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
+    with pytest.raises(PartError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
         DDIM().plan(spec, 0)
 
 

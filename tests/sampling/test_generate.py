@@ -4,7 +4,7 @@ from torch import nn
 
 import etsdm
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.errors import RegistryError
+from etsdm.errors import PartError, RegistryError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
@@ -171,7 +171,7 @@ def test_no_images_are_refused(denoiser, name, value):
 def test_no_steps_are_refused(denoiser):
     with pytest.raises(RegistryError, match=r"^sampler 'ddim': steps: found 0; give a value above 0$"):
         etsdm.sample(denoiser, 1, steps=0)
-    with pytest.raises(RegistryError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
+    with pytest.raises(PartError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
         etsdm.sample(denoiser, 1, sampler=DDIM(), steps=0)
 
 

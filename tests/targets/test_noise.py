@@ -26,7 +26,7 @@ def test_only_noise_and_score_need_a_signal():
 def test_a_call_without_signal_is_refused_with_the_mend(target):
     with pytest.raises(ValueError, match=r"alpha = 0; use v, or set allow_eps_at_zero_snr$") as error:
         target.coefficients(numbers(0.5, 0.0), numbers(0.8, 1.0))
-    assert str(error.value).startswith(f"target {target.type_name}: ")
+    assert str(error.value).startswith(f"target: '{target.type_name}' ")
     assert "\n" not in str(error.value)
 
 

@@ -73,6 +73,11 @@ class DenoiserWrapper:
         return self.denoiser.bounded
 
     @property
+    def learns_variance(self) -> bool:
+        """Whether predictions carry a variance for sampling steps."""
+        return self.denoiser.learns_variance
+
+    @property
     def num_classes(self) -> int | None:
         """Number of class labels that a call may choose from, None where it takes no label."""
         return self.denoiser.num_classes

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction, predicted
 from etsdm.denoisers.wrappers.base import DenoiserWrapper, Drawable
+from etsdm.errors import PartError
 
 __all__ = ["ClassifierFreeGuidance"]
 
@@ -34,7 +35,7 @@ class ClassifierFreeGuidance(DenoiserWrapper):
         null: the null label; None for the last of the denoiser's classes, which is then no class of this one.
 
     Raises:
-        ValueError: the denoiser has no two classes or something for each image, the null label is none of the classes, or the
+        PartError: the denoiser has no two classes or something for each image, the null label is none of the classes, or the
             interval is empty.
     """
 
@@ -42,14 +43,14 @@ class ClassifierFreeGuidance(DenoiserWrapper):
         super().__init__(denoiser)
         classes = denoiser.num_classes
         if classes is None or classes < 2:
-            raise ValueError(f"denoiser: has {classes or 'no'} classes; give one with a null label beside its classes")
+            raise PartError("denoiser", f"has {classes or 'no'} classes; give one with a null label beside its classes")
         if isinstance(denoiser, DenoiserWrapper) and denoiser.rows > 1:
             message = f"{type(denoiser).__name__} inside has {denoiser.rows} rows, one for each image, and guidance asks of each twice"
-            raise ValueError(f"denoiser: {message}; wrap it around Guided instead")
+            raise PartError("denoiser", f"{message}; wrap it around Guided instead")
         if null is not None and not 0 <= null < classes:
-            raise ValueError(f"null: {null} is none of {classes} labels; give 0 to {classes - 1}")
+            raise PartError("null", f"{null} is none of {classes} labels; give 0 to {classes - 1}")
         if interval is not None and not 0 <= interval[0] < interval[1]:
-            raise ValueError(f"interval: no noise level lies in ({interval[0]:g}, {interval[1]:g}]; give 0 or more, the lower one first")
+            raise PartError("interval", f"no noise level lies in ({interval[0]:g}, {interval[1]:g}]; give 0 or more, the lower one first")
         self.scale = scale
         self.interval = interval
         self.null = classes - 1 if null is None else null
@@ -87,7 +88,7 @@ class ClassifierFreeGuidance(DenoiserWrapper):
 
     def _labelled(self, cond: dict[str, Tensor]) -> dict[str, Tensor]:
         if "y" not in cond:
-            raise ValueError("y: the labels are missing, towards which is guided; give them, or wrap in Labelled")
+            raise PartError("y", "the labels are missing, towards which is guided; give them, or wrap in Labelled")
         return cond
 
     def _both(self, cond: dict[str, Tensor]) -> dict[str, Any]:
