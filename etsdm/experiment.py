@@ -43,8 +43,7 @@ class Experiment:
         self.folder = ExperimentFolder(self.out / self.name)
 
     def __repr__(self) -> str:
-        seeds = ", ".join(map(str, self.recipe.seeds))
-        return f"Experiment({self.name!r}: arms {', '.join(self.arms)}; seeds {seeds}; in {str(self.folder.path)!r})"
+        return f"Experiment({self.name!r}, arms {', '.join(self.arms)}, in {str(self.folder.path)!r})"
 
     @cached_property
     def runs(self) -> list[Run]:

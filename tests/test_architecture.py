@@ -1,4 +1,4 @@
-"""Laws of every file of the package: imports go to a lower floor and in no circle, nothing is drawn or printed in passing."""
+"""Laws of every file of the package: imports go to a lower floor and in no cycle, nothing is drawn or printed in passing."""
 
 import ast
 import re
@@ -8,10 +8,10 @@ from importlib import import_module
 
 import pytest
 from package_sources import TREES, dotted, imports, room
-from room_drawing import FLOORS, RANK, ROOMS, arrows, circles
+from room_drawing import FLOORS, RANK, ROOMS, arrows, cycles
 
-# Circles of imports inside a room that are still there. A circle that is gone must leave this list; no other may enter it.
-KNOWN_CIRCLES = {
+# Cycles of imports inside a room that are still there. A cycle that is gone must leave this list; no other may enter it.
+KNOWN_CYCLES = {
     frozenset({"etsdm.backbones.base", "etsdm.backbones.summary"}),
     frozenset({"etsdm.backbones.dit", "etsdm.backbones.dit_network"}),
     frozenset({"etsdm.samplers.base", "etsdm.samplers.plan"}),
@@ -44,13 +44,13 @@ def test_imports_go_to_a_lower_floor(module):
         assert other is None or other == own or RANK.get(other, len(RANK)) < RANK[own], f"{module} imports {imported}"
 
 
-def test_rooms_import_each_other_in_no_circle():
-    assert circles(arrows()) == set()
+def test_rooms_import_each_other_in_no_cycle():
+    assert cycles(arrows()) == set()
 
 
-def test_modules_import_each_other_in_no_circle():
+def test_modules_import_each_other_in_no_cycle():
     graph = {module: {name for name in imports(module) if name in TREES} for module in TREES if module != "etsdm"}
-    assert circles(graph) == KNOWN_CIRCLES
+    assert cycles(graph) == KNOWN_CYCLES
 
 
 def folder_graph(package):
@@ -67,8 +67,8 @@ def folder_graph(package):
 
 
 @pytest.mark.parametrize("package", sorted({name.rpartition(".")[0] for name in TREES if name.count(".") > 1}))
-def test_folders_inside_a_room_import_each_other_in_no_circle(package):
-    assert circles(folder_graph(package)) <= KNOWN_CIRCLES
+def test_folders_inside_a_room_import_each_other_in_no_cycle(package):
+    assert cycles(folder_graph(package)) <= KNOWN_CYCLES
 
 
 @every_module

@@ -33,7 +33,7 @@ Graph = Mapping[str, set[str]]
 
 
 def reachable(graph: Graph, start: str) -> set[str]:
-    """Everything that a chain of arrows leads to; the start itself only if it stands in a circle."""
+    """Everything that a chain of arrows leads to; the start itself only if it stands in a cycle."""
     found: set[str] = set()
     waiting = [start]
     while waiting:
@@ -43,7 +43,7 @@ def reachable(graph: Graph, start: str) -> set[str]:
     return found
 
 
-def circles(graph: Graph) -> set[frozenset[str]]:
+def cycles(graph: Graph) -> set[frozenset[str]]:
     """The groups of nodes that reach each other."""
     below = {node: reachable(graph, node) for node in graph}
     return {frozenset(other for other in below[node] if node in below.get(other, ())) for node in graph if node in below[node]}

@@ -8,7 +8,7 @@ import pytest
 from generate import COMMAND, between, outputs, stale
 from package_sources import ROOT
 from part_tables import MAX_NAMES, compact, page
-from room_drawing import ROOMS, arrows, circles, drawing, reachable, without_shortcuts
+from room_drawing import ROOMS, arrows, cycles, drawing, reachable, without_shortcuts
 
 from etsdm.registry import REGISTRIES
 
@@ -47,9 +47,9 @@ def test_the_compact_table_names_every_part_or_counts_presets():
         assert [name for name in names if f"`{name}`" not in rows[f"`{key}`"].split()] == []
 
 
-def test_a_circle_is_found_with_all_that_is_in_it():
+def test_a_cycle_is_found_with_all_that_is_in_it():
     graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": {"f"}, "f": set()}
-    assert circles(graph) == {frozenset("abc")}
+    assert cycles(graph) == {frozenset("abc")}
 
 
 def test_an_arrow_that_a_longer_way_implies_is_not_drawn():
