@@ -12,6 +12,8 @@ Importing etsdm is fast: torch is imported when something first needs it.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,25 +56,6 @@ _HOMES = {
     "etsdm.sampling": ("sample",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PACKAGES = (
-    "analysis",
-    "backbones",
-    "condition_maps",
-    "data",
-    "denoisers",
-    "grids",
-    "losses",
-    "metrics",
-    "recipe",
-    "registry",
-    "samplers",
-    "sampling",
-    "schedules",
-    "targets",
-    "theory",
-    "training",
-    "zoo",
-)
 
 
 def __getattr__(name: str) -> Any:
@@ -80,10 +63,11 @@ def __getattr__(name: str) -> Any:
         return import_module("importlib.metadata").version("etsdm")
     if name in _HOME_OF:
         return getattr(import_module(_HOME_OF[name]), name)
-    if name in _PACKAGES:
+    if not name.startswith("_") and find_spec(f"etsdm.{name}"):
         return import_module(f"etsdm.{name}")
     raise AttributeError(f"module 'etsdm' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_PACKAGES})
+    packages = (module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted({*globals(), *__all__, *packages})

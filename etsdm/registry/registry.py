@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import pkgutil
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
+from pkgutil import walk_packages
+from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -25,6 +25,7 @@ P = TypeVar("P", bound=Part)
 Q = TypeVar("Q", bound=type[Part])
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+_REGISTERS = re.compile(r"\.(register|preset)\(")
 
 
 class Entry(NamedTuple):
@@ -43,13 +44,12 @@ def _origin(part: type[Part]) -> str:
 class Registry(Generic[P]):
     """The classes of one family of parts, by name.
 
-    The built-in parts live in the package `home`, which is imported at the first lookup of a name, with every module in it that
-    registers parts here: a new part is one new file. Parts of other distributions are found through entry points in the group
-    `etsdm.<name>`: the entry point's name is the part's name, and its object is the class.
+    Built-in parts live in the modules of the package `home`, which are imported at the first lookup. Plug-ins of other distributions
+    are entry points in the group `etsdm.<name>`: the entry point's name is the part's name, its object the class.
 
     Args:
         name: plural name of the registry, as in `etsdm.registry`.
-        home: package or module that registers the built-in parts on import.
+        home: package whose modules register the built-in parts.
         noun: singular name of one entry, for messages.
     """
 
@@ -58,8 +58,8 @@ class Registry(Generic[P]):
         self.home = home
         self.noun = noun
         self._entries: dict[str, Entry] = {}
+        self._loaded = False
         self._plugin_of: dict[str, str] = {}
-        self._is_loaded = False
 
     @property
     def _a_noun(self) -> str:
@@ -150,19 +150,11 @@ class Registry(Generic[P]):
 
     def _load(self) -> dict[str, Entry]:
         home = importlib.import_module(self.home)
-        if not self._is_loaded:
-            for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
-                name = f"{self.home}.{module.name}"
-                if name not in sys.modules and self._registers_in(name):
-                    importlib.import_module(name)
-            self._is_loaded = True
+        if not self._loaded:
+            self._loaded = True  # before the imports, which may ask for a part themselves
+            for name in _registering_modules(home):
+                importlib.import_module(name)
         return self._entries
-
-    def _registers_in(self, module: str) -> bool:
-        """True if a module's source registers parts here; other modules stay lazy, such as networks that import large libraries."""
-        spec = importlib.util.find_spec(module)
-        source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
-        return source is not None and re.search(rf"\b{self.name}\.(register|preset)\(", source) is not None
 
     def _plugins(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
@@ -201,6 +193,14 @@ class Registry(Generic[P]):
         if name not in self._entries:
             self.register(name)(part)
         self._plugin_of[name] = point.value
+
+
+def _registering_modules(home: ModuleType) -> Iterator[str]:
+    """Modules of a package whose source registers parts. The others have nothing to list and may be slow to import."""
+    for module in walk_packages(getattr(home, "__path__", ()), f"{home.__name__}."):
+        spec = importlib.util.find_spec(module.name)
+        if spec and isinstance(spec.loader, InspectLoader) and _REGISTERS.search(spec.loader.get_source(module.name) or ""):
+            yield module.name
 
 
 def _plugin_origin(point: EntryPoint) -> str:

@@ -1,6 +1,7 @@
 """Sampling: images from a denoiser, as tensors or as a folder that may be generated with interruptions and by several processes."""
 
 from etsdm.sampling.conditions import Conditions, ReducedImages, read_low_res
+from etsdm.sampling.config import Sampling
 from etsdm.sampling.export import write_animation, write_grid, write_npz, write_zip
 from etsdm.sampling.folder import GeneratedFolder, generate_folder
 from etsdm.sampling.generate import resolve_sampler, sample, sample_batches, starting_noise, trajectory_of
@@ -21,6 +22,7 @@ __all__ = [
     "ReducedImages",
     "SampledImages",
     "SampledModel",
+    "Sampling",
     "SamplingTask",
     "Store",
     "TensorStore",

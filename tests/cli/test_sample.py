@@ -243,15 +243,9 @@ def test_a_run_that_dropped_labels_is_guided_and_another_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-<<<<<<< HEAD
         (("--guidance-interval", "0:1"), r"--guidance-interval: there is no guidance; give --guidance"),
-        (("--guidance", "2"), r"--guidance: (denoiser: )?has no classes; give one with a null label beside its classes"),
+        (("--guidance", "2"), r"--guidance: (denoiser: )?has no classes; give one with a null class beside its classes"),
         (("--guidance", "2", "--guidance-interval", "x"), r"--guidance-interval: 'x' is no interval; give two numbers, as 0\.28:2\.9"),
-=======
-        (("--guidance-interval", "0:1"), "--guidance-interval: nothing is guided; give --guidance"),
-        (("--guidance", "2"), "--guidance: denoiser: has no classes; give one with a null class beside its classes"),
-        (("--guidance", "2", "--guidance-interval", "x"), "--guidance-interval: 'x' is no interval; give noise levels as 0.28:2.9"),
->>>>>>> training
     ],
 )
 def test_guidance_that_cannot_be_is_refused(checkpoint, tmp_path, options, message):

@@ -25,8 +25,10 @@ def site(tmp_path_factory):
 def test_public_names_are_in_the_pages(site):
     expected = {
         "reference/condition-maps.html": ["ETSDM", "t_tilde", "One condition in each sub-interval"],
-        "reference/experiment.html": ["build", "Experiment", "run_in_processes"],
-        "reference/samplers.html": ["DDIM", "trajectory", "Respaced"],
+        "reference/experiment.html": ["build", "Experiment"],
+        "reference/samplers.html": ["DDIM", "trajectory"],
+        "reference/denoisers.html": ["DenoiserSpec", "ClassifierFreeGuidance"],
+        "parts.html": ["e-tsdm", "dpm-solver++-2m"],
         "reference/errors.html": ["EtsdmError", "IntegrityError"],
         "concepts/recipes.html": ["condition_map", "held-out images"],
         "changelog.html": ["Unreleased"],

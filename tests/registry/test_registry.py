@@ -301,3 +301,17 @@ def test_a_plug_in_adds_a_schedule_to_etsdm(folder):
     assert found.stdout == "True {'type': 'gentle', 'timesteps': 1000, 'beta_start': 0.0001, 'beta_end': 0.01, 'grid': 'linspace'}\n", (
         found.stderr
     )
+
+
+def test_modules_that_register_a_part_are_imported_and_no_others(tmp_path, monkeypatch):
+    package = tmp_path / "rooms_of_colours"
+    (package / "deeper").mkdir(parents=True)
+    (package / "__init__.py").write_text("from etsdm.registry import Part, Registry\ncolours = Registry('colours', __name__, 'colour')\n")
+    (package / "deeper" / "__init__.py").touch()
+    family = "from rooms_of_colours import Part, colours\nclass Colour(Part, family=colours): ...\n"
+    register = family + "@colours.register('{0}')\nclass C(Colour): ...\n"
+    (package / "red.py").write_text(register.format("red"))
+    (package / "deeper" / "blue.py").write_text(register.format("blue"))
+    (package / "heavy.py").write_text("raise RuntimeError('slow to import, and registers nothing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert import_module("rooms_of_colours").colours.names() == ["blue", "red"]
