@@ -10,7 +10,6 @@ import pytest
 from package_sources import TREES, dotted, imports, room
 from room_drawing import FLOORS, RANK, ROOMS, arrows, cycles
 
-# Cycles of imports inside a room that are still there. A cycle that is gone must leave this list; no other may enter it.
 NAMELESS = {"utils", "util", "common", "core", "helpers", "helper", "misc"}  # they say how, and not what
 GLOBAL_RANDOMNESS = {"torch.manual_seed", "torch.random.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all"}
 DRAWS = {f"torch.{name}" for name in ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial")}
