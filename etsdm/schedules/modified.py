@@ -14,7 +14,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from scipy.optimize import brentq
 from torch import Tensor
 
 from etsdm.registry import schedules
@@ -50,6 +49,8 @@ class ModifiedQuadratic(FromBetas):
     @property
     def betas(self) -> Tensor:
         """Squares of equally spaced numbers, scaled to keep the last SNR, float64, (T,)."""
+        from scipy.optimize import brentq  # here, because it takes longer to import than all schedules together
+
         unit = torch.linspace(0, 1, self.timesteps + (self.grid == "paper"), dtype=torch.float64)[-self.timesteps :].square()
         whole = torch.log1p(-self._original.betas).sum().item()
         last: float = brentq(lambda beta: torch.log1p(-beta * unit).sum().item() - whole, 0.0, math.nextafter(1, 0), xtol=1e-16)
