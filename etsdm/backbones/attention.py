@@ -6,7 +6,6 @@ Module and parameter names are those of openai/guided-diffusion.
 from __future__ import annotations
 
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from etsdm.backbones.kernels import Attention
@@ -62,8 +61,8 @@ class AttentionBlock(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, C, H, W). Returns: the same shape."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)
-        order = "(qkv heads d)" if self.use_new_attention_order else "(heads qkv d)"
-        q, k, v = rearrange(self.qkv(pixels), f"b t {order} -> qkv b heads t d", qkv=3, heads=self.num_heads).unbind(0)
+        split, qkv_dim = ((3, self.num_heads), 2) if self.use_new_attention_order else ((self.num_heads, 3), 3)
+        q, k, v = (part.transpose(1, 2) for part in self.qkv(pixels).unflatten(2, (*split, -1)).unbind(qkv_dim))
         heads = self.attention(q, k, v)  # (B, heads, T, d)
         h: Tensor = self.proj_out(heads.transpose(1, 2).flatten(2))
         return x + h.transpose(1, 2).reshape(x.shape)

@@ -14,7 +14,6 @@ the same key. Its null class is counted in `num_classes`; training, not the netw
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from timm.layers.activations import GELUTanh
 from timm.layers.drop import DropPath
 from timm.layers.mlp import Mlp
@@ -105,7 +104,7 @@ class SelfAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (B, T, D). Returns: the same shape."""
-        q, k, v = rearrange(self.qkv(x), "b t (qkv heads d) -> qkv b heads t d", qkv=3, heads=self.num_heads).unbind(0)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         out: Tensor = self.proj_drop(self.proj(self.attention(q, k, v).transpose(1, 2).flatten(2)))
         return out
 
@@ -187,7 +186,8 @@ class DiTNetwork(Network):
         tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
             tokens = self._run(block, tokens, c)
-        p = self.patch_size
-        patches = self.final_layer(tokens, c)
-        images: Tensor = rearrange(patches, "b (rows columns) (p q c) -> b c (rows p) (columns q)", rows=self.side, p=p, q=p)
+        p, side = self.patch_size, self.side
+        patches = self.final_layer(tokens, c).unflatten(2, (p, p, -1)).unflatten(1, (side, side))
+        # (B, row, column, row in patch, column in patch, channel)
+        images: Tensor = patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
         return images

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from etsdm.backbones.attention import PixelConv
@@ -126,7 +125,7 @@ class HeadsConv(PixelConv):
     def forward(self, input: Tensor) -> Tensor:
         assert self.bias is not None
         # Reorders the weights, not the output: attention kernels want q, k and v contiguous.
-        weight, bias = (rearrange(parameter, "(c qkv) ... -> (qkv c) ...", qkv=3) for parameter in (self.weight, self.bias))
+        weight, bias = (parameter.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1) for parameter in (self.weight, self.bias))
         qkv: Tensor = F.linear(input, weight.flatten(1), bias).unflatten(2, (3, self.heads, -1))
         return qkv
 

@@ -11,7 +11,6 @@ Module and parameter names are those of CompVis/latent-diffusion. Tokens are (B,
 from __future__ import annotations
 
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from etsdm.backbones.attention import PixelConv
@@ -43,7 +42,7 @@ class CrossAttention(Attention):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Args: x: (B, T, channels). context: (B, S, context_dim). Returns: (B, T, channels)."""
         projections = (self.to_q(x), self.to_k(context), self.to_v(context))
-        q, k, v = (rearrange(part, "b t (heads d) -> b heads t d", heads=self.num_heads) for part in projections)
+        q, k, v = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in projections)
         out: Tensor = self.to_out(self.attention(q, k, v).transpose(1, 2).flatten(2))
         return out
 
