@@ -221,13 +221,13 @@ def _probes(x: Tensor, probe: Probe, count: int, seed: int, first: int) -> Tenso
 
 
 def _standard_error(values: Tensor) -> Tensor:
-    """Of the mean over columns; NaN for a single one."""
+    """Standard error of the mean over columns; NaN for a single one."""
     count = values.shape[1]
     return values.std(1) / math.sqrt(count) if count > 1 else torch.full_like(values[:, 0], math.nan)
 
 
 def _times(denoiser: DenoiserLike, t_eps: float | None) -> list[float]:
-    """The times at which the flow starts and ends, and between them those at which what the network is told jumps."""
+    """Start and end times of the flow, and between them the times at which the condition jumps."""
     schedule = denoiser.schedule
     low, high = schedule.domain
     if denoiser.target.needs_signal and schedule.alpha(high) == 0:

@@ -109,7 +109,7 @@ class EncodedDataset(Dataset):
         return EncodedImages(self, [names[i] for i in chosen.tolist()], labels[chosen])
 
     def location(self, name: str) -> str:
-        """Where an image is, for messages."""
+        """Location of an image, for messages."""
         return str(self.root / name)
 
     def missing(self, found: str, mend: str = "") -> DataError:

@@ -1,6 +1,6 @@
-"""Super-resolution: a denoiser that is told a small image (Saharia et al. 2021).
+"""Super-resolution: denoising conditioned on a low-resolution image (Saharia et al. 2021).
 
-The small image, enlarged to the size of the noisy one, is given to the network as more channels of its input.
+The low-resolution image, enlarged to the size of the noisy one, is concatenated to the network's input.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["SuperResolution"]
 
 
 class SuperResolution(Frozen):
-    """How much larger an image is made, and how small images are made and enlarged.
+    """Factor and filter of super-resolution.
 
     Attributes:
-        factor: height and width of an image over those of the small one.
+        factor: height and width of an image over those of the low-resolution one.
         filter: of reducing, with antialiasing, and of enlarging. The paper does not name its filter: `bicubic` is our choice;
             guided-diffusion's upsamplers enlarge by `bilinear`.
     """
@@ -29,22 +29,22 @@ class SuperResolution(Frozen):
     filter: Literal["bicubic", "bilinear"] = "bicubic"
 
     def reduce(self, images: Tensor) -> Tensor:
-        """The small images of large ones. Args: images: (B, C, H, W). Returns: (B, C, H / factor, W / factor), in [-1, 1]."""
+        """Low-resolution versions of images. Args: images: (B, C, H, W). Returns: (B, C, H / factor, W / factor), in [-1, 1]."""
         size = images.shape[2] // self.factor, images.shape[3] // self.factor
         return interpolate(images, size=size, mode=self.filter, antialias=True, align_corners=False).clamp(-1, 1)
 
     def enlarge(self, low_res: Tensor, x: Tensor) -> Tensor:
-        """Small images at the size of large ones.
+        """Enlarges low-resolution images to the size of x.
 
         Args:
             low_res: (B, C, H / factor, W / factor).
-            x: images of the size that is wanted, (B, C, H, W).
+            x: noisy images, (B, C, H, W).
 
         Returns:
             (B, C, H, W), in the dtype and on the device of x.
 
         Raises:
-            ValueError: the small images do not belong to images of that size.
+            ValueError: the shape of `low_res` does not fit that of x.
         """
         batch, channels, height, width = x.shape
         wanted = batch, channels, height // self.factor, width // self.factor

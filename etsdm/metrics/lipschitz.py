@@ -44,7 +44,7 @@ class Lipschitz(Metric):
                 description = f"mean of K(t, t+1) over t in [{low}, {high})"
                 values[f"K [{low}, {high})"] = mean_value(curve.values[inside].mean(0), description=description)
         unit = {} if inputs.denoiser.schedule.is_discrete else {"t_label": "time t"}
-        shown = Curve(
+        curve_of_k = Curve(
             t=tuple(curve.t.tolist()),
             mean=tuple(curve.mean.tolist()),
             se=tuple(curve.se.tolist()) if curve.images > 1 else None,
@@ -53,4 +53,4 @@ class Lipschitz(Metric):
             description="Change of the network's output from t to t+1 at the same noised image (paper Eq. 8), per step.",
             **unit,
         )
-        return MetricResult(values=values, curves={"lipschitz": shown})
+        return MetricResult(values=values, curves={"lipschitz": curve_of_k})

@@ -104,21 +104,21 @@ class Contents(NamedTuple):
 
     @property
     def first_seed(self) -> int:
-        """The seed whose samples and logs are shown."""
+        """The seed whose samples and logs the report has."""
         first: int = next(iter(next(iter(self.runs.values()))))
         return first
 
-    def shown(self) -> dict[str, RunRecord]:
+    def first_runs(self) -> dict[str, RunRecord]:
         """The first seed's run of every arm."""
         return {arm: runs[self.first_seed] for arm, runs in self.runs.items()}
 
     def samplings(self) -> list[str]:
         """Names of the samples of all arms."""
-        return list(dict.fromkeys(name for run in self.shown().values() for name in run.samplings))
+        return list(dict.fromkeys(name for run in self.first_runs().values() for name in run.samplings))
 
     def keys(self) -> list[MetricKey]:
         """Metrics of all arms."""
-        return list(dict.fromkeys(key for run in self.shown().values() for key in run.results))
+        return list(dict.fromkeys(key for run in self.first_runs().values() for key in run.results))
 
     def curves(self, name: str) -> dict[MetricKey, dict[str, list[Curve]]]:
         """Curves of a name by metric and arm, one a seed."""
@@ -134,7 +134,7 @@ class Contents(NamedTuple):
         """Histograms of a name by metric and arm, of the first seed."""
         found = {}
         for key in self.keys():
-            results = {arm: run.results[key] for arm, run in self.shown().items() if key in run.results}
+            results = {arm: run.results[key] for arm, run in self.first_runs().items() if key in run.results}
             if of_arms := {arm: histogram for arm, one in results.items() if (histogram := one.histograms.get(name))}:
                 found[key] = of_arms
         return found

@@ -47,7 +47,7 @@ def _axes(width: float = 8.0, height: float = 3.4) -> tuple[Figure, Axes]:
 
 def intervals_of(contents: Contents) -> tuple[float, ...]:
     """Edges of the shared sub-intervals of the first arm that has any."""
-    for run in contents.shown().values():
+    for run in contents.first_runs().values():
         found = condition_maps.parse(run.recipe["model"]["condition_map"])
         if isinstance(found, Intervals):
             return found.sub_intervals.edges
@@ -67,13 +67,13 @@ def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float], upt
     Args:
         curves: of every arm, one a seed.
         edges: of the sub-intervals to shade.
-        upto: the last time shown.
+        upto: the last time of the axis.
     """
     return _svg(_curves(curves, edges, upto))
 
 
 def curves_png(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> bytes:
-    """The figure of `curves_figure` as PNG, all times shown."""
+    """The figure of `curves_figure` as PNG, with all times."""
     return _png(_curves(curves, edges, None))
 
 

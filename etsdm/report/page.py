@@ -40,7 +40,7 @@ def write_report(folder: ExperimentFolder) -> Path:
 def _figures(contents: Contents) -> dict[str, list[tuple[str, str]]]:
     """Figures of each section of the page, with their titles."""
     edges = intervals_of(contents)
-    drawn: dict[str, list[tuple[str, str]]] = {"training": [("", training_figure(contents.shown()))]}
+    drawn: dict[str, list[tuple[str, str]]] = {"training": [("", training_figure(contents.first_runs()))]}
     for name in ("lipschitz", "loss"):
         drawn[name] = [(str(key), curves_figure(curves, edges)) for key, curves in contents.curves(name).items()]
     drawn["classes"] = [(str(key), histogram_figure(histograms)) for key, histograms in contents.histograms("classes").items()]
@@ -50,7 +50,7 @@ def _figures(contents: Contents) -> dict[str, list[tuple[str, str]]]:
 def _runs(contents: Contents) -> list[dict[str, Any]]:
     """Samples, times, environment and recipe of each arm."""
     shown = []
-    for arm, run in contents.shown().items():
+    for arm, run in contents.first_runs().items():
         trained = run.training.finished()
         drawn = {name: run.folder.samples(name) for name in run.samplings}
         seconds = {"sample": sum(record.seconds for folder in drawn.values() if (record := folder.finished()))}

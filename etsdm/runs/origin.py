@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: the recipe of its run."""
+"""The recipe of the run that a checkpoint belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sampler yields and takes: steps, and noise."""
+"""Steps of a trajectory, and the noise source of stochastic ones."""
 
 from __future__ import annotations
 
