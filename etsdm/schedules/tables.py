@@ -17,5 +17,6 @@ def plain_tensors() -> Iterator[None]:
     A table that is made at the first call, under torch.func.jvp for instance, would otherwise belong to that transform and could not
     be copied.
     """
+    # Private, because torch has no public way out of a transform; torch.func.jvp at a first call is in the tests of schedules.
     with torch._C._DisableFuncTorch(), torch.device("cpu"):
         yield
