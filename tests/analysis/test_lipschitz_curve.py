@@ -240,7 +240,7 @@ def test_a_time_whose_neighbour_is_outside_is_refused(shared):
     assert etsdm.lipschitz_curve(shared, IMAGES[:1], [998]).mean.isfinite().all()
     with pytest.raises(
         ValueError,
-        match=r"^t: 999 has its neighbour at 1000, outside the times of schedule 'linear'; give t in \[0, 998\], or a smaller dt$",
+        match=r"^t: 999 .* 1000, .* 'linear'; give t in \[0, 998\], or a smaller dt$",
     ):
         etsdm.lipschitz_curve(shared, IMAGES[:1], [5, 999])
     with pytest.raises(ValueError, match=r"^t: -1 is outside"):

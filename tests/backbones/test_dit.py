@@ -212,14 +212,14 @@ def test_branches_are_left_out_image_by_image_in_training():
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (8, 4), (4, 8)])
 def test_images_of_another_size_are_refused(height, width):
-    with pytest.raises(ValueError, match=rf"^x has height {height} and width {width}; give 8 by 8, the image_size$"):
+    with pytest.raises(ValueError, match=rf"^x .* {height} .* {width}; give 8 by 8, the image_size$"):
         network()(torch.zeros(2, 3, height, width), times(2))
 
 
 def test_other_wrong_calls_are_refused():
-    with pytest.raises(ValueError, match=r"^x has shape \(2, 1, 8, 8\); give \(batch, 3, height, width\)$"):
+    with pytest.raises(ValueError, match=r"^x .* \(2, 1, 8, 8\); give \(batch, 3, height, width\)$"):
         network()(torch.zeros(2, 1, 8, 8), times(2))
-    with pytest.raises(ValueError, match=r"^labels are missing; give y, one of 10 classes an image$"):
+    with pytest.raises(ValueError, match=r"^labels .*; give y, one of 10 classes an image$"):
         network(num_classes=10)(images(2), times(2))
     with pytest.raises(ValueError, match=r"^labels were given to a network without classes"):
         network()(images(2), times(2), torch.tensor([0, 1]))

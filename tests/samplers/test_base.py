@@ -204,7 +204,7 @@ def test_sampling_by_noise_prediction_on_a_schedule_without_terminal_signal_is_f
 @every_sampler
 def test_more_steps_than_timesteps_are_refused(sampler):
     many = samplers.create(sampler.type_name, steps=11)
-    with pytest.raises(ValueError, match=r"^steps: 11 steps do not fit a schedule of 10 timesteps; give 1 to 10$"):
+    with pytest.raises(ValueError, match=r"^steps: 11 .* 10 .*; give 1 to 10$"):
         next(many.trajectory(gaussian(), NOISE))
 
 
@@ -220,7 +220,7 @@ def test_settings_that_make_no_sense_are_refused(fields):
 
 def test_a_path_without_a_step_is_refused():
     with pytest.raises(
-        ValueError, match=r"^start: t = 0 is where it ends, so that there is no step; give a later start or an earlier t_end$"
+        ValueError, match=r"^start: .* 0 .*; give a later start or an earlier t_end$"
     ):
         DDIM(steps=1, grid={"type": "explicit", "at": [0.0]}).path(ScheduleConfig(Flow(), V()))
 

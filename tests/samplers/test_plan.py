@@ -57,7 +57,7 @@ def test_a_spec_is_enough_and_another_number_of_steps_can_be_tried(tiny_spec):
     plan = DDIM().plan(spec, 4)
     assert [call.t for call in plan.calls] == [750, 500, 250, 0]
     assert plan.end is None
-    with pytest.raises(PartError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
+    with pytest.raises(PartError, match=r"^steps: 0 .* 'ddim'; give 1 or more$"):
         DDIM().plan(spec, 0)
 
 

@@ -58,5 +58,5 @@ def test_files_that_do_not_fit_are_refused(spec, tiny_spec, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "large.png")
     with pytest.raises(DataError, match=r"large\.png: is 8x8, but images of 4x4 are read"):
         read_low_res(tmp_path, spec)
-    with pytest.raises(PartError, match=r"^low_res: this denoiser does no super-resolution; leave it out$"):
+    with pytest.raises(PartError, match=r"^low_res: .*; leave it out$"):
         read_low_res(tmp_path, tiny_spec())

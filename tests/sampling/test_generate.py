@@ -80,7 +80,7 @@ def test_small_images_stay_with_their_samples(tiny_denoiser):
 
 
 def test_what_has_not_a_row_for_each_image_is_refused(labelled):
-    with pytest.raises(ValueError, match=r"^y: 3 rows for 5 images; give one for each$"):
+    with pytest.raises(ValueError, match=r"^y: 3 .* 5 .*; give one for each$"):
         etsdm.sample(labelled, 5, y=torch.tensor([1, 2, 3]))
 
 
@@ -164,19 +164,19 @@ def test_a_number_of_steps_replaces_the_samplers_own_and_nothing_else():
 
 @pytest.mark.parametrize(("name", "value"), [("n", 0), ("n", -2), ("batch_size", 0)])
 def test_no_images_are_refused(denoiser, name, value):
-    with pytest.raises(ValueError, match=rf"^{name}: {value} is too few; give 1 or more$"):
+    with pytest.raises(ValueError, match=rf"^{name}: {value} .*; give 1 or more$"):
         etsdm.sample(denoiser, **{name: value})
 
 
 def test_no_steps_are_refused(denoiser):
-    with pytest.raises(RegistryError, match=r"^sampler 'ddim': steps: found 0; give a value above 0$"):
+    with pytest.raises(RegistryError, match=r"^sampler 'ddim': .* 0; give a value above 0$"):
         etsdm.sample(denoiser, 1, steps=0)
-    with pytest.raises(PartError, match=r"^steps: 0 does not suit sampler 'ddim'; give 1 or more$"):
+    with pytest.raises(PartError, match=r"^steps: 0 .* 'ddim'; give 1 or more$"):
         etsdm.sample(denoiser, 1, sampler=DDIM(), steps=0)
 
 
 def test_more_steps_than_timesteps_are_refused(denoiser):
-    with pytest.raises(ValueError, match=r"^steps: 1001 steps do not fit a schedule of 1000 timesteps; give 1 to 1000$"):
+    with pytest.raises(ValueError, match=r"^steps: 1001 .* 1000 .*; give 1 to 1000$"):
         etsdm.sample(denoiser, 1, steps=1001)
 
 

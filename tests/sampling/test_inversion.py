@@ -130,7 +130,7 @@ def test_labels_and_wrappers_take_part(tiny_denoiser):
 @pytest.mark.parametrize("sampler", ["ddpm", "euler-ancestral", "edm-stochastic", "analytic", DDIM(eta=0.5)], ids=str)
 def test_a_sampler_that_adds_noise_is_refused(sampler):
     name = sampler if isinstance(sampler, str) else sampler.type_name
-    with pytest.raises(ValueError, match=f"^sampler: {name!r} adds noise, so that nothing leads back; give a deterministic one, or eta 0$"):
+    with pytest.raises(ValueError, match=f"^sampler: {name!r} .*; give a deterministic one, or eta 0$"):
         invert(ExactDenoiser(M1, Linear()), X, sampler=sampler, steps=5)
 
 

@@ -118,7 +118,7 @@ def test_more_images_can_be_asked_for_later(task, whole):
 
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 3)])
 def test_a_rank_outside_the_world_is_refused(task, rank, world):
-    with pytest.raises(PartError, match=rf"^rank: {rank} is no rank among {world} processes; give 0 to {world - 1}$"):
+    with pytest.raises(PartError, match=rf"^rank: {rank} .* {world} .*; give 0 to {world - 1}$"):
         next(generate_missing(task, Memory(), n=4, batch_size=2, rank=rank, world=world))
 
 

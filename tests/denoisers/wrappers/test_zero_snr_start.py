@@ -68,7 +68,7 @@ def test_labels_go_with_their_images(tiny_denoiser):
 
 
 def test_a_first_denoiser_that_knows_no_image_there_is_refused():
-    with pytest.raises(ValueError, match=r"^first: target 'eps' does not determine x0 at alpha = 0; give one of x0 or v$"):
+    with pytest.raises(ValueError, match=r"^first: .* 'eps' .* x0 .* 0; give one of x0 or v$"):
         ZeroSNRStart(exact(V()), exact(Eps(allow_eps_at_zero_snr=True)))
     with pytest.raises(ValueError, match=r"^first: its schedule 'linear' is not that of the denoiser, 'zero-terminal-snr'; give"):
         ZeroSNRStart(exact(V()), ExactDenoiser(M2, Linear(), target=V()))
