@@ -29,7 +29,5 @@ def test_a_neighbour_that_a_rounding_misses_is_the_next_time_itself():
 
 def test_the_last_neighbour_may_be_the_end_of_the_domain_and_no_more():
     assert TimePairs.of(LINEAR, [998]).neighbour.tolist() == [999]
-    with pytest.raises(
-        ValueError, match=r"^t: 0\.9995 .* 1\.0005, .*; give t in \[0, 0\.999\], or a smaller dt$"
-    ):
+    with pytest.raises(ValueError, match=r"^t: 0\.9995 .* 1\.0005, .*; give t in \[0, 0\.999\], or a smaller dt$"):
         TimePairs.of(CONTINUOUS, [0.5, 0.9995])

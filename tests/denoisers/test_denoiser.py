@@ -2,8 +2,8 @@ import re
 
 import pytest
 import torch
+from doubles import RecordingNetwork
 from pydantic import ValidationError
-from torch import nn
 
 from etsdm.condition_maps import Identity
 from etsdm.denoisers.denoiser import Denoiser
@@ -12,37 +12,6 @@ from etsdm.randomness import generator, per_sample_normal
 from etsdm.registry import format_errors, targets
 from etsdm.schedules import Linear, Sigmoid, ZeroTerminal, ZeroTerminalContinuous
 
-
-class Recording(nn.Module):
-    """A network that notes what it is told and answers with a fixed mixture of its input."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
-        self.times = []
-        self.inputs = []
-        self.labels = []
-
-    def forward(self, x, time, y=None):
-        self.times.append(time)
-        self.inputs.append(x)
-        self.labels.append(y)
-        return self.scale * x.flip(-1)
-
-
-class Halves(nn.Module):
-    """A network that notes its input and answers with two fixed multiples of its first channel, one after the other."""
-
-    def __init__(self):
-        super().__init__()
-        self.scales = nn.Parameter(torch.tensor([0.5, -2.0]))
-        self.inputs = []
-
-    def forward(self, x, time):
-        self.inputs.append(x)
-        return torch.cat([scale * x[:, :1] for scale in self.scales], dim=1)
-
-
 X = torch.randn(3, 1, 8, 8, generator=generator(0, "test/x"), dtype=torch.float64)
 T = torch.tensor([7.0, 59.0, 400.0], dtype=torch.float64)
 every_target = pytest.mark.parametrize("target", list(targets))
@@ -50,8 +19,8 @@ every_target = pytest.mark.parametrize("target", list(targets))
 
 @pytest.fixture
 def recording(tiny_spec):
-    """Makes a denoiser whose network is a `Recording`, from changes to the tiny specification."""
-    return lambda **parts: Denoiser(tiny_spec(**parts), Recording())
+    """Makes a denoiser whose network is a `RecordingNetwork`, from changes to the tiny specification."""
+    return lambda **parts: Denoiser(tiny_spec(**parts), RecordingNetwork(lambda x: x.flip(-1), 0.3, torch.float64))
 
 
 def refused(spec, **parts):
@@ -267,7 +236,8 @@ def test_its_representation_names_its_parts(tiny_denoiser):
 
 
 def test_a_learned_variance_is_the_second_half_as_the_network_gives_it(tiny_spec):
-    denoiser = Denoiser(tiny_spec(backbone={"out_channels": 2}, target="edm"), Halves())
+    network = RecordingNetwork(lambda x: torch.cat([0.5 * x[:, :1], -2.0 * x[:, :1]], dim=1))
+    denoiser = Denoiser(tiny_spec(backbone={"out_channels": 2}, target="edm"), network)
     assert denoiser.spec.learns_variance
     assert denoiser.shape == (1, 8, 8)
     x = X.float()

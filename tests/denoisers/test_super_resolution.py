@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from doubles import RecordingNetwork
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,19 +24,6 @@ every_filter = pytest.mark.parametrize("filter", list(PILLOW))
 
 def images(batch=2, channels=3, size=16):
     return per_sample_normal(0, "test/images", range(batch), (channels, size, size)).clamp(-1, 1)
-
-
-class Recording(nn.Module):
-    """A network that notes its input and answers with a multiple of the first channel."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(0.5))
-        self.inputs = []
-
-    def forward(self, x, time):
-        self.inputs.append(x)
-        return self.scale * x[:, :1]
 
 
 @every_filter
@@ -123,7 +111,10 @@ def test_fields_that_make_no_sense_are_refused(fields, message):
 @pytest.mark.parametrize("filter", ["bicubic", "bilinear"])
 def test_the_network_sees_the_noisy_image_scaled_and_the_small_one_enlarged(tiny_spec, filter):
     # Karras et al. scale the noisy image alone: a small image has no noise, and keeps its range.
-    denoiser = Denoiser(tiny_spec(backbone=PAIRED, target="edm", super_resolution={"factor": 2, "filter": filter}), Recording())
+    denoiser = Denoiser(
+        tiny_spec(backbone=PAIRED, target="edm", super_resolution={"factor": 2, "filter": filter}),
+        RecordingNetwork(lambda x: x[:, :1], 0.5),
+    )
     assert denoiser.shape == denoiser.spec.image_shape == (1, 8, 8)
     low_res = per_sample_normal(0, "test/small", range(3), (1, 4, 4)).clamp(-1, 1)
     x = images(3, 1, 8)

@@ -2,7 +2,9 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import torch
+from torch import nn
 
 from etsdm.condition_maps import Identity, Timesteps
 from etsdm.targets import Eps
@@ -63,6 +65,42 @@ class CountingDenoiser(ExactDenoiser):
     def predict(self, x, t, **cond):
         self.times.append(float(t))
         return super().predict(x, t, **cond)
+
+
+class RecordingNetwork(nn.Module):
+    """A network with lists of its inputs.
+
+    Args:
+        output: a function of x; by default x itself.
+        scale: of the output, its one weight, float64 for an output in double precision.
+
+    Attributes:
+        inputs, times, labels: x, time and y of each call.
+    """
+
+    def __init__(self, output=lambda x: x, scale=1.0, dtype=torch.float32):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale, dtype=dtype))
+        self.inputs, self.times, self.labels = [], [], []
+        self._output = output
+
+    def forward(self, x, time, y=None):
+        self.inputs.append(x)
+        self.times.append(time)
+        self.labels.append(y)
+        return self.scale * self._output(x)
+
+
+class RecordedNoise:
+    """The noise of the recorded runs: the n-th draw, n = 1, 2, ..., is numpy's RandomState(first + n - 1), for five samples."""
+
+    def __init__(self, first):
+        self._seed = first
+
+    def draw(self, shape):
+        found = torch.from_numpy(np.random.RandomState(self._seed).standard_normal((5, *shape)))
+        self._seed += 1
+        return found
 
 
 class ForbiddenNoise:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from doubles import RecordingNetwork
 
 from etsdm.condition_maps import ETSDM
 from etsdm.denoisers.denoiser import Denoiser
@@ -18,22 +18,15 @@ every_target = pytest.mark.parametrize("target", list(targets))
 LEFT_EDGES = ETSDM(t_tilde=1000, n=50, share="both")
 
 
-class Doubling(nn.Module):
-    """A network whose output is twice its input, or a given answer."""
-
-    def __init__(self, answer=None):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(2.0))
-        self.answer = answer
-
-    def forward(self, x, time):
-        self.input, self.time = x, time
-        return self.scale * x if self.answer is None else self.answer
-
-
 @pytest.fixture
 def doubling(tiny_spec):
-    return lambda answer=None, **parts: Denoiser(tiny_spec(**parts), Doubling(answer))
+    """Makes a denoiser whose network gives twice its input, or a fixed output."""
+
+    def make(output=None, **parts):
+        network = RecordingNetwork(scale=2.0) if output is None else RecordingNetwork(lambda x: output)
+        return Denoiser(tiny_spec(**parts), network)
+
+    return make
 
 
 def coefficients(t=T):
@@ -149,8 +142,8 @@ def test_the_image_is_noised_at_the_true_time_unless_the_map_shares_the_level(do
     for denoiser, (alpha, sigma) in ((shares_condition, true), (shares_both, shared)):
         found = MSE().per_image(denoiser, IMAGE, T, NOISE)
         x = alpha * IMAGE + sigma * NOISE
-        assert denoiser.backbone.time.tolist() == [0, 40, 700]
-        close(denoiser.backbone.input, x)
+        assert denoiser.backbone.times[-1].tolist() == [0, 40, 700]
+        close(denoiser.backbone.inputs[-1], x)
         close(found, (2 * x - NOISE).square().mean((1, 2, 3)))
 
 

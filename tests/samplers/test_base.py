@@ -219,9 +219,7 @@ def test_settings_that_make_no_sense_are_refused(fields):
 
 
 def test_a_path_without_a_step_is_refused():
-    with pytest.raises(
-        ValueError, match=r"^start: .* 0 .*; give a later start or an earlier t_end$"
-    ):
+    with pytest.raises(ValueError, match=r"^start: .* 0 .*; give a later start or an earlier t_end$"):
         DDIM(steps=1, grid={"type": "explicit", "at": [0.0]}).path(ScheduleConfig(Flow(), V()))
 
 

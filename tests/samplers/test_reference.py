@@ -7,10 +7,9 @@ update are the same.
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from doubles import ThirdParty
+from doubles import RecordedNoise, ThirdParty
 
 from etsdm.registry import schedules
 from etsdm.samplers import DDIM, DDPM
@@ -35,17 +34,6 @@ def mixture(schedule):
     return ThirdParty(schedule, eps)
 
 
-class RecordedNoise:
-    """The noise of the recorded runs: the n-th draw is numpy's RandomState(2001 + n)."""
-
-    def __init__(self):
-        self.n = 0
-
-    def draw(self, shape):
-        self.n += 1
-        return torch.from_numpy(np.random.RandomState(2000 + self.n).standard_normal((5, *shape)))
-
-
 def sampler(run):
     """Ours with the settings of a recorded run."""
     if run["sampler"] == "ddpm":
@@ -63,7 +51,7 @@ def label(run):
 def test_a_run_ends_where_the_original_ends(run):
     start = torch.tensor(REFERENCE["start"]["x"], dtype=torch.float64)[:, None]
     denoiser = mixture(schedules.create(run["schedule"]))
-    *_, last = sampler(run).trajectory(denoiser, start, RecordedNoise())
+    *_, last = sampler(run).trajectory(denoiser, start, RecordedNoise(2001))
     torch.testing.assert_close(last.x[:, 0], torch.tensor(run["x"], dtype=torch.float64), rtol=0, atol=1e-8)
     calls = int(run["respacing"].removeprefix("ddim"))
     assert last.nfe == len(denoiser.times) == calls

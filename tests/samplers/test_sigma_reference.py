@@ -7,9 +7,9 @@ rho = 7 and then 0. The data are the one-dimensional mixture m1.
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from doubles import RecordedNoise
 
 from etsdm.registry import samplers
 from etsdm.schedules import EDM
@@ -30,17 +30,6 @@ NAMES = {
 FIELDS = ("churn", "s_min", "s_max", "s_noise", "eta")
 
 
-class RecordedNoise:
-    """The noise of the recorded runs: the n-th draw is numpy's RandomState(1000 + n)."""
-
-    def __init__(self):
-        self.n = 0
-
-    def draw(self, shape):
-        self.n += 1
-        return torch.from_numpy(np.random.RandomState(1000 + self.n).standard_normal((5, *shape)))
-
-
 def label(run):
     return f"{run['sampler']}-{run['steps']}-{'edm' if 'edm' in run['source'] else 'k'}-{run.get('eta', run.get('churn', ''))}"
 
@@ -50,7 +39,7 @@ def test_a_run_ends_where_the_original_ends(run):
     fields = {name: run[name] for name in FIELDS if name in run and run["sampler"] != "heun"}
     sampler = samplers.create(NAMES.get(run["sampler"], run["sampler"]), steps=run["steps"], grid="karras", **fields)
     start = 80 * torch.tensor(REFERENCE["x"], dtype=torch.float64)[:, None]
-    *_, last = sampler.trajectory(ExactDenoiser(mixture("m1"), EDM()), start, RecordedNoise())
+    *_, last = sampler.trajectory(ExactDenoiser(mixture("m1"), EDM()), start, RecordedNoise(1001))
     torch.testing.assert_close(last.x[:, 0], torch.tensor(run["x"], dtype=torch.float64), rtol=0, atol=1e-8)
     assert last.nfe == run["calls"]
 
