@@ -95,13 +95,13 @@ def definitions(module: str) -> dict[str, ast.stmt]:
 def public_names(module: str) -> dict[str, list[str]]:
     """The public names below a room or package, by the module whose `__all__` has them.
 
-    A package's names are those of its own `__all__`; without one, those of its modules. Packages inside it follow.
+    A package's names are those of its own `__all__`, and packages inside it with an `__all__` follow; without one, those of its modules.
     """
     if module not in PACKAGES:
         return {module: exported(module)} if exported(module) else {}
     inside = [name for name in TREES if name.rpartition(".")[0] == module]
     found = {module: exported(module)} if exported(module) else {}
     for name in inside:
-        if name in PACKAGES or not exported(module):
+        if not exported(module) or (name in PACKAGES and exported(name)):
             found.update(public_names(name))
     return found

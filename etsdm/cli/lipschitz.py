@@ -143,7 +143,7 @@ def _of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int) -> Cho
             command = " ".join(["etsdm run", recipe, *overrides, *([] if runs == Path("runs") else ["--out", str(runs)])])
             raise CheckpointError(f"{run.label}: is not trained in {run.folder.path}; run `{command} --arm {run.arm} --stage train` first")
     main = next(run for run in experiment.runs if run.recipe is experiment.recipe)
-    models = [MeasuredModel.trained(run.denoiser, run.recipe.data, n, label=run.label, arm=run.arm) for run in experiment.runs]
+    models = [MeasuredModel.trained(run.load_denoiser(), run.recipe.data, n, label=run.label, arm=run.arm) for run in experiment.runs]
     return models, main.label
 
 

@@ -155,7 +155,7 @@ def test_mistakes_in_options_exit_with_2(finished):
 
 def test_parts_lists_registries_and_fields():
     listed = json.loads(run("parts", "--json").stdout)
-    assert listed["condition_maps"]["identity"].startswith("The network is told the true time")
+    assert listed["condition_maps"]["identity"].startswith("The true time as condition")
     fields = json.loads(run("parts", "condition_maps", "e-tsdm", "--json").stdout)["fields"]
     assert {name: field["default"] for name, field in fields.items()} == {"t_tilde": 100.0, "n": 5, "share": "condition"}
     assert "quadratic" in run("parts", "schedules").stdout

@@ -11,7 +11,7 @@ from etsdm.training import Trainer
 RECIPE = Path(__file__).parents[2] / "recipes" / "digits_samplers.yaml"
 SMALL = (
     "model.backbone={model_channels: 8, norm_groups: 4}",
-    "training={images: 64, batch_size: 32, warmup: 0, log_every: 64, checkpoint_every: 64}",
+    "training={images: 64, batch_size: 32, warmup_images: 0, log_every: 64, checkpoint_every: 64}",
     "sampling={n: 4, batch_size: 4}",
     "evaluation.metrics=[recognition]",
 )

@@ -18,7 +18,7 @@ TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 # Three arms: the baseline's training is that of a third one too.
 SHARED = (
     "training.images=64",
-    "training.warmup=0",
+    "training.warmup_images=0",
     "evaluation.metrics=[recognition]",
     "arms={other-samples: {model.condition_map: identity, sampling.n: 8}}",
 )

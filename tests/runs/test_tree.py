@@ -13,7 +13,7 @@ from etsdm.metrics import Recognition
 from etsdm.report import write_report
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
-SMALL = ("training.images=64", "training.warmup=0", "evaluation.metrics=[{type: pixel-frechet, chunks: 2}]")
+SMALL = ("training.images=64", "training.warmup_images=0", "evaluation.metrics=[{type: pixel-frechet, chunks: 2}]")
 
 
 @pytest.fixture(scope="module")
