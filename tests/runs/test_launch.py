@@ -104,7 +104,7 @@ def test_an_error_of_one_run_names_it_and_keeps_its_kind(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path):
-    long = ["training.images=3200", "compute.jobs=2", "training.checkpoint_every=64"]
+    long = ["training.images=32000", "compute.jobs=2", "training.checkpoint_every=64"]
     command = [sys.executable, "-m", "etsdm", "run", str(TINY), *long, "--stage", "train", "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     runs = etsdm.build(TINY, *long, out=tmp_path).runs
@@ -114,9 +114,9 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path):
     _, shown = process.communicate(timeout=60)
     assert (process.returncode, shown) == (130, "interrupted; run the same command again to go on\n")
     assert workers
-    assert not any(alive(pid) for pid in workers)
+    wait_for(lambda: not any(alive(pid) for pid in workers), seconds=20)
     seen = next(progress.done for progress in runs[0].run(("train",)))
-    assert 0 < seen < 3200
+    assert 0 < seen < 32000
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
