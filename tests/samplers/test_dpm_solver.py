@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from etsdm.grids import Explicit
 from etsdm.registry import samplers, schedules, targets
 from etsdm.samplers import DDIM, MultistepDPMSolver, SinglestepDPMSolver
+from etsdm.samplers.dpm_solver import singlestep_count, singlestep_orders
 from etsdm.schedules import Linear, LinearContinuous, ZeroTerminal
 from etsdm.targets import Eps, V
 from etsdm.theory import ExactDenoiser, mixture
@@ -25,6 +26,29 @@ def times_asked(sampler, schedule):
     denoiser = CountingDenoiser(schedule)
     run(sampler, denoiser)
     return denoiser.times
+
+
+def published_orders(nfe, order):
+    """The table of the authors' `get_orders_and_timesteps_for_singlestep_solver`."""
+    if order == 1:
+        return [1] * nfe
+    if order == 2:
+        return [2] * (nfe // 2) + [1] * (nfe % 2)
+    count = nfe // 3 + 1
+    return {0: [3] * (count - 2) + [2, 1], 1: [3] * (count - 1) + [1], 2: [3] * (count - 1) + [2]}[nfe % 3]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_singlestep_orders_are_those_of_the_authors(order):
+    for nfe in range(1, 61):
+        orders = singlestep_orders(nfe, order, [True] * singlestep_count(nfe, order))
+        assert orders == published_orders(nfe, order)
+        assert sum(orders) == nfe
+
+
+def test_a_step_without_signal_or_to_the_clean_image_is_of_order_1():
+    assert singlestep_orders(8, 3, [False, True, True, False]) == [1, 3, 3, 1]
+    assert singlestep_count(0, 3) == 0
 
 
 @BOTH
