@@ -80,7 +80,7 @@ def _of_subject(subject: str, overrides: list[str]) -> tuple[ScheduleConfig, Sam
         recipe = build(subject, *overrides).recipe
         spec = recipe.model
     parts = ScheduleConfig(spec.schedule, spec.target, spec.condition_map, spec.time_input, spec.bounded)
-    return parts, None if recipe is None else recipe.sampling.sampler
+    return parts, None if recipe is None else recipe.sampling_of().sampler
 
 
 def _table(plan: Plan, sampler: Sampler) -> Table:

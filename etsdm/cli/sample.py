@@ -114,7 +114,7 @@ def _model(checkpoint: Path, condition_map: str | None, guidance: float | None, 
     recipe = recipe_of_checkpoint(checkpoint)
     model = SampledModel.from_checkpoint(checkpoint, resolve_device())
     if recipe is not None:
-        model = model._replace(sampler=recipe.sampling.sampler, data_classes=recipe.data.num_classes)
+        model = model._replace(sampler=recipe.sampling_of().sampler, data_classes=recipe.data.num_classes)
     if condition_map is not None:
         chosen = parse_part("condition_maps", "--condition-map", condition_map)
         with option_errors("--condition-map", {"condition_map": "--condition-map"}):
