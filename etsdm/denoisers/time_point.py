@@ -72,7 +72,13 @@ class TimePoint(float):
 
     def belongs_to(self, config: DenoiserConfig) -> bool:
         """Whether the numbers are those of this configuration; a wrapper may have another target than the denoiser inside."""
-        return all(mine is theirs for mine, theirs in zip(self._parts, _parts(config), strict=True))
+        schedule, target, condition_map, time_input = self._parts
+        return (
+            schedule is config.schedule
+            and target is config.target
+            and condition_map is config.condition_map
+            and time_input is config.time_input
+        )
 
     def __repr__(self) -> str:
         return f"TimePoint({float(self):g}, alpha={self.alpha:.4g}, sigma={self.sigma:.4g})"

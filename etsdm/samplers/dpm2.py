@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pydantic import PositiveInt
 
+from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
 from etsdm.samplers.model import CountedModel
-from etsdm.samplers.sigma_space import AncestralSampler, Correction, SigmaSampler, StepContext, log_midpoint
+from etsdm.samplers.sigma_space import AncestralSampler, Correction, SigmaSampler, StepContext, mid_sigma
 from etsdm.samplers.step import NoiseSource
 
 __all__ = ["DPM2", "DPM2Ancestral"]
@@ -26,6 +27,9 @@ class DPM2(SigmaSampler):
 
     steps: PositiveInt = 25
 
+    def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
+        return mid_sigma(self, t, s)
+
     def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
         return _midpoint(step, model)
 
@@ -36,12 +40,16 @@ class DPM2Ancestral(AncestralSampler):
 
     steps: PositiveInt = 25
 
+    def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
+        return mid_sigma(self, t, s)
+
     def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
         return _midpoint(step, model)
 
 
 def _midpoint(step: StepContext, model: CountedModel) -> Correction:
-    mid = log_midpoint(model, step.sigma, step.sigma_down)
+    mid = step.stage
+    assert mid is not None
     x_2 = step.prediction.combine(x0=mid.alpha, eps=mid.sigma)  # x + d (sigma_mid - sigma)
     d_2 = model(x_2, mid).eps
     return Correction("eps", [(step.sigma_down - step.sigma, d_2)], order=2)  # x + d_2 (sigma_down - sigma)

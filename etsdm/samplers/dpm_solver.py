@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Literal
 
+import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
@@ -124,15 +125,22 @@ class SinglestepDPMSolver(DPMSolver):
     def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         nfe = self.steps + len(path) - 1 - self._solved(path)
         orders = singlestep_orders(nfe, self.order, [has_finite_step(s, t) for s, t in pairwise(path)])
-        for order, (s, t) in zip(orders, pairwise(path), strict=True):
+        schedule = model.denoiser.schedule
+        times = [self._between(schedule, s, t, order) for order, (s, t) in zip(orders, pairwise(path), strict=True)]
+        points = iter(model.points(torch.tensor([time for of_step in times for time in of_step], dtype=torch.float64)))
+        for of_step, order, (s, t) in zip(times, orders, pairwise(path), strict=True):
+            stages = [next(points) for _ in of_step]
             prediction = model(x, s)
-            x = self._step(model, s, t, x, prediction, order) if has_finite_step(s, t) else prediction.combine(x0=t.alpha, eps=t.sigma)
+            finite = has_finite_step(s, t)
+            x = self._step(model, s, t, stages, x, prediction) if finite else prediction.combine(x0=t.alpha, eps=t.sigma)
             yield StepResult(x, prediction, order)
 
-    def _step(self, model: CountedModel, s: TimePoint, t: TimePoint, x: Tensor, prediction: Prediction, order: int) -> Tensor:
-        """One step of an order."""
-        values = [ModelValue(s.lam, getattr(prediction, self.predicts))]
-        for between in self._between(model, s, t, order):
+    def _step(
+        self, model: CountedModel, s: TimePoint, t: TimePoint, stages: Sequence[TimePoint], x: Tensor, prediction: Prediction
+    ) -> Tensor:
+        """One step, of an order one above the number of intermediate points."""
+        values, order = [ModelValue(s.lam, getattr(prediction, self.predicts))], len(stages) + 1
+        for between in stages:
             step = ExponentialStep.between(s, between, self.predicts)
             x_between = step.apply(x, values, exact_moments(step.h, len(values) - 1))
             values.append(ModelValue(between.lam, getattr(model(x_between, between), self.predicts)))
@@ -145,14 +153,16 @@ class SinglestepDPMSolver(DPMSolver):
         # singlestep_dpm_solver_third_update, r2 = 2/3: sigma_t (1 / r2) phi_2 (model_s2 - model_s)
         return step.apply(x, [values[0], values[2]], exact_moments(step.h, 1))
 
-    def _between(self, model: CountedModel, s: TimePoint, t: TimePoint, order: int) -> list[TimePoint]:
-        """Intermediate points of a step: the times of the grid between its ends, on a reversed path from the earlier one on."""
+    def _between(self, schedule: Schedule, s: TimePoint, t: TimePoint, order: int) -> list[float]:
+        """Intermediate times of a step: those of the grid between its ends, on a reversed path from the earlier one on."""
+        if order == 1:
+            return []
         later, earlier = max(s, t), min(s, t)
         times = [time for time in self.grid.at if earlier < time < later] if isinstance(self.grid, Explicit) else []
         if len(times) != order - 1:
             grid = self.grid if isinstance(self.grid, RealGrid) else Linspace()
-            times = grid.times(model.denoiser.schedule, order, start=float(later), end=float(earlier))[1:-1].tolist()
-        return [model.at(time) for time in (times if s == later else times[::-1])]
+            times = grid.times(schedule, order, start=float(later), end=float(earlier))[1:-1].tolist()
+        return times if s == later else times[::-1]
 
 
 @samplers.register("dpm-solver-multistep")

@@ -31,7 +31,16 @@ from pydantic import Field, PositiveInt
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
 from etsdm.samplers.model import CountedModel
-from etsdm.samplers.sigma_space import AncestralSampler, Correction, SigmaSampler, StepContext, ancestral_step, log_midpoint, sigma_of
+from etsdm.samplers.sigma_space import (
+    AncestralSampler,
+    Correction,
+    SigmaSampler,
+    StepContext,
+    ancestral_step,
+    log_midpoint,
+    mid_sigma,
+    sigma_of,
+)
 from etsdm.samplers.step import NoiseSource
 
 __all__ = ["DPMSolverPP2MSDE", "DPMSolverPP2SAncestral", "DPMSolverPP3MSDE", "DPMSolverPPSDE"]
@@ -111,8 +120,12 @@ class DPMSolverPP2SAncestral(AncestralSampler):
 
     steps: PositiveInt = 25
 
+    def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
+        return mid_sigma(self, t, s)
+
     def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
-        mid = log_midpoint(model, step.sigma, step.sigma_down)
+        mid = step.stage
+        assert mid is not None
         denoised_2 = model(step.prediction.combine(x0=mid.alpha, eps=mid.sigma), mid).x0
         # dpmpp_2s_ancestral: (sigma_down / sigma) x - expm1(-h) denoised_2
         return Correction("x0", [(1 - step.sigma_down / step.sigma, denoised_2)], order=2)
@@ -127,8 +140,13 @@ class DPMSolverPPSDE(AncestralSampler):
 
     steps: PositiveInt = 25
 
+    def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
+        corrects = t.alpha > 0 and s.sigma > 0 and self._sigmas(t, s)[0] > 0
+        return log_midpoint(sigma_of(t), sigma_of(s)) if corrects else None
+
     def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
-        mid = log_midpoint(model, step.sigma, sigma_of(step.s))
+        mid = step.stage
+        assert mid is not None
         sigma_down, sigma_up = ancestral_step(step.sigma, sigma_of(mid), self.eta)
         x_2 = step.prediction.combine(x0=mid.alpha, eps=mid.alpha * sigma_down)
         if sigma_up > 0:

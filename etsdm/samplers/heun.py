@@ -18,7 +18,7 @@ from torch import Tensor
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
 from etsdm.samplers.model import CountedModel
-from etsdm.samplers.sigma_space import Correction, SigmaSampler, StepContext, at_sigma, sigma_of
+from etsdm.samplers.sigma_space import Correction, SigmaSampler, StepContext, sigma_of
 from etsdm.samplers.step import NoiseSource
 
 __all__ = ["EDMStochastic", "Heun"]
@@ -59,14 +59,17 @@ class EDMStochastic(Heun):
     s_max: NonNegativeFloat = 50.0
     s_noise: NonNegativeFloat = 1.003
 
-    def _start(self, model: CountedModel, t: TimePoint, x: Tensor, noise: NoiseSource, n: int) -> tuple[TimePoint, Tensor]:
+    def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
+        sigma = sigma_of(t)
+        if self.churn == 0 or not (self.s_min <= sigma <= self.s_max and t.alpha > 0):
+            return None
+        return (1 + min(self.churn / n, math.sqrt(2) - 1)) * sigma  # (1 + gamma) sigma
+
+    def _start(self, t: TimePoint, stage: TimePoint | None, x: Tensor, noise: NoiseSource) -> tuple[TimePoint, Tensor]:
         if self.churn == 0:
             return t, x
         z = noise.draw(x.shape[1:])
-        sigma = sigma_of(t)
-        gamma = min(self.churn / n, math.sqrt(2) - 1)
-        if not (self.s_min <= sigma <= self.s_max and t.alpha > 0):
+        if stage is None:
             return t, x
-        hat = at_sigma(model, (1 + gamma) * sigma)
-        added = math.sqrt(max(sigma_of(hat) ** 2 - sigma**2, 0.0))
-        return hat, hat.alpha / t.alpha * x + hat.alpha * added * self.s_noise * z.to(x)
+        added = math.sqrt(max(sigma_of(stage) ** 2 - sigma_of(t) ** 2, 0.0))
+        return stage, stage.alpha / t.alpha * x + stage.alpha * added * self.s_noise * z.to(x)

@@ -43,9 +43,9 @@ class CountedModel:
             prediction = ForeignPrediction(self.denoiser, x, t, prediction.x0, prediction.eps, logit)
         return prediction.with_clipped_x0(self._clip) if self._clips else prediction
 
-    def at(self, t: float) -> TimePoint:
-        """The point at another time than those of the path."""
-        return TimePoint.at(self.denoiser, t)
+    def points(self, times: Tensor) -> list[TimePoint]:
+        """Points beside those of the path, made in one call. Args: times: float64, (N,)."""
+        return TimePoint.path(self.denoiser, times) if len(times) else []
 
     def _clip(self, x0: Tensor) -> Tensor:
         return x0.clamp(-1, 1) if self._quantile is None else _dynamic_threshold(x0, self._quantile)

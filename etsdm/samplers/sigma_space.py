@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -33,7 +34,7 @@ from etsdm.samplers.base import Sampler
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.step import NoiseSource, Predicted, StepResult
 
-__all__ = ["AncestralSampler", "Correction", "SigmaSampler", "StepContext", "ancestral_step", "at_sigma", "log_midpoint", "sigma_of"]
+__all__ = ["AncestralSampler", "Correction", "SigmaSampler", "StepContext", "ancestral_step", "log_midpoint", "mid_sigma", "sigma_of"]
 
 
 def sigma_of(point: TimePoint) -> float:
@@ -41,14 +42,9 @@ def sigma_of(point: TimePoint) -> float:
     return math.exp(-point.lam)
 
 
-def at_sigma(model: CountedModel, sigma: float) -> TimePoint:
-    """The point with a sigma / alpha above 0, or the schedule's end where it does not reach so far."""
-    return model.at(model.denoiser.schedule.t_of_log_snr(-2 * math.log(sigma)).item())
-
-
-def log_midpoint(model: CountedModel, sigma: float, other: float) -> TimePoint:
-    """The point half-way between two levels in log sigma (k-diffusion: `sigma.log().lerp(other.log(), 0.5).exp()`)."""
-    return at_sigma(model, math.sqrt(sigma) * math.sqrt(other))
+def log_midpoint(sigma: float, other: float) -> float:
+    """The level half-way between two in log sigma (k-diffusion: `sigma.log().lerp(other.log(), 0.5).exp()`)."""
+    return math.sqrt(sigma) * math.sqrt(other)
 
 
 def ancestral_step(sigma_from: float, sigma_to: float, eta: float) -> tuple[float, float]:
@@ -60,14 +56,15 @@ def ancestral_step(sigma_from: float, sigma_to: float, eta: float) -> tuple[floa
 class StepContext(NamedTuple):
     """One step, for a solver's correction.
 
-    Fields: t and s, its ends; sigma, sigma / alpha at t; sigma_down, the level that the deterministic part goes to; prediction, at t;
-    history, earlier points with their predictions, latest first.
+    Fields: t and s, its ends; sigma, sigma / alpha at t; sigma_down, the level that the deterministic part goes to; stage, the
+    intermediate point of `_stage_sigma`; prediction, at t; history, earlier points with their predictions, latest first.
     """
 
     t: TimePoint
     s: TimePoint
     sigma: float
     sigma_down: float
+    stage: TimePoint | None
     prediction: Prediction
     history: Sequence[tuple[TimePoint, Prediction]]
 
@@ -101,8 +98,12 @@ class SigmaSampler(Sampler):
         """Number of earlier predictions that a correction uses."""
         return 0
 
-    def _start(self, model: CountedModel, t: TimePoint, x: Tensor, noise: NoiseSource, n: int) -> tuple[TimePoint, Tensor]:
-        """The point and x that one of n steps starts from, after churn."""
+    def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
+        """sigma / alpha of an intermediate point in one of n steps, from t to s; None for none."""
+        return None
+
+    def _start(self, t: TimePoint, stage: TimePoint | None, x: Tensor, noise: NoiseSource) -> tuple[TimePoint, Tensor]:
+        """The point and x that a step starts from, after churn."""
         return t, x
 
     def _sigmas(self, t: TimePoint, s: TimePoint) -> tuple[float, float]:
@@ -115,12 +116,12 @@ class SigmaSampler(Sampler):
 
     def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:
         history: deque[tuple[TimePoint, Prediction]] = deque(maxlen=self._history_length)
-        for given, s in pairwise(path):
-            t, x = self._start(model, given, x, noise, len(path) - 1)
+        for (given, s), stage in zip(pairwise(path), self._stages(model, path), strict=True):
+            t, x = self._start(given, stage, x, noise)
             prediction = model(x, t)
             sigma_down, sigma_up = self._sigmas(t, s) if s.sigma > 0 else (0.0, 0.0)
             corrects = t.alpha > 0 and (sigma_down > 0 or self.corrects_to_clean)
-            step = StepContext(t, s, sigma_of(t), sigma_down, prediction, history) if corrects else None
+            step = StepContext(t, s, sigma_of(t), sigma_down, stage, prediction, history) if corrects else None
             correction = None if step is None else self._correction(step, model, noise)
             x = _step_down(prediction, s.alpha, sigma_down, correction)
             if sigma_up > 0:
@@ -128,6 +129,19 @@ class SigmaSampler(Sampler):
             if t.alpha > 0:
                 history.appendleft((t, prediction))
             yield StepResult(x, prediction, 1 if correction is None else correction.order)
+
+    def _stages(self, model: CountedModel, path: Sequence[TimePoint]) -> list[TimePoint | None]:
+        """The intermediate point of each step, at the schedule's end where its levels do not reach so far."""
+        sigmas = [self._stage_sigma(t, s, len(path) - 1) for t, s in pairwise(path)]
+        log_snr = torch.tensor([-2 * math.log(sigma) for sigma in sigmas if sigma is not None], dtype=torch.float64)
+        points = iter(model.points(model.denoiser.schedule.t_of_log_snr(log_snr)) if len(log_snr) else ())
+        return [None if sigma is None else next(points) for sigma in sigmas]
+
+
+def mid_sigma(sampler: SigmaSampler, t: TimePoint, s: TimePoint) -> float | None:
+    """The level half-way to sigma_down in log sigma; None where a step has no correction."""
+    sigma_down = sampler._sigmas(t, s)[0] if s.sigma > 0 else 0.0
+    return log_midpoint(sigma_of(t), sigma_down) if t.alpha > 0 and sigma_down > 0 else None
 
 
 def _step_down(prediction: Prediction, alpha: float, sigma_down: float, correction: Correction | None) -> Tensor:
