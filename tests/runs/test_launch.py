@@ -106,7 +106,9 @@ def test_an_error_of_one_run_names_it_and_keeps_its_kind(tmp_path):
 def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path):
     long = ["training.images=32000", "compute.jobs=2", "training.checkpoint_every=64"]
     command = [sys.executable, "-m", "etsdm", "run", str(TINY), *long, "--stage", "train", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    # A shell that starts tests in the background has them ignore SIGINT, and their children with them.
+    process = subprocess.Popen(command, **pipes, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     runs = etsdm.build(TINY, *long, out=tmp_path).runs
     wait_for(lambda: all(run.train.folder.latest_checkpoint() for run in runs))
     workers = children_of(process.pid)
