@@ -49,12 +49,12 @@ def _figures(contents: Contents) -> dict[str, list[tuple[str, str]]]:
 
 def _runs(contents: Contents) -> list[dict[str, Any]]:
     """Samples, times, environment and recipe of each arm."""
-    shown = []
+    entries = []
     for arm, run in contents.first_runs().items():
         trained = run.training.finished()
         drawn = {name: run.folder.samples(name) for name in run.samplings}
         seconds = {"sample": sum(record.seconds for folder in drawn.values() if (record := folder.finished()))}
-        shown.append(
+        entries.append(
             {
                 "arm": arm,
                 "samples": {name: _data_uri(folder.grid_file.read_bytes(), "image/png") for name, folder in drawn.items()},
@@ -67,7 +67,7 @@ def _runs(contents: Contents) -> list[dict[str, Any]]:
                 "recipe": run.folder.recipe_file.read_text(),
             }
         )
-    return shown
+    return entries
 
 
 def _data_uri(content: bytes, kind: str) -> str:

@@ -169,7 +169,7 @@ class _Pool:
         return RuntimeError(f"{label}: {error!r}")
 
     def _broken(self) -> str:
-        """The runs whose worker died, and of what; all under way where that cannot be told from the executor ending the others."""
+        """Names the runs whose worker died, with the cause; all runs under way if the exit codes do not identify one."""
         self._executor.shutdown(cancel_futures=True)  # after which every worker has an exit code
         died = []
         for label, pid in self._worker_of.items():

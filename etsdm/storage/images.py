@@ -53,7 +53,7 @@ def png_bytes(picture: Image.Image, facts: Mapping[str, str] | None = None) -> b
 
 
 def animation_bytes(frames: Sequence[Image.Image], name: str, seconds: float = 4.0) -> bytes:
-    """Encodes a looping animation whose last frame is shown longer.
+    """Encodes a looping animation whose last frame lasts longer.
 
     Args:
         frames: one or more images of one size.
