@@ -79,15 +79,17 @@ class Experiment:
         self._exhaust(("train",))
 
     def sample(self, n: int = 16, *, seed: int = 0, sampling: str | None = None, **options: Any) -> Tensor:
-        """Draws images from `denoiser`.
+        """Draws images from the denoiser of `recipe` and its first seed.
 
         Args:
             n: number of images.
             seed: of the noise.
-            sampling: name of the recipe's sampling section whose sampler is used; the first by default.
+            sampling: name of the recipe's sampling section whose weights, guidance and sampler are used; the first by default.
             **options: those of `etsdm.sample`.
         """
-        return sample(self.denoiser, n, seed=seed, **{"sampler": self.recipe.sampling_of(sampling).sampler, **options})
+        section, run = self.recipe.sampling_of(sampling), next(run for run in self.runs if run.recipe is self.recipe)
+        denoiser = section.guided(run.load_denoiser(section.weights))
+        return sample(denoiser, n, seed=seed, **{"sampler": section.sampler, **options})
 
     def evaluate(self) -> dict[str, dict[str, MetricResult]]:
         """Measures every run, after training and sampling. Returns: results by run label and metric, as `Run.results`."""

@@ -1,7 +1,8 @@
 """Checkpoint format of a denoiser: a folder with its spec in JSON and its weights in safetensors.
 
     denoiser.json              format, spec (condition map included), facts, files of weights and their sha256
-    weights.safetensors        state dict of the backbone
+    weights.safetensors        state dict of the backbone: in a training's checkpoint the moving average
+    current.safetensors        in a training's checkpoint, the weights that were averaged
     first-stage.safetensors    state dict of the first stage of a latent denoiser
 
 Folders are written atomically and weights are verified on reading, so that an incomplete or damaged checkpoint is refused.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from pydantic import ValidationError
@@ -29,6 +30,7 @@ from etsdm.storage.tensors import read_tensors, write_tensors
 __all__ = [
     "DENOISER_FILE",
     "Checkpoint",
+    "Weights",
     "load_first_stage",
     "read_checkpoint",
     "read_json",
@@ -39,7 +41,11 @@ __all__ = [
 FORMAT = 1
 DENOISER_FILE = "denoiser.json"
 WEIGHTS_FILE = "weights.safetensors"
+CURRENT_FILE = "current.safetensors"
 FIRST_STAGE_FILE = "first-stage.safetensors"
+
+
+Weights = Literal["ema", "current"]
 
 
 class Checkpoint(NamedTuple):
@@ -50,13 +56,16 @@ class Checkpoint(NamedTuple):
     weights_sha256: str
 
 
-def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor], **facts: Any) -> None:
+def write_denoiser(
+    folder: Path, denoiser: Denoiser, weights: dict[str, Tensor], current: dict[str, Tensor] | None = None, **facts: Any
+) -> None:
     """Writes a denoiser into an existing folder.
 
     Args:
         folder: a folder from `atomic_folder`, so that it appears whole.
         denoiser: the denoiser; its spec is written, and its first stage.
         weights: state dict of its backbone, for example the moving average.
+        current: state dict with the weights that were averaged, None where `weights` are no average.
         **facts: JSON values to store, for example `weights_are="ema"` and `images_seen`.
     """
     record = {
@@ -65,6 +74,8 @@ def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor],
         "weights": write_tensors(folder / WEIGHTS_FILE, weights),
         "facts": facts,
     }
+    if current is not None:
+        record["current"] = write_tensors(folder / CURRENT_FILE, current)
     if denoiser.first_stage is not None:
         record["first_stage"] = write_tensors(folder / FIRST_STAGE_FILE, denoiser.first_stage.state_dict())
     (folder / DENOISER_FILE).write_text(json.dumps(record, indent=2) + "\n")
@@ -91,31 +102,39 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_checkpoint(folder: Path, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None) -> Checkpoint:
+def read_checkpoint(
+    folder: Path, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None, weights: Weights = "ema"
+) -> Checkpoint:
     """Reads a denoiser, verifies its weights and loads them strictly.
 
     Args:
         folder: a checkpoint.
         device: where to put the denoiser.
         backbone: the network of a denoiser with an external backbone, into which its weights are loaded; None for all others.
+        weights: of a training's checkpoint, `ema` for the moving average or `current` for the weights that were averaged.
 
     Raises:
-        CheckpointError: the folder is no checkpoint, its weights do not fit its specification, or `backbone` is missing or not
-            expected.
+        CheckpointError: the folder is no checkpoint, its weights do not fit its specification, `backbone` is missing or not
+            expected, or the checkpoint holds no current weights.
         IntegrityError: the weights are damaged.
     """
     record = read_json(folder / DENOISER_FILE)
     for key in ("denoiser", "weights", "facts"):
         if key not in record:
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no {key!r}; copy the checkpoint again")
+    if weights not in get_args(Weights):
+        raise CheckpointError(f"weights: {weights!r} are unknown; give ema or current")
+    file = record["weights"] if weights == "ema" else record.get("current")
+    if file is None:
+        raise CheckpointError(f"{folder}: holds one set of weights and no current ones beside it; leave weights out")
     spec = _read_spec(folder / DENOISER_FILE, record["denoiser"], backbone)
     denoiser = spec.build()
-    _load(denoiser.backbone, read_tensors(folder, record["weights"]), folder, f"backbone {spec.backbone.type_name!r}")
+    _load(denoiser.backbone, read_tensors(folder, file), folder, f"backbone {spec.backbone.type_name!r}")
     if denoiser.first_stage is not None:
         if "first_stage" not in record:
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no 'first_stage', which its denoiser needs; copy the checkpoint again")
         _load_first_stage(denoiser, folder, read_tensors(folder, record["first_stage"]))
-    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], record["weights"]["sha256"])
+    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], file["sha256"])
 
 
 def _read_spec(file: Path, record: dict[str, Any], network: Callable[..., Any] | None) -> DenoiserSpec:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from etsdm.cli.options import WeightsOption
 from etsdm.cli.run import Overrides
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def lipschitz(
     dt: Annotated[float | None, typer.Option("--dt", help="Distance in the schedule's time; one step by default.")] = None,
     images: Annotated[int | None, typer.Option(help="Number of noised images; 128 by default, 20000 with --exact.", min=1)] = None,
     data: Annotated[str | None, typer.Option(help="Data set of a checkpoint's images; that of its run by default.")] = None,
+    weights: WeightsOption = "ema",
     seed: Annotated[int, typer.Option(help="Seed of the noise and of the samples of --exact.")] = 0,
     unit: Annotated[str, typer.Option(help="Values per unit of time, where the horizon is 1, or per step.")] = "time",
     runs: Annotated[Path, typer.Option(help="Folder of all experiments, for a recipe.")] = Path("runs"),
@@ -63,7 +65,7 @@ def lipschitz(
     if exact is not None:
         models, main = _exact(exact, subject, parts, data, images or EXACT_SAMPLES, seed)
     else:
-        models, main = _trained(subject, overrides or [], parts, data, images or NETWORK_IMAGES, runs)
+        models, main = _trained(subject, overrides or [], parts, data, images or NETWORK_IMAGES, runs, weights)
     times = {one.label: _checked_times(one, t, mode, dt, count=None if exact else DEFAULT_TIMESTEPS) for one in models}
     size = NETWORK_BATCH_SIZE if exact is None else EXACT_BATCH_SIZE
     raw = {one.label: _measured(one, times[one.label], mode, dt, seed, size) for one in models}
@@ -98,7 +100,7 @@ def _exact(mixture: str, subject: str | None, parts: Mapping[str, str | None], d
 
 
 def _trained(
-    subject: str | None, overrides: Sequence[str], parts: Mapping[str, str | None], data: str | None, n: int, runs: Path
+    subject: str | None, overrides: Sequence[str], parts: Mapping[str, str | None], data: str | None, n: int, runs: Path, weights: str
 ) -> Chosen:
     """A checkpoint, or the trained runs of a recipe, and the label of the main one."""
     from etsdm.cli.options import refuse
@@ -109,14 +111,14 @@ def _trained(
     refuse(parts, "a trained denoiser has its own")
     if not Path(subject).is_dir():
         refuse({"--data": data}, "the recipe names its data")
-        return _of_recipe(subject, overrides, runs, n)
+        return _of_recipe(subject, overrides, runs, n, weights)
     refuse({text: text for text in overrides}, "a checkpoint has no fields to change")
-    return [_of_checkpoint(subject, data, n)], subject
+    return [_of_checkpoint(subject, data, n, weights)], subject
 
 
-def _of_checkpoint(folder: str, data: str | None, n: int) -> MeasuredModel:
+def _of_checkpoint(folder: str, data: str | None, n: int, weights: str) -> MeasuredModel:
     from etsdm.analysis import MeasuredModel
-    from etsdm.cli.options import option_errors, parse_part
+    from etsdm.cli.options import option_errors, parse_part, parse_weights
     from etsdm.devices import resolve_device
     from etsdm.errors import CheckpointError
     from etsdm.runs.origin import recipe_of_checkpoint
@@ -129,11 +131,12 @@ def _of_checkpoint(folder: str, data: str | None, n: int) -> MeasuredModel:
     else:
         raise CheckpointError(f"{folder}: has no recipe.yaml beside it that names its data; give --data (`etsdm parts datasets`)")
     with option_errors("--data", {"data": "--data"}):
-        return MeasuredModel.trained(load(folder, resolve_device()), source, n, label=folder)
+        return MeasuredModel.trained(load(folder, resolve_device(), weights=parse_weights(weights)), source, n, label=folder)
 
 
-def _of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int) -> Chosen:
+def _of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int, weights: str) -> Chosen:
     from etsdm.analysis import MeasuredModel
+    from etsdm.cli.options import parse_weights
     from etsdm.errors import CheckpointError
     from etsdm.experiment import build
 
@@ -142,8 +145,9 @@ def _of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int) -> Cho
         if not run.is_done("train"):
             command = " ".join(["etsdm run", recipe, *overrides, *([] if runs == Path("runs") else ["--out", str(runs)])])
             raise CheckpointError(f"{run.label}: is not trained in {run.folder.path}; run `{command} --arm {run.arm} --stage train` first")
+    chosen = parse_weights(weights)
     main = next(run for run in experiment.runs if run.recipe is experiment.recipe)
-    models = [MeasuredModel.trained(run.load_denoiser(), run.recipe.data, n, label=run.label, arm=run.arm) for run in experiment.runs]
+    models = [MeasuredModel.trained(run.load_denoiser(chosen), run.recipe.data, n, label=run.label, arm=run.arm) for run in experiment.runs]
     return models, main.label
 
 

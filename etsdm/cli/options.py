@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,10 +15,12 @@ __all__ = [
     "ScheduleOption",
     "StepsOption",
     "TargetOption",
+    "WeightsOption",
     "option_errors",
     "parse_labels",
     "parse_part",
     "parse_range",
+    "parse_weights",
     "refuse",
 ]
 
@@ -27,6 +29,7 @@ SamplerOption = Annotated[
     str | None, typer.Option(help="A name (`etsdm parts samplers`) or {type: ..., ...}; by default that of the recipe, else ddim.")
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Number of steps; by default the sampler's own.", min=1)]
+WeightsOption = Annotated[str, typer.Option(help="ema for the moving average, or current for the weights that training had.")]
 ScheduleOption = Annotated[str | None, typer.Option(help="Noise schedule, a name or {type: ..., ...}.")]
 TargetOption = Annotated[str | None, typer.Option(help="Prediction target, a name or {type: ..., ...}; eps by default.")]
 ConditionMapOption = Annotated[
@@ -99,6 +102,16 @@ def parse_range(option: str, text: str, example: str) -> tuple[float, float]:
     except ValueError:
         raise RecipeError(f"{option}: {text!r} is no interval; give two numbers, as {example}") from None
     return low, high
+
+
+def parse_weights(text: str) -> Literal["ema", "current"]:
+    """The weights of a checkpoint. Raises: RecipeError."""
+    from etsdm.errors import RecipeError
+
+    found: dict[str, Literal["ema", "current"]] = {"ema": "ema", "current": "current"}
+    if text not in found:
+        raise RecipeError(f"--weights: {text!r} are unknown weights; give ema or current")
+    return found[text]
 
 
 def refuse(options: Mapping[str, object], reason: str) -> None:

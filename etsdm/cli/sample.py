@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etsdm.cli.options import JsonOption, SamplerOption, StepsOption
+from etsdm.cli.options import JsonOption, SamplerOption, StepsOption, WeightsOption
 
 if TYPE_CHECKING:
     from etsdm.samplers import Sampler
@@ -41,6 +41,7 @@ def sample(
     guidance_interval: Annotated[
         str | None, typer.Option(help="Noise levels sigma/alpha of guidance, as 0.28:2.9; all by default.", rich_help_panel=CONDITIONS)
     ] = None,
+    weights: WeightsOption = "ema",
     condition_map: Annotated[
         str | None, typer.Option(help="Another condition map than the trained one: a name or {type: ..., ...}.", rich_help_panel=CONDITIONS)
     ] = None,
@@ -71,7 +72,7 @@ def sample(
         raise RecipeError(f"--animate: {animate!r} is no format; {suggestion(animate, ANIMATIONS, 'formats')}")
     with option_errors("--rank", {"rank": "--rank"}):
         check_rank(rank, world)
-    model = _model(checkpoint, condition_map, guidance, guidance_interval)
+    model = _model(checkpoint, weights, condition_map, guidance, guidance_interval)
     chosen = choose_sampler(sampler, steps, model.sampler)
     with option_errors("--sampler", {"steps": "--steps"}):
         nfe = chosen.plan(model.denoiser).nfe
@@ -102,8 +103,8 @@ def choose_sampler(text: str | None, steps: int | None, default: Sampler | None)
         return resolve_sampler(chosen, steps)
 
 
-def _model(checkpoint: Path, condition_map: str | None, guidance: float | None, interval: str | None) -> SampledModel:
-    from etsdm.cli.options import option_errors, parse_part, parse_range
+def _model(checkpoint: Path, weights: str, condition_map: str | None, guidance: float | None, interval: str | None) -> SampledModel:
+    from etsdm.cli.options import option_errors, parse_part, parse_range, parse_weights
     from etsdm.devices import resolve_device
     from etsdm.errors import RecipeError
     from etsdm.runs.origin import recipe_of_checkpoint
@@ -112,7 +113,7 @@ def _model(checkpoint: Path, condition_map: str | None, guidance: float | None, 
     if guidance is None and interval is not None:
         raise RecipeError("--guidance-interval: there is no guidance; give --guidance")
     recipe = recipe_of_checkpoint(checkpoint)
-    model = SampledModel.from_checkpoint(checkpoint, resolve_device())
+    model = SampledModel.from_checkpoint(checkpoint, resolve_device(), weights=parse_weights(weights))
     if recipe is not None:
         model = model._replace(sampler=recipe.sampling_of().sampler, data_classes=recipe.data.num_classes)
     if condition_map is not None:

@@ -9,11 +9,12 @@ from etsdm.condition_maps.intervals import ETSDM, Intervals, SharedIntervals
 from etsdm.condition_maps.inverse import Inverse, InverseSigmoid
 from etsdm.condition_maps.noise_level import LogSNR, Sigma
 from etsdm.condition_maps.remap import Remap
-from etsdm.condition_maps.time_inputs import LogSigma, Scaled, TimeInput, Timesteps
+from etsdm.condition_maps.time_inputs import Auto, LogSigma, Scaled, TimeInput, Timesteps
 
 __all__ = [
     "EDM_PARTITIONS",
     "ETSDM",
+    "Auto",
     "Compose",
     "ConditionMap",
     "Constant",

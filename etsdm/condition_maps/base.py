@@ -10,6 +10,7 @@ Two kinds: sharing maps (`e-tsdm`, `shared-intervals`, `constant`) give several 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from etsdm.errors import PartError
 from etsdm.registry import FieldProblem, Part, condition_maps
 from etsdm.schedules import Schedule
 
-__all__ = ["ConditionMap"]
+__all__ = ["ConditionMap", "ConditionUnit"]
+
+# A time in [0, horizon]; a noise level sigma or sigma/alpha; another value, such as log-SNR.
+ConditionUnit = Literal["time", "noise-level", "other"]
 
 
 class ConditionMap(Part, family=condition_maps):
@@ -38,6 +42,10 @@ class ConditionMap(Part, family=condition_maps):
         Raises:
             ValueError: the map needs a schedule and none is given.
         """
+
+    def unit(self, schedule: Schedule) -> ConditionUnit:
+        """Unit of the conditions, by which the time input is chosen; the schedule's unit of time, unless the map changes it."""
+        return "noise-level" if schedule.time_is_noise_level else "time"
 
     @property
     def is_remap(self) -> bool:

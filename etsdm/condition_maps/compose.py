@@ -15,7 +15,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from etsdm.condition_maps.base import ConditionMap
+from etsdm.condition_maps.base import ConditionMap, ConditionUnit
+from etsdm.condition_maps.constant import Constant
 from etsdm.condition_maps.intervals import Intervals
 from etsdm.registry import FieldProblem, condition_maps, field_error
 from etsdm.schedules import Schedule
@@ -56,6 +57,11 @@ class Compose(ConditionMap):
         for map_ in self.maps:
             t = map_(t, schedule)
         return t
+
+    def unit(self, schedule: Schedule) -> ConditionUnit:
+        """The unit of the remap, or of a constant, if one of the maps is one; else that of time."""
+        changed = [map_ for map_ in self.maps if map_.is_remap or isinstance(map_, Constant)]
+        return changed[-1].unit(schedule) if changed else super().unit(schedule)
 
     @property
     def is_remap(self) -> bool:

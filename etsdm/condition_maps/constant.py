@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from etsdm.condition_maps.base import ConditionMap
+from etsdm.condition_maps.base import ConditionMap, ConditionUnit
 from etsdm.registry import condition_maps
 from etsdm.schedules import Schedule
 
@@ -21,6 +21,10 @@ class Constant(ConditionMap):
     def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
         """Returns `value` for every time."""
         return torch.full_like(t, self.value, dtype=t.dtype if t.is_floating_point() else torch.float64)
+
+    def unit(self, schedule: Schedule) -> ConditionUnit:
+        """`other`: the value stands for no time."""
+        return "other"
 
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """Ends of the schedule's domain; see `ConditionMap.shared_interval`."""

@@ -6,10 +6,13 @@ log-snr   g(t) = log(alpha(t)^2 / sigma(t)^2), clipped to [-bound, bound]
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from etsdm.condition_maps.base import ConditionUnit
 from etsdm.condition_maps.remap import Remap
 from etsdm.registry import condition_maps
 from etsdm.schedules import Schedule
@@ -25,6 +28,8 @@ class Sigma(Remap):
 
     Where d sigma/dt is infinite at t = 0, the slope of the optimum in sigma is finite, by the chain rule.
     """
+
+    value_unit: ClassVar[ConditionUnit] = "noise-level"
 
     def _value(self, t: Tensor, schedule: Schedule) -> Tensor:
         return schedule.sigma(t)

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from etsdm.condition_maps.base import ConditionMap
+from etsdm.condition_maps.base import ConditionMap, ConditionUnit
 from etsdm.errors import PartError
 from etsdm.schedules import Schedule
 
@@ -30,8 +30,11 @@ class Remap(ConditionMap):
     """A condition in another unit than time, with an exact inverse.
 
     Attributes:
+        value_unit: unit of g.
         scale: `horizon` to normalise g to [0, horizon], `none` for g itself.
     """
+
+    value_unit: ClassVar[ConditionUnit] = "other"
 
     scale: Literal["horizon", "none"] = "horizon"
 
@@ -56,6 +59,10 @@ class Remap(ConditionMap):
             least, greatest = _range(self, schedule)
             value = (value - least) / ((greatest - least) or 1.0) * schedule.horizon
         return value.to(t.dtype) if t.is_floating_point() else value
+
+    def unit(self, schedule: Schedule) -> ConditionUnit:
+        """`time` where g is normalised to [0, horizon], else that of g."""
+        return "time" if self.scale == "horizon" else self.value_unit
 
     @property
     def is_remap(self) -> bool:

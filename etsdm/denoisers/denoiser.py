@@ -16,13 +16,13 @@ from itertools import chain
 from typing import Any, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from etsdm.backbones import Backbone
 from etsdm.backbones.first_stages import FirstStage, FirstStageNetwork
 from etsdm.condition_maps import ConditionMap, Identity
-from etsdm.condition_maps.time_inputs import TimeInput, Timesteps
+from etsdm.condition_maps.time_inputs import Auto, TimeInput
 from etsdm.denoisers.config import condition_at
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.super_resolution import SuperResolution
@@ -40,7 +40,8 @@ class DenoiserSpec(Frozen):
     """The parts of a denoiser; the `model` section of a recipe.
 
     Attributes:
-        schedule, target, condition_map, time_input, backbone: see the module.
+        schedule, target, condition_map, backbone: see the module.
+        time_input: see the module; `auto` is replaced by the one that suits schedule and condition map.
         first_stage: the autoencoder whose latents are denoised; None for images themselves.
         super_resolution: for a denoiser that is conditioned on a low-resolution image; None for others.
     """
@@ -48,7 +49,7 @@ class DenoiserSpec(Frozen):
     schedule: Schedule
     target: Target = Eps()
     condition_map: ConditionMap = Identity()
-    time_input: TimeInput = Timesteps()
+    time_input: TimeInput = Auto()
     backbone: Backbone
     first_stage: FirstStage | None = None
     super_resolution: SuperResolution | None = None
@@ -74,10 +75,18 @@ class DenoiserSpec(Frozen):
         """Whether clean x lie in [-1, 1], as images do and latents do not."""
         return self.first_stage is None
 
+    @field_validator("time_input")
+    @classmethod
+    def _resolve_auto(cls, time_input: TimeInput, info: ValidationInfo) -> TimeInput:
+        schedule, condition_map = (info.data.get(name) for name in ("schedule", "condition_map"))
+        return time_input if schedule is None or condition_map is None else time_input.resolved(condition_map, schedule)
+
     @model_validator(mode="after")
-    def _map_fits_schedule(self) -> Self:
+    def _map_and_time_input_fit_schedule(self) -> Self:
         for problem in self.condition_map.check(self.schedule):
             raise field_error("DenoiserSpec", ("condition_map", *problem.location), problem.message)
+        for problem in self.time_input.check(self.condition_map, self.schedule):
+            raise field_error("DenoiserSpec", ("time_input", *problem.location), problem.message)
         return self
 
     @model_validator(mode="after")

@@ -7,20 +7,33 @@ from typing import Self
 
 from pydantic import model_validator
 
+from etsdm.checkpoints.format import Weights
 from etsdm.metrics.base import Metric
+from etsdm.metrics.lipschitz import Lipschitz
+from etsdm.metrics.loss import LossPerTime
 from etsdm.registry import Frozen, field_error
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "default_metrics"]
+
+
+def default_metrics(held_out: bool) -> tuple[Metric, ...]:
+    """The metrics of a recipe that names none: `lipschitz`, and `loss-per-t` where images are held out."""
+    return (LossPerTime(), Lipschitz()) if held_out else (Lipschitz(),)
 
 
 class Evaluation(Frozen):
-    """The metrics of a recipe. Fields: metrics; seed of their own randomness, the same in every arm.
+    """The metrics of a recipe. A type may stand several times, with other fields or under another `name`.
 
-    A type may stand several times, with other fields or under another `name`.
+    Attributes:
+        metrics: the metrics; a recipe that names none has those of `default_metrics`.
+        seed: of their own randomness, the same in every arm.
+        weights: of the denoiser that is measured, `ema` for the moving average or `current` for the weights at the end of training;
+            samples have those of their section.
     """
 
     metrics: tuple[Metric, ...] = ()
     seed: int = 0
+    weights: Weights = "ema"
 
     @property
     def names(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from etsdm.checkpoints.format import Weights
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.metrics.base import Metric
@@ -16,6 +17,7 @@ __all__ = ["data_protocol", "sampling_protocol", "value_protocol"]
 def value_protocol(
     metric: Metric,
     *,
+    weights: Weights,
     seed: int,
     data: Mapping[str, Any],
     samples: Mapping[str, Any] | None,
@@ -25,6 +27,7 @@ def value_protocol(
 
     Args:
         metric: with its settings; its name does not count.
+        weights: of the denoiser that is measured or sampled.
         seed: of the metric's randomness.
         data: result of `data_protocol`.
         samples: result of `sampling_protocol`, None for a metric that measures no samples.
@@ -35,7 +38,7 @@ def value_protocol(
         "seed": seed,
         "data": dict(data),
         "samples": None if samples is None else dict(samples),
-        "weights": "ema",
+        "weights": weights,
         "versions": dict(versions),
     }
 
@@ -46,6 +49,6 @@ def data_protocol(data: Dataset) -> dict[str, Any]:
 
 
 def sampling_protocol(sampling: Sampling, model: DenoiserSpec) -> dict[str, Any]:
-    """Sampler, number of samples, seed and network calls of a sample."""
-    fields = {"sampler": sampling.sampler.model_dump(mode="json"), "n": sampling.n, "seed": sampling.seed}
+    """All fields of a sampling section but the batch size, and the network calls of a sample."""
+    fields = sampling.model_dump(mode="json", exclude={"batch_size", "weights"})
     return {**fields, "nfe": sampling.sampler.plan(model).nfe}

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
 
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import PartError, RecipeError
-from etsdm.metrics.config import Evaluation
+from etsdm.metrics.config import Evaluation, default_metrics
 from etsdm.recipe.compute import Compute
 from etsdm.registry import Frozen, field_error, suggestion
 from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling, Samplings
@@ -51,6 +51,13 @@ class Recipe(Frozen):
         if name is not None and name not in sections:
             raise RecipeError(f"sampling: unknown name {name!r}; {suggestion(name, sections, 'it has')}")
         return sections[name or next(iter(sections))]
+
+    @field_validator("evaluation")
+    @classmethod
+    def _default_metrics(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
+        if "metrics" in evaluation.model_fields_set or "data" not in info.data:
+            return evaluation
+        return evaluation.model_copy(update={"metrics": default_metrics(held_out=info.data["data"].holds_out)})
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -129,6 +136,8 @@ class Recipe(Frozen):
             path = ("sampling", name) if isinstance(self.sampling, dict) else ("sampling",)
             with _errors_below(*path, "sampler"):
                 sampling.sampler.check(self.model)
+            with _errors_below(*path):
+                sampling.check_classes(self.model.backbone.num_classes, self.data.num_classes)
         return self
 
 

@@ -131,6 +131,8 @@ def format_errors(error: ValidationError) -> list[FieldProblem]:
     problems = []
     for item in error.errors(include_url=False):
         kind, location = item["type"], item["loc"]
+        if kind == "default_factory_not_called":
+            continue  # the default follows from another field, which has its own error
         context = {key: f"{bound:g}" if isinstance(bound, float) else bound for key, bound in item.get("ctx", {}).items()}
         if kind == "missing":
             message = "is required and missing; add it"

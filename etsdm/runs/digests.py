@@ -18,7 +18,7 @@ from etsdm.storage.files import digest_of, sha256_of
 
 __all__ = ["StageDigests", "find_inputs", "stage_digests", "with_recorded"]
 
-STAGE_FORMAT = 4  # raise it when a stage computes something else from the same fields
+STAGE_FORMAT = 5  # raise it when a stage computes something else from the same fields
 # Fields of training that change no weight, and the path of a file that counts by its content.
 WITHOUT_EFFECT = {"log_every", "checkpoint_every", "keep_checkpoints", "first_stage_weights"}
 
@@ -52,7 +52,8 @@ def stage_digests(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> Sta
         stem = metric.file_stem
         sources = {f"{name}/{stem}": digest for name, digest in samples.items()} if metric.uses_samples else {stem: train}
         for key, source in sources.items():
-            values[key] = digest_of([STAGE_FORMAT, "evaluate", source, metric.settings, recipe.evaluation.seed])
+            weights = None if metric.uses_samples else recipe.evaluation.weights
+            values[key] = digest_of([STAGE_FORMAT, "evaluate", source, metric.settings, recipe.evaluation.seed, weights])
     return StageDigests(train, samples, values)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from etsdm.checkpoints.format import DENOISER_FILE, read_json
+from etsdm.checkpoints.format import DENOISER_FILE, Weights, read_json
 from etsdm.data import Files
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import DataError
@@ -77,7 +77,7 @@ class Run:
         return Train(self.recipe, self.arm, self.seed, digest, self.inputs, self.experiment.training(digest))
 
     def stages(self) -> list[Stage]:
-        """All stages in order. They share one denoiser, which is read once, by the first that needs it."""
+        """All stages in order. They share the denoiser, which is read once, by the first that needs it."""
         load = cache(self.load_denoiser)
         samples = {
             name: Sample(self.recipe, name, sampling, self.digests.samples[name], self.folder.samples(name), load)
@@ -145,9 +145,13 @@ class Run:
     def _measurements(self) -> tuple[Measurement, ...]:
         return next(stage.measurements for stage in self.stages() if isinstance(stage, Evaluate))
 
-    def load_denoiser(self) -> Denoiser:
-        """Reads the trained denoiser, in eval mode; before the end of training, the one that training starts from."""
-        return self.train.load_denoiser()
+    def load_denoiser(self, weights: Weights = "ema") -> Denoiser:
+        """Reads the trained denoiser, in eval mode; before the end of training, the one that training starts from.
+
+        Args:
+            weights: `ema` for the moving average, or `current` for the weights at the end of training.
+        """
+        return self.train.load_denoiser(weights)
 
     @property
     def samples(self) -> SampledImages:

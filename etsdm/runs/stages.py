@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from etsdm.checkpoints.format import DENOISER_FILE, load_first_stage, read_checkpoint
+from etsdm.checkpoints.format import DENOISER_FILE, Weights, load_first_stage, read_checkpoint
 from etsdm.data import Files
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.devices import resolve_device
@@ -126,17 +126,18 @@ class Train(Stage):
         facts = {"images_per_second": rates[len(rates) // 2]}
         folder.finish(StageRecord(self.digest, _seconds_since(clock), facts))
 
-    def load_denoiser(self) -> Denoiser:
+    def load_denoiser(self, weights: Weights = "ema") -> Denoiser:
         """Reads the trained denoiser, in eval mode; before the end of training, the one that training starts from.
 
         Where the weights of a first stage are missing, they are initialised at random like the others.
         """
         if self.is_done():
-            denoiser = read_checkpoint(self.folder.checkpoint_at(self.recipe.training.images), self.device).denoiser
+            last = self.folder.checkpoint_at(self.recipe.training.images)
+            denoiser = read_checkpoint(last, self.device, weights=weights).denoiser
         else:
             denoiser = self.recipe.model.build(self.seed, self.device).eval()
-            if weights := self._first_stage_weights:
-                load_first_stage(denoiser, weights)
+            if first_stage := self._first_stage_weights:
+                load_first_stage(denoiser, first_stage)
         self.recipe.compute.prepare(denoiser.backbone)
         return denoiser
 
@@ -162,7 +163,7 @@ class Sample(Stage):
         sampling: section of the recipe.
         digest: of training and sampling.
         folder: of the samples.
-        load_denoiser: reads the trained denoiser.
+        load_denoiser: reads the trained denoiser with the averaged or the current weights.
     """
 
     kind: ClassVar[str] = "sample"
@@ -173,7 +174,7 @@ class Sample(Stage):
     sampling: Sampling
     digest: str
     folder: SampleFolder
-    load_denoiser: Callable[[], Denoiser]
+    load_denoiser: Callable[[Weights], Denoiser]
 
     @property
     def label(self) -> str:
@@ -189,7 +190,8 @@ class Sample(Stage):
         return record is not None and record.digest == self.digest and not self._store.missing(range(self.sampling.n))
 
     def run(self) -> Iterator[Progress]:
-        sampling, denoiser, clock = self.sampling, self.load_denoiser(), time.perf_counter()
+        clock, sampling = time.perf_counter(), self.sampling
+        denoiser = sampling.guided(self.load_denoiser(sampling.weights))
         self._store.open_for(sampling.n)
         task = SamplingTask(denoiser, sampling.sampler, sampling.seed, self._conditions)
         for progress in generate_missing(task, self._store, n=sampling.n, batch_size=sampling.batch_size):
@@ -197,7 +199,7 @@ class Sample(Stage):
         first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
         origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
         write_atomically(self.folder.grid_file, png_bytes(image_grid(first), origin))
-        facts = {"nfe": sampling.sampler.plan(denoiser).nfe}
+        facts = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
         self.folder.finish(StageRecord(self.digest, _seconds_since(clock), facts))
 
     @property
@@ -208,7 +210,7 @@ class Sample(Stage):
     def _conditions(self) -> Conditions:
         """Labels in turn, and low-resolution versions of held-out images in turn."""
         model, data = self.recipe.model, self.recipe.data
-        labels = range(data.num_classes) if model.backbone.num_classes else None
+        labels = (self.sampling.labels or range(data.num_classes)) if model.backbone.num_classes else None
         if model.super_resolution is None:
             return Conditions(labels)
         return Conditions(labels, ReducedImages(data.open("test"), model.super_resolution))
@@ -254,7 +256,7 @@ class Evaluate(Stage):
     Attributes:
         recipe: of the arm.
         measurements: all of the run.
-        load_denoiser: reads the trained denoiser.
+        load_denoiser: reads the trained denoiser with the averaged or the current weights.
     """
 
     kind: ClassVar[str] = "evaluate"
@@ -262,7 +264,7 @@ class Evaluate(Stage):
 
     recipe: Recipe
     measurements: tuple[Measurement, ...]
-    load_denoiser: Callable[[], Denoiser]
+    load_denoiser: Callable[[Weights], Denoiser]
 
     @property
     def digest(self) -> str:  # type: ignore[override]
@@ -274,14 +276,15 @@ class Evaluate(Stage):
 
     def run(self) -> Iterator[Progress]:
         todo, total = [one for one in self.measurements if not one.is_done()], len(self.measurements)
-        data, seed = self.recipe.data, self.recipe.evaluation.seed
-        denoiser, train, test, read = self.load_denoiser(), data.open("train"), data.open("test"), data_protocol(data)
+        data, seed, weights = self.recipe.data, self.recipe.evaluation.seed, self.recipe.evaluation.weights
+        denoiser, train, test, read = self.load_denoiser(weights), data.open("train"), data.open("test"), data_protocol(data)
         yield self.progress(total - len(todo), total)
         for left, one in zip(range(len(todo) - 1, -1, -1), todo, strict=True):
             clock = time.perf_counter()
             result = one.metric.compute(EvaluationInputs(denoiser, one.sample.images, train, test, seed))
             samples = sampling_protocol(one.sample.sampling, self.recipe.model) if one.metric.uses_samples else None
-            protocol = value_protocol(one.metric, seed=seed, data=read, samples=samples, versions=environment())
+            of = one.sample.sampling.weights if one.metric.uses_samples else weights
+            protocol = value_protocol(one.metric, weights=of, seed=seed, data=read, samples=samples, versions=environment())
             record = {"digest": one.digest, "seconds": _seconds_since(clock), "protocol": protocol, "protocol_digest": digest_of(protocol)}
             write_record(one.file, {**record, "result": result.model_dump(mode="json")})
             yield self.progress(total - left, total)

@@ -14,10 +14,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, PlainSerializer, PlainValidator, PositiveInt, SerializationInfo, TypeAdapter
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainSerializer,
+    PlainValidator,
+    PositiveInt,
+    SerializationInfo,
+    TypeAdapter,
+    model_validator,
+)
 
+from etsdm.checkpoints.format import Weights
+from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.wrappers import ClassifierFreeGuidance
+from etsdm.errors import PartError
 from etsdm.registry import Frozen, field_error
 from etsdm.samplers import DDIM, Sampler
 
@@ -32,14 +47,60 @@ _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 class Sampling(Frozen):
     """One set of samples.
 
-    Fields: sampler; n, number of images; seed of the starting noise and of the steps' noise, the same in every arm; batch_size, images in
-    one pass of the network.
+    Attributes:
+        sampler: the sampler.
+        n: number of images.
+        seed: of the starting noise and of the steps' noise, the same in every arm.
+        batch_size: images in one pass of the network.
+        weights: of the denoiser, `ema` for the moving average or `current` for the weights at the end of training.
+        labels: class labels used in turn; all classes of the data by default.
+        guidance: scale of classifier-free guidance, 1 or null for none.
+        guidance_interval: noise levels sigma/alpha, above the first and up to the second, at which samples are guided; all by default.
     """
 
     sampler: Sampler = DDIM()
     n: PositiveInt = 64
     seed: int = 0
     batch_size: PositiveInt = 64
+    weights: Weights = "ema"
+    labels: tuple[NonNegativeInt, ...] | None = Field(None, min_length=1)
+    guidance: float | None = None
+    guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+
+    @model_validator(mode="after")
+    def _interval_holds_noise_levels(self) -> Self:
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            if self.guidance is None:
+                raise field_error("Sampling", ("guidance_interval",), "there is no guidance; give guidance, its scale, or leave it out")
+            if low >= high:
+                message = f"no noise level lies above {low:g} and up to {high:g}; give the lower one first"
+                raise field_error("Sampling", ("guidance_interval",), message)
+        return self
+
+    def check_classes(self, classes: int | None, data_classes: int) -> None:
+        """Checks that labels and guidance fit.
+
+        Args:
+            classes: labels of the model, None for an unconditional one.
+            data_classes: classes of the training data.
+
+        Raises:
+            PartError: they do not.
+        """
+        if self.labels is not None:
+            if classes is None:
+                raise PartError("labels", "the model is unconditional; leave them out, or give model.backbone.num_classes")
+            if max(self.labels) >= classes:
+                raise PartError("labels", f"{max(self.labels)} is no class of the model; give 0 to {classes - 1}")
+        if self.guidance is not None and classes != data_classes + 1:
+            found = "is unconditional" if classes is None else f"has {classes} labels, the classes of its data, and no null class"
+            mend = f"give model.backbone.num_classes {data_classes + 1} and a training.label_dropout, or leave guidance out"
+            raise PartError("guidance", f"the model {found}; {mend}")
+
+    def guided(self, denoiser: DenoiserLike) -> DenoiserLike:
+        """The denoiser that the sampler calls: under classifier-free guidance where there is any."""
+        return denoiser if self.guidance is None else ClassifierFreeGuidance(denoiser, self.guidance, self.guidance_interval)
 
 
 def _parse(value: Any) -> Sampling | dict[str, Sampling]:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
-from etsdm.checkpoints.format import read_checkpoint
+from etsdm.checkpoints.format import Weights, read_checkpoint
 from etsdm.checkpoints.latest import checkpoint_folder
 from etsdm.condition_maps import ConditionMap
 from etsdm.denoisers.denoiser import Denoiser
@@ -71,11 +71,17 @@ class SampledModel(NamedTuple):
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path | str, device: torch.device | str = "cpu", *, sampler: Sampler | None = None, data_classes: int | None = None
+        cls,
+        path: Path | str,
+        device: torch.device | str = "cpu",
+        *,
+        sampler: Sampler | None = None,
+        data_classes: int | None = None,
+        weights: Weights = "ema",
     ) -> Self:
         """Loads a checkpoint, or the latest of a run's folder; see `of` and `etsdm.load`."""
-        denoiser, facts, weights = read_checkpoint(checkpoint_folder(path), device)
-        return cls(denoiser, {"weights": weights, "recipe": facts.get("recipe")}, None, sampler or DDIM(), data_classes)
+        denoiser, facts, digest = read_checkpoint(checkpoint_folder(path), device, weights=weights)
+        return cls(denoiser, {"weights": digest, "recipe": facts.get("recipe")}, None, sampler or DDIM(), data_classes)
 
     def with_condition_map(self, condition_map: ConditionMap) -> Self:
         """The model under another condition map than it was trained with; the protocol names both.

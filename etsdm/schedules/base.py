@@ -44,10 +44,12 @@ class Schedule(Part, family=schedules):
     Attributes:
         is_discrete: whether the times of training and sampling are the integers 0..T-1.
         variance_preserving: whether alpha^2 + sigma^2 = 1.
+        time_is_noise_level: whether t is sigma/alpha itself.
     """
 
     is_discrete: ClassVar[bool] = False
     variance_preserving: ClassVar[bool] = True
+    time_is_noise_level: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -28,6 +28,7 @@ class EDM(Continuous):
     """
 
     variance_preserving: ClassVar[bool] = False
+    time_is_noise_level: ClassVar[bool] = True
 
     sigma_max: PositiveFloat = 80.0
 

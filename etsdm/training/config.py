@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -20,6 +21,11 @@ def _per_step(value: Any) -> Any:
     return {"type": "per-step", "decay": value} if is_number else value
 
 
+def _share_of_images(parts: int, most: int) -> Callable[[dict[str, Any]], int]:
+    """The default of an interval: one of so many equal parts of `images`, and at most `most` images."""
+    return lambda fields: max(1, min(fields.get("images", most) // parts, most))
+
+
 class Training(Frozen):
     """Length, loss, optimizer and learning rate of a training, whose progress is counted in images seen.
 
@@ -34,7 +40,8 @@ class Training(Frozen):
         gradient_clip: largest norm of the gradient, None for no limit.
         label_dropout: probability of replacing an image's label by the null class, the model's last label, for classifier-free guidance.
         ema: moving average of the weights; a bare number is the decay of `per-step`.
-        log_every, checkpoint_every: images between log records and between checkpoints.
+        log_every, checkpoint_every: images between log records and between checkpoints; by default a hundredth and a tenth of the
+            training, and at most 10,000 and 100,000 images.
         keep_checkpoints: number of latest checkpoints that are kept.
         first_stage_weights: safetensors file with the state dict of the first stage, which is not trained.
     """
@@ -50,8 +57,8 @@ class Training(Frozen):
     gradient_clip: PositiveFloat | None = None
     label_dropout: float = Field(0.0, ge=0, lt=1)
     ema: Annotated[EMA, BeforeValidator(_per_step, json_schema_input_type=EMA | float)] = PerStepEMA()
-    log_every: PositiveInt = 10_000
-    checkpoint_every: PositiveInt = 100_000
+    log_every: PositiveInt = Field(default_factory=_share_of_images(100, most=10_000))
+    checkpoint_every: PositiveInt = Field(default_factory=_share_of_images(10, most=100_000))
     keep_checkpoints: PositiveInt = 2
     first_stage_weights: str | None = None
 

@@ -1,7 +1,7 @@
 """Training checkpoints: a denoiser that loads on its own, and beside it the state for resuming bit for bit.
 
-denoiser.json, weights.safetensors     the averaged weights (`etsdm.checkpoints.format`)
-training.json, training.safetensors    the current weights and the optimizer's state
+denoiser.json, weights.safetensors, current.safetensors    averaged and current weights (`etsdm.checkpoints.format`)
+training.json, training.safetensors                        the optimizer's state, by index of the parameter
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from etsdm.backbones import External
-from etsdm.checkpoints.format import read_checkpoint, read_json, spec_record, write_denoiser
+from etsdm.checkpoints.format import Weights, read_checkpoint, read_json, spec_record, write_denoiser
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError
 from etsdm.storage.files import atomic_folder
@@ -44,11 +44,10 @@ def write_state(
     Raises:
         IntegrityError: the folder exists; checkpoints are not overwritten.
     """
-    tensors = {f"network.{key}": value for key, value in denoiser.backbone.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors.update({f"optimizer.{index}.{key}": value for key, value in state.items()})
+    tensors = {f"{index}.{key}": value for index, state in optimizer.state_dict()["state"].items() for key, value in state.items()}
+    averaged, current = average.module.state_dict(), denoiser.backbone.state_dict()
     with atomic_folder(folder) as new:
-        write_denoiser(new, denoiser, average.module.state_dict(), weights_are="ema", images_seen=images_seen, **facts)
+        write_denoiser(new, denoiser, averaged, current, images_seen=images_seen, **facts)
         record = {
             "format": FORMAT,
             "images_seen": images_seen,
@@ -71,19 +70,22 @@ def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimiz
     record = read_json(folder / TRAINING_FILE)
     tensors = read_tensors(folder, record["tensors"], denoiser.device)
     backbone = denoiser.spec.backbone
-    external = copy.deepcopy(backbone.network) if isinstance(backbone, External) else None
-    saved = read_checkpoint(folder, denoiser.device, backbone=external).denoiser
-    if spec_record(saved.spec) != spec_record(denoiser.spec):
+
+    def saved(weights: Weights) -> Denoiser:
+        external = copy.deepcopy(backbone.network) if isinstance(backbone, External) else None
+        return read_checkpoint(folder, denoiser.device, backbone=external, weights=weights).denoiser
+
+    averaged = saved("ema")
+    if spec_record(averaged.spec) != spec_record(denoiser.spec):
         raise CheckpointError(f"{folder}: holds another denoiser than the recipe describes; train in another folder")
-    average.module.load_state_dict(saved.backbone.state_dict())
+    average.module.load_state_dict(averaged.backbone.state_dict())
     average.n_averaged.fill_(record["averaged"])
-    if denoiser.first_stage is not None and saved.first_stage is not None:
-        denoiser.first_stage.load_state_dict(saved.first_stage.state_dict())
-    denoiser.backbone.load_state_dict({key.removeprefix("network."): v for key, v in tensors.items() if key.startswith("network.")})
+    if denoiser.first_stage is not None and averaged.first_stage is not None:
+        denoiser.first_stage.load_state_dict(averaged.first_stage.state_dict())
+    denoiser.backbone.load_state_dict(saved("current").backbone.state_dict())
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(record["images_seen"])

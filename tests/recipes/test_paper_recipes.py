@@ -53,7 +53,7 @@ def test_the_values_are_those_of_table_a1(arms, name, base, mult, blocks, time_w
         assert backbone.dropout == 0
         assert backbone.num_classes is None
         training = recipe.training
-        assert (training.learning_rate, training.batch_size, training.ema) == (1e-4, batch, PerStepEMA(decay=0.9999))
+        assert (training.learning_rate, training.batch_size, training.ema) == (1e-4, batch, PerStepEMA(decay=0.9999, rampup_ratio=None))
         assert (training.warmup_images, training.lr_schedule, training.gradient_clip) == (0, ConstantLR(), None)
         assert training.optimizer == Adam(betas=(0.9, 0.999), weight_decay=0)
         assert training.loss.model_dump() == {"type": "mse", "space": None, "weighting": {"type": "constant"}}

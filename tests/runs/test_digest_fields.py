@@ -32,8 +32,15 @@ TRAINING = {
     "first_stage_weights": ("vq.safetensors", []),  # counts by its content
 }
 NEEDS_LABELS = {"label_dropout"}
-SAMPLING = {"sampler": ({"type": "ddim", "steps": 4}, SAMPLE), "n": (8, SAMPLE), "seed": (1, SAMPLE), "batch_size": (4, [])}
-EVALUATION = {"metrics": (["recognition"], EVALUATE), "seed": (1, EVALUATE)}
+SAMPLING = {
+    "sampler": ({"type": "ddim", "steps": 4}, SAMPLE),
+    "n": (8, SAMPLE),
+    "seed": (1, SAMPLE),
+    "batch_size": (4, []),
+    "weights": ("current", SAMPLE),
+}
+OF_LABELS = {"labels": ((3, 1), ()), "guidance": (2.0, ()), "guidance_interval": ((0.1, 2.0), ("sampling.guidance=3",))}
+EVALUATION = {"metrics": (["recognition"], EVALUATE), "seed": (1, EVALUATE), "weights": ("current", EVALUATE)}
 METRICS = {
     "loss-per-t": {"loss": {"type": "mse", "weighting": "p2"}, "fine": 20, "coarse": 100, "batch_size": 32},
     "lipschitz": {"images": 8, "start": 2, "stop": 40, "batch_size": 32},
@@ -60,7 +67,7 @@ def changes(**sections):
 
 def test_every_field_is_listed():
     assert TRAINING.keys() | NEEDS_LABELS == Training.model_fields.keys()
-    assert SAMPLING.keys() == Sampling.model_fields.keys()
+    assert SAMPLING.keys() | OF_LABELS.keys() == Sampling.model_fields.keys()
     assert EVALUATION.keys() == Evaluation.model_fields.keys()
     for name, fields in METRICS.items():
         assert fields.keys() | {"name"} == metrics[name].model_fields.keys()
@@ -84,6 +91,16 @@ def test_dropped_labels_change_the_training():
     base = etsdm.build(TINY, "model.backbone.num_classes=11", "training.label_dropout=0.1").arms["baseline"]
     other = etsdm.build(TINY, "model.backbone.num_classes=11", "training.label_dropout=0.2").arms["baseline"]
     assert digests(base)["train"] != digests(other)["train"]
+
+
+@pytest.mark.parametrize("field", OF_LABELS)
+def test_labels_and_guidance_change_the_samples(field):
+    value, overrides = OF_LABELS[field]
+    base = etsdm.build(TINY, "model.backbone.num_classes=11", "training.label_dropout=0.1", *overrides).arms["baseline"]
+    other = base.model_copy(update={"sampling": base.sampling.model_copy(update={field: value})})
+    before, after = digests(base), digests(other)
+    assert before["train"] == after["train"]
+    assert before["samples"] != after["samples"]
 
 
 @pytest.mark.parametrize(

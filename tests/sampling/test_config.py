@@ -41,7 +41,7 @@ def test_a_dump_comes_back_equal(value):
     [
         ({"sammpler": {"type": "ddim"}}, "sammpler", r"unknown field; did you mean 'sampler'\?"),  # a part is no section
         ({"sampleer": "ddim"}, "sampleer", "unknown field"),
-        ({"a": {"m": 5}}, "a.m", "unknown field; it has: batch_size, n, sampler, seed"),
+        ({"a": {"m": 5}}, "a.m", "unknown field; it has: batch_size, guidance, guidance_interval, labels, n, sampler, seed, weights"),
         ({"a": {"n": 0}}, "a.n", "found 0; give a value above 0"),
         ({"n": 0, "a": {}}, "n", "found 0; give a value above 0"),
         ({"a": {}, "b": 3}, "b", "unknown field"),

@@ -47,7 +47,7 @@ def test_parts_are_given_by_name_or_with_fields_and_dump_with_all_of_them():
 def test_a_bare_number_is_the_decay_per_step_and_dumps_in_the_long_form(number):
     made = training(ema=number)
     assert made == training(ema=PerStepEMA(decay=number))
-    assert made.model_dump(mode="json")["ema"] == {"type": "per-step", "decay": number}
+    assert made.model_dump(mode="json")["ema"] == {"type": "per-step", "decay": number, "rampup_ratio": 0.05}
 
 
 def test_a_decay_out_of_range_is_refused_by_its_field():
@@ -74,3 +74,16 @@ def test_the_schema_has_the_registered_parts_and_the_number():
     assert {"$ref": "#/$defs/emas"} in schema["properties"]["ema"]["anyOf"]
     assert {"type": "number"} in schema["properties"]["ema"]["anyOf"]
     assert {"enum": ["constant", "cosine"]} in schema["$defs"]["lr_schedules"]["anyOf"]
+
+
+@pytest.mark.parametrize(
+    ("images", "log_every", "checkpoint_every"), [(7, 1, 1), (64_000, 640, 6_400), (1_000_000, 10_000, 100_000), (10**8, 10_000, 100_000)]
+)
+def test_intervals_follow_the_length_of_the_training(images, log_every, checkpoint_every):
+    made = training(images=images, warmup_images=0)
+    assert (made.log_every, made.checkpoint_every) == (log_every, checkpoint_every)
+    assert training(images=images, log_every=3).log_every == 3
+
+
+def test_intervals_of_a_length_that_is_refused_are_no_second_problem():
+    assert [field for field, _ in refused(images=0)] == ["images"]

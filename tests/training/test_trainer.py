@@ -138,7 +138,7 @@ def test_a_checkpoint_loads_as_the_averaged_denoiser(make, tmp_path):
 
 
 def test_the_moving_average_is_that_of_its_formula(make):
-    trainer = make(ema=0.75)
+    trainer = make(ema={"type": "per-step", "decay": 0.75, "rampup_ratio": None})
     name, parameter = next(iter(trainer.denoiser.backbone.named_parameters()))
     trainer.step()
     expected = parameter.detach().clone()
