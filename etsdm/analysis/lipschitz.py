@@ -9,7 +9,7 @@ its target (eps, v, ...).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,38 +33,45 @@ class LipschitzCurve(NamedTuple):
     """Estimates of K(t, t + dt) at several t; tensors are float64 on the CPU.
 
     Fields: t, times in the schedule's unit, (M,); mean over images, in mode `max` the maximum, (M,); se, standard error of the mean, NaN
-    where undefined, (M,); values of each image, (M, N), None without `keep_values`; dt, distance in time; mode; images, number of images;
-    per, the unit of time of the values, as a length in the schedule's unit; step and horizon of the schedule.
+    where undefined, (M,); values of each image, (M, N), None without `keep_values`; dt, distance in time, (M,); mode; images, number of
+    images; per, the unit of time of the values, `t` of the schedule, `time` or `step`; step, length of a step at each t, (M,), and horizon
+    of the schedule.
     """
 
     t: Tensor
     mean: Tensor
     se: Tensor
     values: Tensor | None
-    dt: float
+    dt: Tensor
     mode: str
     images: int
-    per: float
-    step: float
+    per: Literal["t", "time", "step"]
+    step: Tensor
     horizon: float
 
     @property
     def unit(self) -> str:
         """Unit of time of the values, in words."""
-        return {self.horizon: "per unit of time", self.step: "per step"}.get(self.per, "per unit of t")
+        if self.per == "time" or (self.per == "t" and self.horizon == 1):
+            return "per unit of time"
+        return "per step" if self.per == "step" or bool((self.step == 1).all()) else "per unit of t"
 
     def per_unit_time(self) -> LipschitzCurve:
         """Converts the values to the schedule's horizon as unit of time: T times the change per step."""
-        return self._with_values_per(self.horizon)
+        return self._with_values_per("time")
 
     def per_step(self) -> LipschitzCurve:
-        """Converts the values to steps as unit of time: 1 for a discrete schedule, 1/1000 of the horizon for a continuous one."""
-        return self._with_values_per(self.step)
+        """Converts the values to steps as unit of time.
 
-    def _with_values_per(self, length: float) -> LipschitzCurve:
-        factor = length / self.per
-        values = None if self.values is None else self.values * factor
-        return self._replace(mean=self.mean * factor, se=self.se * factor, values=values, per=length)
+        A step is 1 for a discrete schedule, 1/1000 of the horizon for a continuous one, and a constant share of t where t is a noise level.
+        """
+        return self._with_values_per("step")
+
+    def _with_values_per(self, per: Literal["time", "step"]) -> LipschitzCurve:
+        lengths = {"t": torch.ones_like(self.step), "time": torch.full_like(self.step, self.horizon), "step": self.step}
+        factor = lengths[per] / lengths[self.per]
+        values = None if self.values is None else self.values * factor[:, None]
+        return self._replace(mean=self.mean * factor, se=self.se * factor, values=values, per=per)
 
 
 @torch.no_grad()
@@ -90,7 +97,8 @@ def lipschitz_curve(
         mode: `shared-x`, only the condition changes (a); `coupled`, the noise level of the image changes as well (b); `norm`, the
             change of the mean norm (c); `max`, as (a) with the maximum over images (d); `derivative`, the limit of (a) for dt -> 0
             (e). Formulas in `etsdm.analysis.modes`.
-        dt: distance in time, one step by default: 1 for a discrete schedule, 1/1000 of the horizon for a continuous one.
+        dt: distance in time, one step by default: 1 for a discrete schedule, 1/1000 of the horizon for a continuous one, and a constant
+            share of t where t is a noise level.
         seed: seed of the images' noise, the same for all t; the noise of image k depends on the seed and k alone.
         batch_size: maximum number of images in a forward pass, each of them twice in modes `shared-x` and `max`.
         y: class labels, (N,), for a class-conditional denoiser, where `images` is one tensor.
@@ -116,7 +124,7 @@ def lipschitz_curve(
         raise PartError("images", "none are given; give one or more")
     mean, se = MODES[mode].reduce(moments)
     together = torch.cat(kept, dim=1) if keep_values else None
-    return LipschitzCurve(pairs.t, mean, se, together, pairs.dt, mode, moments.n, 1.0, schedule.step, schedule.horizon)
+    return LipschitzCurve(pairs.t, mean, se, together, pairs.dt, mode, moments.n, "t", pairs.step, schedule.horizon)
 
 
 def pairs_for_mode(schedule: Schedule, t: Iterable[float] | None, mode: str, dt: float | None) -> TimePairs:

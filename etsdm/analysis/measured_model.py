@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from etsdm.condition_maps import ConditionMap, Identity, Intervals
+from etsdm.analysis.time_grid import edges_of
+from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.data import Dataset
 from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.denoiser import Denoiser
@@ -65,7 +66,7 @@ class MeasuredModel(NamedTuple):
         batches = [denoiser.prepare_batch(batch.pixels, batch.labels) for _, batch in images.batches(ENCODER_BATCH_SIZE)]
         x0 = torch.cat([x for x, _ in batches])
         cond = {name: torch.cat([inputs[name] for _, inputs in batches]) for name in batches[0][1]}
-        return cls(label, arm or label, denoiser, x0, cond, facts, _edges(spec.condition_map))
+        return cls(label, arm or label, denoiser, x0, cond, facts, edges_of(spec.condition_map, spec.schedule))
 
     @classmethod
     def exact(
@@ -98,7 +99,7 @@ class MeasuredModel(NamedTuple):
             raise PartError(("condition_map", *problem.location), problem.message)
         denoiser = ExactDenoiser(MIXTURES[mixture], schedule, target=target or Eps(), condition_map=conditions)
         samples, label = MIXTURES[mixture].sample(n, generator(seed, "lipschitz/samples")), conditions.type_name
-        return cls(label, label, denoiser, samples, {}, {"exact": mixture, **_parts(denoiser)}, _edges(conditions))
+        return cls(label, label, denoiser, samples, {}, {"exact": mixture, **_parts(denoiser)}, edges_of(conditions, schedule))
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Images and conditioning inputs, `batch_size` at a time, as `lipschitz_curve` takes them."""
@@ -110,7 +111,3 @@ class MeasuredModel(NamedTuple):
 def _parts(denoiser: DenoiserConfig) -> dict[str, Any]:
     parts = {"schedule": denoiser.schedule, "target": denoiser.target, "condition_map": denoiser.condition_map}
     return {name: part.model_dump(mode="json") for name, part in parts.items()}
-
-
-def _edges(condition_map: ConditionMap) -> tuple[float, ...]:
-    return condition_map.sub_intervals.edges if isinstance(condition_map, Intervals) else ()

@@ -43,6 +43,7 @@ class Estimator(ABC):
         self.denoiser = denoiser
         self.pairs = pairs
         self.times = pairs.t.tolist()
+        self.dt = pairs.dt.tolist()
         self.levels = self._levels(pairs.t)
 
     @abstractmethod
@@ -74,7 +75,7 @@ class SharedX(Estimator):
             x = batch.at(*self.levels[k])
             times = torch.stack([here[k], neighbour[k]]).repeat_interleave(n)
             first, second = self.denoiser.output(torch.cat([x, x]), here[k].repeat(2 * n), condition_t=times, **cond).double().chunk(2)
-            values[k] = _norm(first - second) / self.pairs.dt
+            values[k] = _norm(first - second) / self.dt[k]
         return values
 
 
@@ -92,7 +93,7 @@ class Coupled(Estimator):
         for k, (time, next_time) in enumerate(zip(self.times, self.pairs.neighbour.tolist(), strict=True)):
             first = later if last_time == time else self._output(batch, self.levels[k], here[k].repeat(n))
             last_time, later = next_time, self._output(batch, self.neighbour_levels[k], neighbour[k].repeat(n))
-            values[k] = self._distance(first, later) / self.pairs.dt
+            values[k] = self._distance(first, later) / self.dt[k]
         return values
 
     def _output(self, batch: NoisyBatch, level: tuple[float, float], t: Tensor) -> Tensor:

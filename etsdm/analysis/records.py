@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from etsdm.analysis.lipschitz import LipschitzCurve
 
-__all__ = ["csv_text", "json_record", "selected_rows"]
+__all__ = ["csv_text", "distance_of", "json_record", "selected_rows"]
 
 FIRST_ROWS = 5
 ROUND_STEPS = (1, 2, 5)  # times a power of ten: the rows of a logarithmic axis
@@ -27,8 +28,14 @@ def json_record(curves: Mapping[str, LipschitzCurve], main: str, protocol: Mappi
     """
     curve = curves[main]
     others = {name: _numbers(other) for name, other in curves.items()}
-    facts = {"unit": curve.unit, "mode": curve.mode, "dt": curve.dt, "images": curve.images}
+    facts = {"unit": curve.unit, "mode": curve.mode, "dt": distance_of(curve), "images": curve.images}
     return {**_numbers(curve), **facts, "curve": main, "curves": others, "protocol": dict(protocol)}
+
+
+def distance_of(curve: LipschitzCurve) -> float | list[float]:
+    """The distance in time of a curve's pairs, a list where it is not the same for all."""
+    distances: list[float] = curve.dt.tolist()
+    return distances[0] if len(set(distances)) == 1 else distances
 
 
 def csv_text(curves: Mapping[str, LipschitzCurve], protocol: Mapping[str, Any]) -> str:
@@ -46,14 +53,19 @@ def csv_text(curves: Mapping[str, LipschitzCurve], protocol: Mapping[str, Any]) 
 
 def selected_rows(curve: LipschitzCurve, edges: Iterable[float]) -> list[int]:
     """Indices of the points for one screen: the first, those near 1, 2, 5, 10, ... steps, the jumps at edges, and the last."""
-    steps = (curve.t / curve.step).tolist()
+    step = curve.step[0].item()
+    uniform = bool((curve.step == step).all())
+    steps = (curve.t / step).tolist() if uniform else [float(k + 1) for k in range(len(curve.t))]
     chosen = {*range(min(FIRST_ROWS, len(steps))), len(steps) - 1}
     decades = range(math.ceil(math.log10(max(steps[-1], 1))) + 1)
     wanted = [digit * 10**decade for decade in decades for digit in ROUND_STEPS]
-    # An edge belongs to the point before it, whose neighbour is on the other side.
-    wanted += [edge / curve.step - curve.dt / curve.step for edge in edges if edge > 0]
     for value in wanted:
-        chosen |= {k for k, step in enumerate(steps) if abs(step - value) < 1e-6 * max(value, 1)}
+        chosen |= {k for k, found in enumerate(steps) if abs(found - value) < 1e-6 * max(value, 1)}
+    # An edge belongs to the point before it, whose neighbour is on the other side.
+    slack = 1e-9 * curve.horizon
+    for edge in edges:
+        jumps = torch.nonzero((curve.t < edge - slack) & (edge - slack <= curve.t + curve.dt)).flatten().tolist()
+        chosen |= set(jumps[:1])
     return sorted(chosen)
 
 

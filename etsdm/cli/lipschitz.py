@@ -23,7 +23,6 @@ __all__ = ["lipschitz"]
 
 NETWORK_IMAGES, NETWORK_BATCH_SIZE = 128, 64  # as many images as the metric takes
 EXACT_SAMPLES, EXACT_BATCH_SIZE = 20_000, 2000
-DEFAULT_TIMESTEPS = 200  # of a network
 UNITS = ("time", "step")
 MAX_TIMES = 1_000_000
 EXACT = "Exact optimum of a mixture"  # panel of the help text
@@ -36,7 +35,8 @@ def lipschitz(
     overrides: Overrides = None,
     mode: Annotated[str, typer.Option(help="Estimator: shared-x, coupled, norm, max or derivative.")] = "shared-x",
     t: Annotated[
-        str | None, typer.Option("--t", help="Times, as 0:200, 0:0.2:0.001 or 0,5,10; 200 steps by default, all with --exact.")
+        str | None,
+        typer.Option("--t", help="Times, as 0:200, 0:0.2:0.001 or 0,5,10; twice the shared times by default, all with --exact."),
     ] = None,
     dt: Annotated[float | None, typer.Option("--dt", help="Distance in the schedule's time; one step by default.")] = None,
     images: Annotated[int | None, typer.Option(help="Number of noised images; 128 by default, 20000 with --exact.", min=1)] = None,
@@ -56,6 +56,7 @@ def lipschitz(
 
     The arms of a recipe share one figure, and so do the exact optimum with and without a condition map.
     """
+    from etsdm.analysis.records import distance_of
     from etsdm.errors import RecipeError
     from etsdm.registry import suggestion
 
@@ -66,12 +67,12 @@ def lipschitz(
         models, main = _exact(exact, subject, parts, data, images or EXACT_SAMPLES, seed)
     else:
         models, main = _trained(subject, overrides or [], parts, data, images or NETWORK_IMAGES, runs, weights)
-    times = {one.label: _checked_times(one, t, mode, dt, count=None if exact else DEFAULT_TIMESTEPS) for one in models}
+    times = {one.label: _checked_times(one, t, mode, dt, _default_count(models, one) if exact is None else None) for one in models}
     size = NETWORK_BATCH_SIZE if exact is None else EXACT_BATCH_SIZE
     raw = {one.label: _measured(one, times[one.label], mode, dt, seed, size) for one in models}
     curves = {label: curve.per_unit_time() if unit == "time" else curve.per_step() for label, curve in raw.items()}
     facts = {one.label: one.facts for one in models}
-    protocol = {"mode": mode, "dt": raw[main].dt, "images": raw[main].images, "seed": seed, "measured": facts}
+    protocol = {"mode": mode, "dt": distance_of(raw[main]), "images": raw[main].images, "seed": seed, "measured": facts}
     if as_json:
         from etsdm.analysis.records import json_record
 
@@ -151,6 +152,15 @@ def _of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int, weight
     return models, main.label
 
 
+def _default_count(models: Sequence[MeasuredModel], model: MeasuredModel) -> int:
+    """Twice as many timesteps as lie before the end of the sub-intervals of all models with its schedule."""
+    from etsdm.analysis import measured_edges, steps_below
+
+    schedule = model.denoiser.schedule
+    maps = [one.denoiser.condition_map for one in models if one.denoiser.schedule == schedule]
+    return 2 * steps_below(schedule, measured_edges(maps, schedule)[-1])
+
+
 def _checked_times(model: MeasuredModel, text: str | None, mode: str, dt: float | None, count: int | None) -> list[float]:
     """The times of an option, or the first `count` timesteps, after all checks of the estimator."""
     from etsdm.analysis import timesteps
@@ -209,8 +219,9 @@ def _show(models: Sequence[MeasuredModel], curves: Mapping[str, LipschitzCurve],
         curve = curves[one.label]
         t, mean, se = (tuple(values.tolist()) for values in (curve.t, curve.mean, curve.se.nan_to_num()))
         label = f"K(t, t'), {curve.mode}, {curve.unit}"
-        axis = "timestep t" if one.denoiser.schedule.is_discrete else "time t"
-        of_arms.setdefault(one.arm, []).append(Curve(t=t, mean=mean, se=se, t_label=axis, label=label, log_scale=True))
+        schedule = one.denoiser.schedule
+        drawn = Curve(t=t, mean=mean, se=se, t_label=schedule.t_label, label=label, log_scale=True, log_time=schedule.time_is_noise_level)
+        of_arms.setdefault(one.arm, []).append(drawn)
     table, figure = out / "lipschitz.csv", out / "lipschitz.png"
     write_atomically(table, csv_text(curves, protocol))
     write_atomically(figure, curves_png(of_arms, edges))

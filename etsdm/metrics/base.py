@@ -9,8 +9,9 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field
 from torch import Tensor
 
+from etsdm.analysis import measured_edges
 from etsdm.data import Images
-from etsdm.denoisers.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.registry import Frozen, Part, metrics
 from etsdm.storage.files import digest_of
 
@@ -23,7 +24,8 @@ class EvaluationInputs(NamedTuple):
     """Inputs of a metric.
 
     Fields: denoiser, in eval mode; samples drawn from it, read a batch at a time; train and test, the two splits of the data; seed of
-    the metric's own randomness.
+    the metric's own randomness; edges of the sub-intervals of time that are resolved, the same in all arms (`Evaluation.edges`), those of
+    the denoiser by default.
     """
 
     denoiser: Denoiser
@@ -31,6 +33,12 @@ class EvaluationInputs(NamedTuple):
     train: Images
     test: Images
     seed: int
+    edges: tuple[float, ...] | None = None
+
+    @property
+    def time_edges(self) -> tuple[float, ...]:
+        """`edges`, or those of the denoiser's condition map."""
+        return self.edges or measured_edges([self.denoiser.condition_map], self.denoiser.schedule)
 
 
 class Value(Frozen):
@@ -51,7 +59,11 @@ class Value(Frozen):
 
 
 class Curve(Frozen):
-    """A function of time. Fields: t; mean; se, its standard error, None for one unit; labels of the axes."""
+    """A function of time.
+
+    Fields: t; mean; se, its standard error, None for one unit; labels of the axes; log_scale, whether the values, and log_time, whether the
+    times have a logarithmic axis.
+    """
 
     t: tuple[float, ...]
     mean: tuple[float, ...]
@@ -59,6 +71,7 @@ class Curve(Frozen):
     t_label: str = "timestep t"
     label: str
     log_scale: bool = False
+    log_time: bool = False
     description: str = ""
 
 
@@ -93,6 +106,16 @@ class Metric(Part, family=metrics):
     uses_held_out: ClassVar[bool] = False
 
     name: str | None = Field(None, pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$")
+
+    def denoiser_protocol(self, spec: DenoiserSpec) -> dict[str, object]:
+        """Parts of the denoiser that a value depends on beside its quality, as JSON values: those that give its output its meaning.
+
+        Values of two denoisers are compared only where these are the same. A metric of samples depends on none: images are images.
+        """
+        if self.uses_samples:
+            return {}
+        parts = {"schedule": spec.schedule, "target": spec.target, "first_stage": spec.first_stage}
+        return {name: None if part is None else part.model_dump(mode="json") for name, part in parts.items()}
 
     @property
     def settings(self) -> dict[str, object]:

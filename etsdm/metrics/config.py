@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from etsdm.checkpoints.format import Weights
 from etsdm.metrics.base import Metric
@@ -29,11 +30,21 @@ class Evaluation(Frozen):
         seed: of their own randomness, the same in every arm.
         weights: of the denoiser that is measured, `ema` for the moving average or `current` for the weights at the end of training;
             samples have those of their section.
+        edges: edges of the sub-intervals of time that metrics of the denoiser resolve, in the schedule's unit, increasing; by default those
+            that the arms of one schedule share (`etsdm.analysis.measured_edges`), so that all arms are measured at the same times.
     """
 
     metrics: tuple[Metric, ...] = ()
     seed: int = 0
     weights: Weights = "ema"
+    edges: tuple[NonNegativeFloat, ...] | None = Field(None, min_length=2)
+
+    @model_validator(mode="after")
+    def _edges_increase(self) -> Self:
+        for i, (left, right) in enumerate(pairwise(self.edges or ())):
+            if left >= right:
+                raise field_error("Evaluation", ("edges", i + 1), f"found {right:g} after {left:g}; give increasing edges")
+        return self
 
     @property
     def names(self) -> list[str]:

@@ -4,53 +4,82 @@ from __future__ import annotations
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
+from torch import Tensor
 
-from etsdm.analysis import lipschitz_curve, timesteps
-from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
+from etsdm.analysis import lipschitz_curve, range_name, steps_below, timesteps
+from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, Value, mean_value
 from etsdm.registry import metrics
+from etsdm.schedules import Schedule
 
 __all__ = ["Lipschitz"]
+
+SHARED_TIMES_FACTOR = 2  # a curve reaches twice as far as the shared sub-intervals
 
 
 @metrics.register("lipschitz")
 class Lipschitz(Metric):
-    """K(t, t+1), the change of the output when only the condition changes, at timesteps `start` to `stop` - 1 (paper Eq. 8).
+    """K(t, t'), the change of the output from one timestep to the next when only the condition changes (paper Eq. 8).
 
-    Of a continuous schedule, timestep i is t = (i + 1) / 1000 of the horizon.
+    Of a continuous schedule, timestep i is t = (i + 1) / 1000 of the horizon; where t is a noise level, the timesteps have equal distances
+    in log sigma (see `etsdm.analysis.timesteps`).
+
+    Attributes:
+        images: number of noised training images.
+        start: first timestep.
+        stop: the timestep after the last one; by default twice as far as the shared sub-intervals reach.
+        batch_size: images in one pass of the network.
     """
 
     images: PositiveInt = 128
     start: NonNegativeInt = 0
-    stop: PositiveInt = 200
+    stop: PositiveInt | None = None
     batch_size: PositiveInt = 128
 
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
-        """The curve on noised training images, and the mean over the timesteps below and above 100."""
+        """The curve on noised training images, and the means over the first sub-interval, the others, all of them, and beyond."""
+        schedule, edges = inputs.denoiser.schedule, inputs.time_edges
         chosen = inputs.train.batch(range(min(self.images, len(inputs.train))))
-        steps = torch.arange(self.start, self.stop)
+        last = len(timesteps(schedule))
+        stop = min(last, SHARED_TIMES_FACTOR * steps_below(schedule, edges[-1])) if self.stop is None else self.stop
         curve = lipschitz_curve(
             inputs.denoiser,
             (inputs.denoiser.prepare_batch(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
-            timesteps(inputs.denoiser.schedule, steps.tolist()),
+            timesteps(schedule, range(self.start, stop)),
             seed=inputs.seed,
             batch_size=self.batch_size,
             keep_values=True,
         ).per_step()
         assert curve.values is not None  # keep_values
-        values = {}
-        for low, high in ((0, 10), (10, 50), (50, 100), (0, 100), (100, self.stop)):
-            inside = (steps >= low) & (steps < high)
-            if inside.any() and low >= self.start and high <= self.stop:
-                description = f"mean of K(t, t+1) over t in [{low}, {high})"
-                values[f"K [{low}, {high})"] = mean_value(curve.values[inside].mean(0), description=description)
-        unit = {} if inputs.denoiser.schedule.is_discrete else {"t_label": "time t"}
-        curve_of_k = Curve(
+        drawn = Curve(
             t=tuple(curve.t.tolist()),
             mean=tuple(curve.mean.tolist()),
             se=tuple(curve.se.tolist()) if curve.images > 1 else None,
-            label="K(t, t+1)",
+            t_label=schedule.t_label,
+            label="K(t, t+1)" if schedule.is_discrete else "K(t, t'), per step",
             log_scale=True,
-            description="Change of the network's output from t to t+1 at the same noised image (paper Eq. 8), per step.",
-            **unit,
+            log_time=schedule.time_is_noise_level,
+            description="Change of the network's output over one step of time at the same noised image (paper Eq. 8).",
         )
-        return MetricResult(values=values, curves={"lipschitz": curve_of_k})
+        return MetricResult(values=_means(schedule, curve.t, curve.values, edges), curves={"lipschitz": drawn})
+
+
+def _means(schedule: Schedule, times: Tensor, values: Tensor, edges: tuple[float, ...]) -> dict[str, Value]:
+    """Means of each image over the ranges of time that were measured whole."""
+    all_times = torch.tensor(timesteps(schedule), dtype=torch.float64)
+    slack = 1e-9 * schedule.horizon
+    ranges = dict.fromkeys([(edges[0], edges[1]), (edges[1], edges[-1]), (edges[0], edges[-1]), (edges[-1], float(times[-1]) + 2 * slack)])
+    means = {}
+    for low, high in ranges:
+        measured, whole = ((t >= low - slack) & (t < high - slack) for t in (times, all_times))
+        if measured.any() and measured.sum() == whole.sum():
+            end = high if high in edges else _end(schedule, times, all_times)
+            name = range_name(schedule, low, end)
+            description = f"mean of K per step over {int(measured.sum())} values of {schedule.t_label} in {name}"
+            means[f"K {name}"] = mean_value(values[measured].mean(0), description=description)
+    return means
+
+
+def _end(schedule: Schedule, times: Tensor, all_times: Tensor) -> float:
+    """The first timestep after those that were measured."""
+    after = all_times[all_times > times[-1]]
+    return float(after[0]) if len(after) else schedule.domain[1]

@@ -6,37 +6,55 @@ from typing import ClassVar
 
 import torch
 from pydantic import PositiveInt
+from torch import Tensor
 
+from etsdm.analysis import measured_times, range_name
+from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.losses import MSE, Loss
-from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
+from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, Value, mean_value
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import metrics
+from etsdm.schedules import Schedule
 
 __all__ = ["LossPerTime"]
 
 
 @metrics.register("loss-per-t")
 class LossPerTime(Metric):
-    """Loss of held-out images at a grid of timesteps: every `fine`-th below 100, every `coarse`-th above."""
+    """Loss of held-out images over time, in each shared sub-interval and beyond them.
+
+    By default it is that of the denoiser's own target, and arms of different targets are not compared. `loss: {type: mse, space: eps}`
+    measures all of them as predictions of the noise, which are compared where the arms share the schedule.
+
+    Attributes:
+        loss: the loss.
+        fine: times in each sub-interval (see `etsdm.analysis.measured_times`).
+        coarse: times beyond the last of them.
+        batch_size: images in one pass of the network.
+    """
 
     uses_held_out: ClassVar[bool] = True
 
     loss: Loss = MSE()
-    fine: PositiveInt = 4
-    coarse: PositiveInt = 50
+    fine: PositiveInt = 5
+    coarse: PositiveInt = 18
     batch_size: PositiveInt = 256
+
+    def denoiser_protocol(self, spec: DenoiserSpec) -> dict[str, object]:
+        """As that of any metric; the target is the one in whose space the loss is measured."""
+        of_parts = super().denoiser_protocol(spec)
+        space = self.loss.space if isinstance(self.loss, MSE) else None
+        return of_parts if space is None else {**of_parts, "target": space.model_dump(mode="json")}
 
     @torch.no_grad()
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
-        """The loss per time and its means below and above timestep 100; every image has one noise, the same for all t.
+        """The loss per time and its means below and above the last edge; every image has one noise, the same for all t.
 
         Raises:
             DataError: no image is held out.
         """
-        denoiser, test = inputs.denoiser, inputs.test
-        end = int(denoiser.schedule.horizon)
-        low = torch.arange(0, min(100, end), self.fine)
-        times = torch.cat([low, torch.arange(100, max(end, 100), self.coarse)]).double()
+        denoiser, test, edges = inputs.denoiser, inputs.test, inputs.time_edges
+        times = measured_times(denoiser.schedule, edges, self.fine, self.coarse)
         losses = torch.zeros(len(times), len(test), dtype=torch.float64)
         for rows, images in test.batches(self.batch_size):
             noise = per_sample_normal(inputs.seed, "metrics/loss", rows, denoiser.shape)
@@ -48,16 +66,22 @@ class LossPerTime(Metric):
             t=tuple(times.tolist()),
             mean=tuple(losses.mean(1).tolist()),
             se=tuple((losses.std(1) / len(test) ** 0.5).tolist()) if len(test) > 1 else None,
+            t_label=denoiser.schedule.t_label,
             label="held-out loss",
             log_scale=True,
-            description="Loss of held-out images at each timestep, one noise an image, the same for every arm.",
+            log_time=denoiser.schedule.time_is_noise_level,
+            description=f"Loss of held-out images at each {denoiser.schedule.t_label}, one noise an image, the same for every arm.",
         )
-        values = {
-            "loss [0, 100)": mean_value(
-                losses[: len(low)].mean(0), higher_is_better=False, description="mean held-out loss for t below 100"
-            )
-        }
-        if len(times) > len(low):
-            above = losses[len(low) :].mean(0)
-            values[f"loss [100, {end})"] = mean_value(above, higher_is_better=False, description="mean held-out loss for t from 100 on")
-        return MetricResult(values=values, curves={"loss": curve})
+        return MetricResult(values=_means(denoiser.schedule, times, losses, edges), curves={"loss": curve})
+
+
+def _means(schedule: Schedule, times: Tensor, losses: Tensor, edges: tuple[float, ...]) -> dict[str, Value]:
+    """Mean losses of each image before and after the last edge."""
+    values = {}
+    for low, high in ((edges[0], edges[-1]), (edges[-1], schedule.horizon)):
+        inside = (times >= low) & (times < high)
+        if inside.any():
+            name = range_name(schedule, low, high)
+            description = f"mean held-out loss over {int(inside.sum())} values of {schedule.t_label} in {name}"
+            values[f"loss {name}"] = mean_value(losses[inside].mean(0), higher_is_better=False, description=description)
+    return values

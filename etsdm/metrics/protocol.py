@@ -18,6 +18,7 @@ def value_protocol(
     metric: Metric,
     *,
     weights: Weights,
+    denoiser: Mapping[str, Any],
     seed: int,
     data: Mapping[str, Any],
     samples: Mapping[str, Any] | None,
@@ -28,6 +29,7 @@ def value_protocol(
     Args:
         metric: with its settings; its name does not count.
         weights: of the denoiser that is measured or sampled.
+        denoiser: the parts of the denoiser and the times by which the value is measured, `Metric.denoiser_protocol` and the edges.
         seed: of the metric's randomness.
         data: result of `data_protocol`.
         samples: result of `sampling_protocol`, None for a metric that measures no samples.
@@ -39,6 +41,7 @@ def value_protocol(
         "data": dict(data),
         "samples": None if samples is None else dict(samples),
         "weights": weights,
+        "denoiser": dict(denoiser),
         "versions": dict(versions),
     }
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from etsdm.analysis import measured_edges
 from etsdm.errors import RecipeError
 from etsdm.recipe.arms import DEFAULT_ARM, arm_document, arm_names
 from etsdm.recipe.files import find, read
@@ -96,6 +97,7 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
     names = arm_names(document)
     documents = {name: arm_document(document, name) for name in names}
     recipes = {name: validate(documents[name], Recipe) for name in names}
+    recipes = _with_common_edges(recipes)
     unchanged = document.root.value.keys() - {"arms"}
     plain = {key: document.data[key] for key in unchanged}
     as_written = next((name for name in names if documents[name].data == plain), names[0])
@@ -105,6 +107,18 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
                 location = documents[name].location_of((field,))
                 raise recipe_error(("arms", name, field), f"all arms of a recipe have one {field}; set it for the whole recipe", location)
     return Arms(recipes, as_written)
+
+
+def _with_common_edges(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The arms, with the sub-intervals of all arms of the same schedule as `evaluation.edges` where a recipe states none."""
+    filled = {}
+    for name, recipe in recipes.items():
+        schedule, evaluation = recipe.model.schedule, recipe.evaluation
+        if evaluation.edges is None:
+            maps = [other.model.condition_map for other in recipes.values() if other.model.schedule == schedule]
+            evaluation = evaluation.model_copy(update={"edges": measured_edges(maps, schedule)})
+        filled[name] = recipe.model_copy(update={"evaluation": evaluation})
+    return filled
 
 
 def _named(document: Document, file: Path) -> Document:

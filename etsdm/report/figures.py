@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from etsdm.condition_maps import Intervals
+from etsdm.analysis import edges_of
 from etsdm.metrics import Curve, Histogram
-from etsdm.registry import condition_maps
+from etsdm.registry import condition_maps, schedules
 from etsdm.report.contents import Contents, RunRecord
 
 __all__ = ["curves_figure", "curves_png", "histogram_figure", "intervals_of", "training_figure"]
@@ -45,21 +45,24 @@ def _axes(width: float = 8.0, height: float = 3.4) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def intervals_of(contents: Contents) -> tuple[float, ...]:
-    """Edges of the shared sub-intervals of the first arm that has any."""
-    for run in contents.first_runs().values():
-        found = condition_maps.parse(run.recipe["model"]["condition_map"])
-        if isinstance(found, Intervals):
-            return found.sub_intervals.edges
+def intervals_of(contents: Contents, arms: Iterable[str]) -> tuple[float, ...]:
+    """Edges of the shared sub-intervals of the first of some arms that has any, as times."""
+    runs = contents.first_runs()
+    for arm in arms:
+        model = runs[arm].recipe["model"]
+        if edges := edges_of(condition_maps.parse(model["condition_map"]), schedules.parse(model["schedule"])):
+            return edges
     return ()
 
 
-def _shade(axes: Axes, edges: Sequence[float]) -> None:
+def _shade(axes: Axes, edges: Sequence[float], first: float) -> None:
+    """Shades every other sub-interval, from the first time of the axis on, which may be logarithmic."""
     for i in range(0, len(edges) - 1, 2):
-        axes.axvspan(edges[i], edges[i + 1], color=SHADE, linewidth=0)
+        if edges[i + 1] > first:
+            axes.axvspan(max(edges[i], first), edges[i + 1], color=SHADE, linewidth=0)
 
 
-def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float], upto: float | None = None) -> str:
+def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> str:
     """A curve of every arm over time, averaged over seeds, with two standard errors, the sub-intervals shaded.
 
     A logarithmic axis is linear below the smallest positive value, so that exact zeros are seen.
@@ -67,20 +70,19 @@ def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float], upt
     Args:
         curves: of every arm, one a seed.
         edges: of the sub-intervals to shade.
-        upto: the last time of the axis.
     """
-    return _svg(_curves(curves, edges, upto))
+    return _svg(_curves(curves, edges))
 
 
 def curves_png(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> bytes:
     """The figure of `curves_figure` as PNG, with all times."""
-    return _png(_curves(curves, edges, None))
+    return _png(_curves(curves, edges))
 
 
-def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float], upto: float | None) -> Figure:
+def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure:
     figure, axes = _axes()
-    _shade(axes, edges)
     first = next(iter(curves.values()))[0]
+    _shade(axes, edges, first.t[0])
     lowest = np.inf
     for k, (arm, of_seeds) in enumerate(curves.items()):
         t = np.array(of_seeds[0].t)
@@ -94,7 +96,9 @@ def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float], upto: flo
     if first.log_scale and np.isfinite(lowest):
         axes.set_yscale("symlog", linthresh=lowest)
         axes.set_ylim(bottom=0 if any((np.array(c.mean) == 0).any() for cs in curves.values() for c in cs) else lowest / 1.2)
-    axes.set_xlim(first.t[0], upto if upto is not None else first.t[-1])
+    if first.log_time:
+        axes.set_xscale("log")
+    axes.set_xlim(first.t[0], first.t[-1])
     axes.set_xlabel(first.t_label)
     axes.set_ylabel(first.label)
     axes.legend(frameon=False)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from etsdm.metrics import Curve
 from etsdm.report.contents import Contents, gather
 from etsdm.report.figures import curves_figure, histogram_figure, intervals_of, training_figure
 from etsdm.runs.folder import ExperimentFolder
@@ -39,12 +41,21 @@ def write_report(folder: ExperimentFolder) -> Path:
 
 def _figures(contents: Contents) -> dict[str, list[tuple[str, str]]]:
     """Figures of each section of the page, with their titles."""
-    edges = intervals_of(contents)
     drawn: dict[str, list[tuple[str, str]]] = {"training": [("", training_figure(contents.first_runs()))]}
     for name in ("lipschitz", "loss"):
-        drawn[name] = [(str(key), curves_figure(curves, edges)) for key, curves in contents.curves(name).items()]
+        found = contents.curves(name).items()
+        groups = [(str(key), curves) for key, of_arms in found for curves in _by_axis(of_arms)]
+        drawn[name] = [(title, curves_figure(curves, intervals_of(contents, curves))) for title, curves in groups]
     drawn["classes"] = [(str(key), histogram_figure(histograms)) for key, histograms in contents.histograms("classes").items()]
     return {section: [(title, _data_uri(svg.encode(), "image/svg+xml")) for title, svg in figures] for section, figures in drawn.items()}
+
+
+def _by_axis(of_arms: dict[str, list[Curve]]) -> list[dict[str, list[Curve]]]:
+    """Curves of arms grouped by the variable and the range of their times, so that each figure has one axis."""
+    groups: dict[tuple[str, float], dict[str, list[Curve]]] = {}
+    for arm, curves in of_arms.items():
+        groups.setdefault((curves[0].t_label, round(math.log10(max(curves[0].t[-1], 1e-9)))), {})[arm] = curves
+    return list(groups.values())
 
 
 def _runs(contents: Contents) -> list[dict[str, Any]]:

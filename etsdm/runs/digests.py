@@ -52,8 +52,9 @@ def stage_digests(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> Sta
         stem = metric.file_stem
         sources = {f"{name}/{stem}": digest for name, digest in samples.items()} if metric.uses_samples else {stem: train}
         for key, source in sources.items():
-            weights = None if metric.uses_samples else recipe.evaluation.weights
-            values[key] = digest_of([STAGE_FORMAT, "evaluate", source, metric.settings, recipe.evaluation.seed, weights])
+            evaluation = recipe.evaluation
+            of_denoiser = [] if metric.uses_samples else [evaluation.weights, evaluation.edges]
+            values[key] = digest_of([STAGE_FORMAT, "evaluate", source, metric.settings, evaluation.seed, *of_denoiser])
     return StageDigests(train, samples, values)
 
 

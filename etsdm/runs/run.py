@@ -88,7 +88,7 @@ class Run:
             for sample in samples.values() if metric.uses_samples else list(samples.values())[:1]:
                 key = f"{sample.name}/{metric.file_stem}" if metric.uses_samples else metric.file_stem
                 measurements.append(Measurement(name, metric, sample, self.digests.values[key], self.folder.value_file(key)))
-        return [self.train, *samples.values(), Evaluate(self.recipe, tuple(measurements), load)]
+        return [self.train, *samples.values(), Evaluate(self.recipe, tuple(measurements), self.inputs, load)]
 
     def is_done(self, kind: str) -> bool:
         """Whether all stages of a kind are done."""

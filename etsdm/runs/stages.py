@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -256,6 +256,7 @@ class Evaluate(Stage):
     Attributes:
         recipe: of the arm.
         measurements: all of the run.
+        inputs: files that the training reads, for the protocols.
         load_denoiser: reads the trained denoiser with the averaged or the current weights.
     """
 
@@ -264,6 +265,7 @@ class Evaluate(Stage):
 
     recipe: Recipe
     measurements: tuple[Measurement, ...]
+    inputs: Mapping[str, Files]
     load_denoiser: Callable[[Weights], Denoiser]
 
     @property
@@ -281,13 +283,19 @@ class Evaluate(Stage):
         yield self.progress(total - len(todo), total)
         for left, one in zip(range(len(todo) - 1, -1, -1), todo, strict=True):
             clock = time.perf_counter()
-            result = one.metric.compute(EvaluationInputs(denoiser, one.sample.images, train, test, seed))
+            result = one.metric.compute(EvaluationInputs(denoiser, one.sample.images, train, test, seed, self.recipe.evaluation.edges))
             samples = sampling_protocol(one.sample.sampling, self.recipe.model) if one.metric.uses_samples else None
             of = one.sample.sampling.weights if one.metric.uses_samples else weights
-            protocol = value_protocol(one.metric, weights=of, seed=seed, data=read, samples=samples, versions=environment())
+            parts = {} if one.metric.uses_samples else self._denoiser_protocol(one.metric)
+            protocol = value_protocol(one.metric, weights=of, denoiser=parts, seed=seed, data=read, samples=samples, versions=environment())
             record = {"digest": one.digest, "seconds": _seconds_since(clock), "protocol": protocol, "protocol_digest": digest_of(protocol)}
             write_record(one.file, {**record, "result": result.model_dump(mode="json")})
             yield self.progress(total - left, total)
+
+    def _denoiser_protocol(self, metric: Metric) -> dict[str, Any]:
+        weights = self.inputs.get("first_stage_weights")
+        found = {**metric.denoiser_protocol(self.recipe.model), "edges": self.recipe.evaluation.edges}
+        return found if weights is None else {**found, "first_stage_weights": weights.content}
 
 
 def _seconds_since(clock: float) -> float:

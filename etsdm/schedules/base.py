@@ -57,6 +57,11 @@ class Schedule(Part, family=schedules):
         """The paper's T: the number of timesteps of a discrete schedule, the last time of a continuous one."""
 
     @property
+    def t_label(self) -> str:
+        """Name of the time on the axis of a figure."""
+        return "timestep t" if self.is_discrete else "noise level sigma" if self.time_is_noise_level else "time t"
+
+    @property
     def step(self) -> float:
         """One step in the schedule's unit: 1 for a discrete schedule, a thousandth of the horizon for a continuous one."""
         return 1.0 if self.is_discrete else self.horizon / 1000

@@ -38,7 +38,9 @@ def normal_data(tiny_spec):
     """The exact denoiser of N(0, I) under a schedule, with any condition map."""
 
     def make(schedule="linear", **parts):
-        spec = tiny_spec(schedule=schedule, **parts)
+        # The network takes the time in the schedule's own unit.
+        unit = {} if schedule == "linear" else {"time_input": {"type": "scaled", "factor": 1}}
+        spec = tiny_spec(schedule=schedule, **unit, **parts)
         return Denoiser(spec, NoiseOfNormalData(spec.schedule))
 
     return make

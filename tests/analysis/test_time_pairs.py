@@ -15,7 +15,9 @@ def test_timesteps_are_all_that_have_a_next_one():
     assert timesteps(LINEAR) == list(range(999))
     # Index i of a discrete schedule stands for t = (i + 1) / T of its continuous limit.
     assert timesteps(CONTINUOUS) == pytest.approx([(i + 1) / 1000 for i in range(999)])
-    assert timesteps(EDM, [0, 9]) == pytest.approx([0.08, 0.8])
+    # Noise levels have equal distances in their logarithm, from EDM's sigma_min to sigma_max.
+    assert timesteps(EDM, [0, 999]) == pytest.approx([0.002, 80])
+    assert timesteps(EDM)[333] == pytest.approx(0.002 * 40_000 ** (1 / 3))
     assert timesteps(LINEAR, [7, 3]) == [7, 3]
 
 

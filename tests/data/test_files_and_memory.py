@@ -61,7 +61,7 @@ def test_training_on_files_gives_the_weights_of_training_in_memory(data, loaded,
     assert not all(torch.equal(start[key], weights[1][key]) for key in start)
 
 
-METRICS = [LossPerTime(fine=50, coarse=400, batch_size=16), Lipschitz(images=5, stop=24), PixelFrechet(chunks=2), Recognition()]
+METRICS = [LossPerTime(fine=1, coarse=3, batch_size=16), Lipschitz(images=5, stop=24), PixelFrechet(chunks=2), Recognition()]
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.type_name)

@@ -1,6 +1,7 @@
 import pytest
 
 from etsdm.analysis import lipschitz_curve
+from etsdm.condition_maps import EDM_PARTITIONS
 from etsdm.data import Digits, LoadedImages
 from etsdm.metrics import EvaluationInputs, Lipschitz
 
@@ -29,9 +30,9 @@ def test_the_curve_is_that_of_noised_training_images(tiny_denoiser, some):
 def test_means_of_ranges_have_a_value_for_each_image(tiny_denoiser, some):
     outcome = compute(Lipschitz(stop=120), tiny_denoiser(condition_map="e-tsdm"), some)
     curve = outcome.curves["lipschitz"]
-    assert set(outcome.values) == {"K [0, 10)", "K [10, 50)", "K [50, 100)", "K [0, 100)", "K [100, 120)"}
+    assert set(outcome.values) == {"K [0, 20)", "K [20, 100)", "K [0, 100)", "K [100, 120)"}
     assert all(len(value.per_unit) == 5 for value in outcome.values.values())
-    assert outcome.values["K [0, 10)"].value == 0  # one condition
+    assert outcome.values["K [0, 20)"].value == pytest.approx(curve.mean[19] / 20)  # one condition, and the step out of it
     assert outcome.values["K [0, 100)"].value == pytest.approx(sum(curve.mean[:100]) / 100)
     assert outcome.values["K [100, 120)"].value == pytest.approx(sum(curve.mean[100:]) / 20)
 
@@ -44,8 +45,8 @@ def test_labels_reach_the_network(tiny_denoiser, some):
 
 
 def test_one_image_can_be_measured(tiny_denoiser, some):
-    outcome = compute(Lipschitz(images=1, stop=11), tiny_denoiser(), some)
-    assert outcome.values["K [0, 10)"].se is None
+    outcome = compute(Lipschitz(images=1, stop=21), tiny_denoiser(), some)
+    assert outcome.values["K [0, 20)"].se is None
 
 
 def test_a_continuous_schedule_is_measured_at_thousandths(tiny_denoiser, some):
@@ -59,4 +60,26 @@ def test_a_continuous_schedule_is_measured_at_thousandths(tiny_denoiser, some):
     assert curve.t_label == "time t"
     per_time = lipschitz_curve(denoiser, some.pixels[:2], curve.t[18:19])
     assert curve.mean[18] == pytest.approx(per_time.mean.item() / 1000, rel=1e-4)
-    assert outcome.values["K [0, 10)"].value == 0
+    assert outcome.values["K t in [0, 0.02)"].value == pytest.approx(curve.mean[18] / 19)
+
+
+def test_the_default_range_is_twice_that_of_the_sub_intervals(tiny_denoiser, some):
+    for schedule, condition_map, last in (
+        ("linear", {"type": "e-tsdm", "t_tilde": 40, "n": 2}, 79),
+        ({"type": "linear", "timesteps": 50}, "identity", 9),
+        ({"type": "linear", "timesteps": 50}, {"type": "e-tsdm", "t_tilde": 50, "n": 2}, 48),
+    ):
+        denoiser = tiny_denoiser(schedule=schedule, condition_map=condition_map)
+        assert compute(Lipschitz(images=1), denoiser, some).curves["lipschitz"].t[-1] == last
+
+
+def test_the_noise_levels_of_edm_are_measured_in_their_logarithm(tiny_denoiser, some):
+    denoiser = tiny_denoiser(schedule="edm", target="edm", condition_map="edm-log")
+    outcome = compute(Lipschitz(images=1), denoiser, some)
+    curve, edges = outcome.curves["lipschitz"], EDM_PARTITIONS["edm-log"]
+    assert curve.t[0] == pytest.approx(0.002)
+    # One jump at each edge, and as many steps between one and the next.
+    jumps = [t for t, mean in zip(curve.t, curve.mean, strict=True) if mean > 0 and t < edges[-1]]
+    assert jumps == pytest.approx(edges[1:], rel=0.011)
+    assert curve.t_label == "noise level sigma"
+    assert {f"K sigma in [0, {edges[1]:.4g})", f"K sigma in [0, {edges[-1]:.4g})"} <= set(outcome.values)

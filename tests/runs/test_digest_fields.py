@@ -40,7 +40,12 @@ SAMPLING = {
     "weights": ("current", SAMPLE),
 }
 OF_LABELS = {"labels": ((3, 1), ()), "guidance": (2.0, ()), "guidance_interval": ((0.1, 2.0), ("sampling.guidance=3",))}
-EVALUATION = {"metrics": (["recognition"], EVALUATE), "seed": (1, EVALUATE), "weights": ("current", EVALUATE)}
+EVALUATION = {
+    "metrics": (["recognition"], EVALUATE),
+    "seed": (1, EVALUATE),
+    "weights": ("current", EVALUATE),
+    "edges": ((0.0, 10.0), EVALUATE),
+}
 METRICS = {
     "loss-per-t": {"loss": {"type": "mse", "weighting": "p2"}, "fine": 20, "coarse": 100, "batch_size": 32},
     "lipschitz": {"images": 8, "start": 2, "stop": 40, "batch_size": 32},

@@ -16,7 +16,7 @@ from etsdm.storage.files import sha256_of
 from etsdm.storage.tensors import write_tensors
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-METRIC = "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]"
+METRIC = "evaluation.metrics=[{type: loss-per-t, fine: 1, coarse: 3}]"
 
 
 def draw_images(folder, seed=0):

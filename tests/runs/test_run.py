@@ -61,7 +61,7 @@ def test_a_second_run_does_nothing(out):
         ("sampling.n=24", ["sample", "evaluate"]),
         ("sampling.sampler.eta=1.0", ["sample", "evaluate"]),
         ("evaluation.seed=1", ["evaluate"]),
-        ("evaluation.metrics.0.coarse=300", ["evaluate"]),
+        ("evaluation.metrics.0.coarse=4", ["evaluate"]),
         # Changes that no number depends on.
         ("training.log_every=32", []),
         ("training.checkpoint_every=64", []),
@@ -244,7 +244,7 @@ def test_samples_are_drawn_without_the_data_and_not_measured(tmp_path):
     for k, image in enumerate(np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)):
         Image.fromarray(image).save(tmp_path / f"images/{k:02d}.png")
     data = f"data={{type: image-folder, path: {tmp_path}/images, image_size: 8, channels: 1, held_out: 2}}"
-    small = ("training.images=32", "training.warmup_images=0", "evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}]")
+    small = ("training.images=32", "training.warmup_images=0", "evaluation.metrics=[{type: loss-per-t, fine: 1, coarse: 3}]")
 
     def run(*overrides, recipe=TINY):
         return etsdm.build(recipe, data, *small, *overrides, out=tmp_path / "runs").arm("baseline").runs[0]
@@ -299,7 +299,7 @@ def test_a_learned_variance_is_trained_sampled_and_measured(tmp_path):
         "sampling.n=4",
         "training.learning_rate=0.01",
     )
-    overrides += ("evaluation.metrics=[{type: loss-per-t, fine: 50, coarse: 400}, {type: lipschitz, images: 4, stop: 24}]",)
+    overrides += ("evaluation.metrics=[{type: loss-per-t, fine: 1, coarse: 3}, {type: lipschitz, images: 4, stop: 24}]",)
     [run] = etsdm.build(TINY, *overrides, out=tmp_path).arm("e-tsdm").runs
     list(run.run())
     assert run.samples.load().pixels.shape == (4, 1, 8, 8)
