@@ -82,10 +82,15 @@ class DenoiserSpec(Frozen):
 
     @model_validator(mode="after")
     def _target_is_defined_at_the_ends(self) -> Self:
+        last = self.schedule.domain[1]
         try:
-            self.target.coefficients(*self.schedule.alpha_sigma(self.schedule.domain[1]))
+            self.schedule.refuse_lost_signal()
+            alpha, sigma = self.schedule.alpha_sigma(last)
+            self.target.coefficients(alpha if self.schedule.has_signal(last) else torch.zeros_like(alpha), sigma)
         except PartError as error:
             where = f"the last time of schedule {self.schedule.type_name!r}"
+            if error.path == ("schedule",):
+                raise field_error("DenoiserSpec", error.path, error.message) from None
             raise field_error("DenoiserSpec", error.path, f"{error.message} ({where})") from None
         return self
 

@@ -86,12 +86,7 @@ class Registry(Generic[P]):
 
     def create(self, name: str, /, **fields: Any) -> P:
         """Makes a part from its name and fields. Raises: RegistryError for an unknown name or an invalid field."""
-        entry = self._entry(name)
-        try:
-            return entry.part.model_validate({**entry.fields, **fields})  # type: ignore[return-value]
-        except ValidationError as error:
-            problems = "; ".join(f"{problem.field}: {problem.message}" for problem in format_errors(error))
-            raise RegistryError(f"{self.noun} {name!r}: {problems}") from None
+        return self.make({"type": name, **fields})
 
     def parse(self, value: Any) -> P:
         """Makes a part from a recipe's value: an instance, a mapping with a `type`, or a bare name.
@@ -111,6 +106,14 @@ class Registry(Generic[P]):
         entry = self._entry(value["type"])
         given = {key: field for key, field in value.items() if key != "type"}
         return entry.part.model_validate({**entry.fields, **given})  # type: ignore[return-value]
+
+    def make(self, value: Any) -> P:
+        """`parse` for Python calls. Raises: RegistryError also for an invalid field, which it names."""
+        try:
+            return self.parse(value)
+        except ValidationError as error:
+            problems = "; ".join(f"{problem.field}: {problem.message}" for problem in format_errors(error))
+            raise RegistryError(f"{self.noun} {value['type']!r}: {problems}") from None
 
     def describe(self, name: str) -> str:
         """The first line of the part's docstring, or the preset's description."""

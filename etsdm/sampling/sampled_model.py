@@ -27,7 +27,7 @@ from etsdm.errors import PartError
 from etsdm.registry import format_errors
 from etsdm.samplers import DDIM, DDPM, Sampler
 from etsdm.sampling.conditions import Conditions
-from etsdm.sampling.generate import resolve_sampler
+from etsdm.sampling.generate import SamplerLike, resolve_sampler
 from etsdm.sampling.job import SamplingTask
 
 __all__ = ["Guidance", "SampledModel"]
@@ -130,7 +130,7 @@ class SampledModel(NamedTuple):
 
     def task(
         self,
-        sampler: Sampler | str | None = None,
+        sampler: SamplerLike | None = None,
         *,
         steps: int | None = None,
         seed: int = 0,
@@ -141,7 +141,7 @@ class SampledModel(NamedTuple):
         """A sampling task of this model with its protocol, for `generate_folder`.
 
         Args:
-            sampler: a name or a sampler; the model's own by default.
+            sampler: a sampler, its name, or a mapping of its fields with `type`; the model's own by default.
             steps: number of steps, if other than the sampler's own.
             seed: seed of the starting noise and of the steps' noise.
             labels: class labels used in turn; all classes by default.

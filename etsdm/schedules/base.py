@@ -10,6 +10,7 @@ and sigma leaves t = 0 as sqrt(2 |alpha'(0)| t): its slope is infinite unless al
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple
 
@@ -19,7 +20,10 @@ from torch import Tensor
 from etsdm.errors import PartError
 from etsdm.registry import Part, schedules
 
-__all__ = ["Continuous", "Schedule", "Slope", "from_log_snr"]
+__all__ = ["NO_SIGNAL", "Continuous", "Schedule", "Slope", "from_log_snr"]
+
+# alpha/sigma below which single precision resolves a tenth of the signal at most: a solver's differences, over alpha, would be rounding.
+NO_SIGNAL = 1e-6
 
 
 class Slope(NamedTuple):
@@ -69,6 +73,19 @@ class Schedule(Part, family=schedules):
         """Smallest time at which samplers evaluate the network: the first of the domain, or one `step` later if sigma is 0 there."""
         low = self.domain[0]
         return low if self.sigma(low) > 0 else low + self.step
+
+    def has_signal(self, t: float) -> bool:
+        """Whether single precision resolves the signal at a time; where not, samplers take alpha for 0."""
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha.item() > NO_SIGNAL * sigma.item()
+
+    def refuse_lost_signal(self) -> None:
+        """Raises PartError if more times than the last have no signal."""
+        low, high = self.domain
+        if high - self.step > low and not self.has_signal(high - self.step):
+            lost = self.t_of_log_snr(2 * math.log(NO_SIGNAL)).item()
+            message = f"{self.type_name!r} has no signal from t = {lost:.4g} on, alpha / sigma < {NO_SIGNAL:g}, and ends at {high:g}"
+            raise PartError("schedule", f"{message}; give less noise, as by a smaller last beta or fewer timesteps")
 
     @abstractmethod
     def slope_at_zero(self) -> Slope:

@@ -55,7 +55,7 @@ def recipe_error(*overrides, recipe=DIGITS):
         ),
         (
             "sampling.sampler={type: ddim, t_end: 5}",
-            "sampling.sampler.t_end: grid 'leading' ends in the clean image, not at 5; leave t_end out, or give linspace (command line)",
+            "sampling.sampler.t_end: grid 'auto' ends in the clean image, not at 5; leave t_end out, or give linspace (command line)",
         ),
         (
             "sampling.sampler={type: ddim, grid: linspace, t_end: 2000}",
