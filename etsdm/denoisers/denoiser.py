@@ -154,8 +154,8 @@ class Denoiser(nn.Module):
 
     def extra_repr(self) -> str:
         """The parts that are not modules, for `repr`."""
-        parts = (self.schedule, self.target, self.condition_map)
-        return f"shape={self.shape}, " + ", ".join(part.type_name for part in parts)
+        parts = {"schedule": self.schedule, "target": self.target, "condition_map": self.condition_map}
+        return ", ".join([*(f"{name}={part!r}" for name, part in parts.items()), f"shape={self.shape}"])
 
     def train(self, mode: bool = True) -> Self:
         """Training or eval mode of the backbone."""
@@ -217,7 +217,7 @@ class Denoiser(nn.Module):
         if self.first_stage is None:
             return images
         with torch.no_grad():
-            return self.first_stage.encode(images, generator=generator)
+            return self.first_stage.encode(images.to(_weight_dtype(self.first_stage, images)), generator=generator).to(images.dtype)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
         """Images from x, the inverse of `encode`, clipped to [-1, 1].
@@ -229,7 +229,7 @@ class Denoiser(nn.Module):
         if self.first_stage is None:
             return x.clamp(-1, 1)
         with torch.no_grad():
-            return self.first_stage.decode(x, chunk=chunk).clamp(-1, 1)
+            return self.first_stage.decode(x.to(_weight_dtype(self.first_stage, x)), chunk=chunk).to(x.dtype).clamp(-1, 1)
 
     def condition(self, t: Tensor) -> Tensor:
         """The value that the network receives as time, time_input(f(t)).
@@ -294,8 +294,13 @@ class Denoiser(nn.Module):
                 raise PartError("low_res", "super-resolution needs the low-resolution images; give them")
             cond = dict(cond)
             given = torch.cat([given, self.spec.super_resolution.enlarge(cond.pop("low_res"), x)], dim=1)
-        network: Tensor = self.backbone(given, time, **cond)
-        return network
+        network: Tensor = self.backbone(given.to(_weight_dtype(self.backbone, x)), time, **cond)
+        return network.to(x.dtype)
+
+
+def _weight_dtype(network: nn.Module, x: Tensor) -> torch.dtype:
+    """The dtype in which a network computes, that of its first weight; of x where it has none."""
+    return next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), x.dtype)
 
 
 def _sizes(shape: tuple[int, int, int]) -> str:

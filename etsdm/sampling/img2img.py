@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from etsdm.denoisers.protocol import DenoiserLike
-from etsdm.denoisers.wrappers.base import on_device
+from etsdm.denoisers.wrappers.base import on_device, wide_images
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.sampling.generate import SamplerLike, resolve_sampler
 
@@ -50,8 +50,9 @@ def img2img(
     chosen, indices = resolve_sampler(sampler, steps), range(first, first + len(images))
     chosen.warn_of_ends(denoiser, start, from_images=True)
     alpha, sigma = (value.item() for value in denoiser.schedule.alpha_sigma(chosen.times(denoiser, start)[0].item()))
-    images, given = on_device(denoiser, images, cond)
+    dtype = images.dtype
+    images, given = on_device(denoiser, wide_images(images), cond)
     noise = per_sample_normal(seed, "sampling/noise", indices, images.shape[1:]).to(images)
     x = alpha * images + sigma * noise
     *_, step = chosen.trajectory(denoiser, x, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
-    return step.x
+    return step.x.to(dtype)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.denoisers.time_point import TimePoint
-from etsdm.denoisers.wrappers.base import on_device
+from etsdm.denoisers.wrappers.base import on_device, wide_images
 from etsdm.denoisers.zero_denoiser import ZeroDenoiser
 from etsdm.errors import PartError
 from etsdm.samplers import Sampler
@@ -94,11 +94,11 @@ def invert(
     nothing = torch.zeros(1, *images.shape[1:], dtype=torch.float64)
     for _ in chosen._steps(CountedModel(ZeroDenoiser(denoiser), {}), path, nothing, NoiseForbidden(chosen)):
         pass
-    x, given = on_device(denoiser, images, cond)
+    x, given = on_device(denoiser, wide_images(images), cond)
     noise = _along(CountedModel(denoiser, given), chosen, path[::-1], x)
     if not noise.is_meta:
         _refuse_growth(chosen, path, x, noise)
-    return noise
+    return noise.to(images.dtype)
 
 
 def _refuse_growth(sampler: Sampler, path: Sequence[TimePoint], x: Tensor, noise: Tensor) -> None:

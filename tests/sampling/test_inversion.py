@@ -122,9 +122,7 @@ def test_a_solver_is_refused_where_it_loses_its_stability_and_converges_elsewher
     for steps, largest in ((10, 3), (100, 0.4), (400, 0.11)):
         sampler = samplers.create(name, steps=steps, **fields, **grid)
         if steps == 10 and name == "lms":
-            with pytest.raises(
-                PartError, match=r"^sampler: 'lms' has lost its stability .*; give more than 10 steps, or a .* heun$"
-            ):
+            with pytest.raises(PartError, match=r"^sampler: 'lms' has lost its stability .*; give more than 10 steps, or a .* heun$"):
                 invert(denoiser, X, sampler=sampler)
             continue
         noise = invert(denoiser, X, sampler=sampler)
