@@ -22,6 +22,11 @@ class Constant(ConditionMap):
         """Returns `value` for every time."""
         return torch.full_like(t, self.value, dtype=t.dtype if t.is_floating_point() else torch.float64)
 
+    @property
+    def keeps_integers(self) -> bool:
+        """True if `value` is an integer."""
+        return self.value.is_integer()
+
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """Ends of the schedule's domain; see `ConditionMap.shared_interval`."""
         low, high = (torch.full_like(t, end, dtype=torch.float64) for end in schedule.domain)

@@ -100,7 +100,8 @@ class Registry(Generic[P]):
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):
-            raise RegistryError(f"found {value!r}; give the name of {self._a_noun} or a mapping with `type` ({', '.join(self.names())})")
+            names = ", ".join(self.names())
+            raise RegistryError(f"found {_short(value)}; give the name of {self._a_noun} or a mapping with `type` ({names})")
         if not isinstance(value.get("type"), str):
             raise RegistryError(f"{self._a_noun} needs `type`, one of: {', '.join(self.names())}")
         entry = self._entry(value["type"])
@@ -209,3 +210,9 @@ def _registering_modules(home: ModuleType) -> Iterator[str]:
 def _plugin_origin(point: EntryPoint) -> str:
     distribution = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
     return f"{point.value}{distribution}"
+
+
+def _short(value: Any) -> str:
+    """A value as it is quoted in a message: an object of another library by its type, and no more than a line."""
+    text = repr(value) if value is None or isinstance(value, (bool, int, float, list, tuple, dict)) else f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."

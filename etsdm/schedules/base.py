@@ -19,6 +19,7 @@ from torch import Tensor
 
 from etsdm.errors import PartError
 from etsdm.registry import Part, schedules
+from etsdm.schedules.times import as_times
 
 __all__ = ["NO_SIGNAL", "Continuous", "Schedule", "Slope", "from_log_snr"]
 
@@ -41,7 +42,7 @@ class Schedule(Part, family=schedules):
     """Noise schedule alpha(t), sigma(t), in float64 for every input dtype.
 
     Times are in the schedule's own unit: 0..T-1 for discrete schedules, where non-integers interpolate log-SNR, and the
-    interval `domain` for continuous ones. Every method takes a number or a tensor of any shape and returns a float64 tensor of
+    interval `domain` for continuous ones. Every method takes a number, an array or a tensor of any shape and returns a float64 tensor of
     that shape, on the tensor's device; times outside `domain` raise ValueError (checked on the CPU only, where it needs no
     synchronisation).
 
@@ -113,7 +114,7 @@ class Schedule(Part, family=schedules):
 
     def alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """alpha(t) and sigma(t) in one computation; on the CPU for a number."""
-        if isinstance(t, Tensor):
+        if not isinstance(t, (float, int)):
             return self._alpha_sigma(self._times(t))
         self._refuse_outside(t, t)
         return self._alpha_sigma_of_number(t)
@@ -144,14 +145,11 @@ class Schedule(Part, family=schedules):
 
     def t_of_log_snr(self, log_snr: Tensor | float) -> Tensor:
         """Inverse of `log_snr`, clamped to the domain."""
-        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
+        log_snr = as_times(log_snr).to(torch.float64)
         return self._t_of_log_snr(log_snr).clamp(*self.domain)
 
     def _times(self, t: Tensor | float) -> Tensor:
-        if not isinstance(t, Tensor):
-            self._refuse_outside(t, t)
-            return torch.tensor(t, dtype=torch.float64)
-        t = t.to(torch.float64)
+        t = as_times(t).to(torch.float64)
         if t.device.type == "cpu" and t.numel() and not torch.compiler.is_compiling():
             smallest, largest = (t, t) if t.numel() == 1 else torch.aminmax(t.detach())
             self._refuse_outside(smallest.item(), largest.item())
