@@ -26,7 +26,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.denoisers.wrappers.base import on_device, wide_images
 from etsdm.errors import PartError
 from etsdm.randomness import SampleNoise, generator
@@ -146,6 +146,7 @@ def log_likelihood(
     Raises:
         PartError: an option is unknown or out of range, or the integrator found no step that is short enough.
     """
+    refuse_incomplete(denoiser)
     for name, value, known in (("trace", trace, Trace), ("probe", probe, Probe)):
         if value not in get_args(known):
             raise PartError(name, f"{value!r} is not known; give {' or '.join(get_args(known))}")

@@ -18,7 +18,7 @@ from etsdm.analysis.modes import MODES
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
 from etsdm.denoisers.noisy_batch import NoisyBatch
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.denoisers.wrappers.base import wide_images
 from etsdm.errors import PartError
 from etsdm.randomness import per_sample_normal
@@ -103,6 +103,7 @@ def lipschitz_curve(
     Raises:
         PartError: the mode is unknown, a time or its neighbour is outside the schedule's domain, or there are no images.
     """
+    refuse_incomplete(denoiser)
     schedule = denoiser.schedule
     pairs = pairs_for_mode(schedule, t, mode, dt)
     estimator = MODES[mode].estimator(denoiser, pairs)

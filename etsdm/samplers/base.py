@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
@@ -24,7 +25,7 @@ from etsdm.errors import PartError
 from etsdm.grids import Grid, Linspace
 from etsdm.grids.base import timesteps_until
 from etsdm.randomness import SampleNoise
-from etsdm.registry import Part, field_error, samplers
+from etsdm.registry import Part, field_error, samplers, schedules
 from etsdm.samplers.ends import warn_of_noise_left, warn_of_noised_images, warn_of_pure_noise
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.plan import Plan, plan_of
@@ -159,11 +160,14 @@ class Sampler(Part, family=samplers):
         except ValidationError:
             raise PartError("steps", f"{steps!r} does not suit sampler {self.type_name!r}; give 1 or more") from None
 
-    def plan(self, denoiser: DenoiserConfig | Schedule, steps: int | None = None, *, start: float | None = None) -> Plan:
+    def plan(
+        self, denoiser: DenoiserConfig | Schedule | str | Mapping[str, Any], steps: int | None = None, *, start: float | None = None
+    ) -> Plan:
         """Every call of the network that sampling makes, recorded on data of one element.
 
         Args:
-            denoiser: a denoiser, or its spec; or a schedule alone, which is then taken with target `eps` and no condition map.
+            denoiser: a denoiser, or its spec; or a schedule alone, also by name or as a mapping, which is then taken with target `eps`
+                and no condition map.
             steps: another number of steps than the sampler's own.
             start: where to start, the schedule's last time by default.
 
@@ -174,7 +178,7 @@ class Sampler(Part, family=samplers):
             UserWarning: as `times` and `warn_of_ends`.
         """
         sampler = self if steps is None else self.with_steps(steps)
-        config = ScheduleConfig(denoiser) if isinstance(denoiser, Schedule) else denoiser
+        config = ScheduleConfig(schedules.make(denoiser)) if isinstance(denoiser, (Schedule, str, Mapping)) else denoiser
 
         def trajectory(zero: DenoiserLike, noise: Tensor, step_noise: NoiseSource) -> Iterator[Step]:
             return sampler.trajectory(zero, noise, step_noise, start=start)

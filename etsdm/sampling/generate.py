@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.denoisers.wrappers.base import on_device
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import samplers
@@ -124,6 +124,7 @@ def sample(
             (`PartError`).
         RegistryError: there is no such sampler.
     """
+    refuse_incomplete(denoiser)
     for name, value in (("n", n), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: {value} is too few; give 1 or more")

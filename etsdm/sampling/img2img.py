@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.denoisers.wrappers.base import on_device, wide_images
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.sampling.generate import SamplerLike, resolve_sampler
@@ -47,6 +47,7 @@ def img2img(
     Warns:
         UserWarning: the grid begins at another noise level than that of `start`, or visible noise is left at a `t_end`.
     """
+    refuse_incomplete(denoiser)
     chosen, indices = resolve_sampler(sampler, steps), range(first, first + len(images))
     chosen.warn_of_ends(denoiser, start, from_images=True)
     alpha, sigma = (value.item() for value in denoiser.schedule.alpha_sigma(chosen.times(denoiser, start)[0].item()))

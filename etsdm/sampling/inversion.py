@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.denoisers.wrappers.base import on_device, wide_images
 from etsdm.denoisers.zero_denoiser import ZeroDenoiser
@@ -83,6 +83,7 @@ def invert(
     Warns:
         UserWarning: as `Sampler.warn_of_ends`.
     """
+    refuse_incomplete(denoiser)
     chosen = resolve_sampler(sampler, steps)
     for name, value in (("clip_x0", chosen.clip_x0), ("dynamic_threshold", chosen.dynamic_threshold)):
         if value:

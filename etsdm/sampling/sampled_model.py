@@ -24,7 +24,7 @@ from etsdm.condition_maps import ConditionMap
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.errors import PartError
-from etsdm.registry import format_errors
+from etsdm.registry import condition_maps, format_errors
 from etsdm.samplers import DDIM, DDPM, Sampler
 from etsdm.sampling.conditions import Conditions
 from etsdm.sampling.generate import SamplerLike, resolve_sampler
@@ -77,13 +77,13 @@ class SampledModel(NamedTuple):
         denoiser, facts, weights = read_checkpoint(checkpoint_folder(path), device)
         return cls(denoiser, {"weights": weights, "recipe": facts.get("recipe")}, None, sampler or DDIM(), data_classes)
 
-    def with_condition_map(self, condition_map: ConditionMap) -> Self:
+    def with_condition_map(self, condition_map: ConditionMap | str | Mapping[str, Any]) -> Self:
         """The model under another condition map than it was trained with; the protocol names both.
 
         Raises:
             PartError: the map does not fit the schedule.
         """
-        spec = self.trained.spec
+        spec, condition_map = self.trained.spec, condition_maps.make(condition_map)
         try:
             changed = spec.model_copy(update={"condition_map": condition_map})
         except ValidationError as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, TimeInput
 from etsdm.denoisers.prediction import Prediction
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.errors import PartError
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
@@ -33,6 +33,7 @@ class DenoiserWrapper:
     time_input: TimeInput
 
     def __init__(self, denoiser: DenoiserLike) -> None:
+        refuse_incomplete(denoiser)
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
         self.target = denoiser.target
