@@ -40,7 +40,7 @@ class ConditionMap(Part, family=condition_maps):
             cls.__call__ = _of_any_times(cls.__call__)  # type: ignore[method-assign]
 
     @abstractmethod
-    def __call__(self, t: Tensor | ArrayLike, schedule: Schedule | None = None) -> Tensor:
+    def __call__(self, t: Any, schedule: Schedule | None = None) -> Tensor:
         """Computes the condition at each time.
 
         Args:

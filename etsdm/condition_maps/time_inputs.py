@@ -37,7 +37,7 @@ class TimeInput(Part, family=time_inputs):
             cls.__call__ = _of_any_conditions(cls.__call__)  # type: ignore[method-assign]
 
     @abstractmethod
-    def __call__(self, condition: Tensor | ArrayLike) -> Tensor:
+    def __call__(self, condition: Any) -> Tensor:
         """Converts conditions.
 
         Args:
