@@ -31,8 +31,7 @@ def images_of(denoiser, dtype=torch.float32, n=2):
     return per_sample_normal(0, "test/images", range(n), denoiser.shape).clamp(-1, 1).to(dtype)
 
 
-@every_dtype
-@pytest.mark.parametrize("name", samplers.names())
+@pytest.mark.parametrize(("name", "dtype"), [(name, DTYPES[i % 3]) for i, name in enumerate(samplers.names())], ids=str)
 def test_every_sampler_gives_the_images_of_float32_to_the_precision_of_the_weights(tiny_denoiser, name, dtype):
     steps = {"steps": 6} if name != "edm-stochastic" else {"steps": 3}
     expected, found = (etsdm.sample(tiny_denoiser(target="v").to(d), 2, sampler=name, **steps) for d in (torch.float32, dtype))
@@ -64,8 +63,9 @@ def test_wrappers(tiny_denoiser, dtype):
     assert etsdm.sample(ZeroSNRStart(zero, zero), 2, steps=2).isfinite().all()
 
 
-@every_dtype
-@pytest.mark.parametrize("weights", [torch.float32, *DTYPES], ids=str)
+@pytest.mark.parametrize(
+    ("weights", "dtype"), [*((torch.float32, dtype) for dtype in DTYPES), *((dtype, torch.float32) for dtype in DTYPES)], ids=str
+)
 def test_images_of_any_dtype(tiny_denoiser, weights, dtype):
     denoiser = tiny_denoiser(target="v").to(weights)
     images = images_of(denoiser, dtype)
@@ -73,7 +73,7 @@ def test_images_of_any_dtype(tiny_denoiser, weights, dtype):
         assert call().dtype == dtype
         assert call().isfinite().all()
     assert lipschitz_curve(denoiser, images, [5.0, 300.0]).mean.isfinite().all()
-    assert stability_curve(denoiser, images).rms.isfinite().all()
+    assert stability_curve(denoiser, images, reading="one-shot").rms.isfinite().all()
     assert log_likelihood(denoiser, images, rtol=0.5, atol=0.5).log_likelihood.isfinite().all()
 
 
