@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from etsdm.experiment import Experiment, build
     from etsdm.recipe import Recipe
     from etsdm.sampling import sample
-    from etsdm.zoo import load
+    from etsdm.zoo import load, save
 
 __all__ = [
     "CheckpointError",
@@ -44,12 +44,13 @@ __all__ = [
     "lipschitz_curve",
     "load",
     "sample",
+    "save",
 ]
 
 _HOMES = {
     "etsdm.denoisers": ("Denoiser", "DenoiserSpec", "Prediction"),
     "etsdm.experiment": ("Experiment", "build"),
-    "etsdm.zoo": ("load",),
+    "etsdm.zoo": ("load", "save"),
     "etsdm.analysis": ("LipschitzCurve", "lipschitz_curve"),
     "etsdm.recipe": ("Recipe",),
     "etsdm.errors": ("CheckpointError", "DataError", "EtsdmError", "IntegrityError", "PartError", "RecipeError", "RegistryError"),

@@ -26,8 +26,8 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from etsdm.denoisers.protocol import DenoiserLike
-from etsdm.denoisers.wrappers.base import on_device
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
+from etsdm.denoisers.wrappers.base import on_device, wide_images
 from etsdm.errors import PartError
 from etsdm.randomness import SampleNoise, generator
 from etsdm.schedules import Schedule
@@ -146,12 +146,13 @@ def log_likelihood(
     Raises:
         PartError: an option is unknown or out of range, or the integrator found no step that is short enough.
     """
+    refuse_incomplete(denoiser)
     for name, value, known in (("trace", trace, Trace), ("probe", probe, Probe)):
         if value not in get_args(known):
             raise PartError(name, f"{value!r} is not known; give {' or '.join(get_args(known))}")
     if probes < 1:
         raise PartError("probes", f"{probes} is too few; give 1 or more")
-    x, cond = on_device(denoiser, x, cond)
+    x, cond = on_device(denoiser, wide_images(x), cond)
     drawn = None if trace == "exact" else _probes(x, probe, probes, seed, first)
     times = _times(denoiser, t_eps)
     flow = Flow(denoiser, cond, x, drawn)

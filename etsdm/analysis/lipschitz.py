@@ -18,7 +18,8 @@ from etsdm.analysis.modes import MODES
 from etsdm.analysis.running_moments import Moments
 from etsdm.analysis.time_pairs import TimePairs
 from etsdm.denoisers.noisy_batch import NoisyBatch
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
+from etsdm.denoisers.wrappers.base import wide_images
 from etsdm.errors import PartError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import suggestion
@@ -110,6 +111,7 @@ def lipschitz_curve(
     Raises:
         PartError: the mode is unknown, a time or its neighbour is outside the schedule's domain, or there are no images.
     """
+    refuse_incomplete(denoiser)
     schedule = denoiser.schedule
     pairs = pairs_for_mode(schedule, t, mode, dt)
     estimator = MODES[mode].estimator(denoiser, pairs)
@@ -148,6 +150,7 @@ def batches_of(images: Batches, y: Tensor | None, batch_size: int) -> Iterator[t
         raise PartError("y", "found labels beside an iterable of batches; give pairs (images, labels)")
     for batch in [images if y is None else (images, y)] if isinstance(images, Tensor) else images:
         x0, inputs = (batch, {}) if isinstance(batch, Tensor) else batch
+        x0 = wide_images(x0)
         cond = {"y": inputs} if isinstance(inputs, Tensor) else inputs
         for start in range(0, len(x0), batch_size):
             rows = slice(start, start + batch_size)

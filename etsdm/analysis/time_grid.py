@@ -101,4 +101,5 @@ def _spaced(schedule: Schedule, left: float, right: float, count: int) -> Tensor
         return left + (right - left) * shares
     left = max(left, schedule.t_min)
     growth = math.log(right / left) if right > left else 0.0
-    return torch.exp(growth * shares).mul(left)
+    times: Tensor = left * torch.exp(growth * shares)
+    return times

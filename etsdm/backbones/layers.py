@@ -7,13 +7,13 @@ images, (B, C, H, W), and `emb` is the embedding of time and label, (B, E).
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ContextLayer", "Downsample", "GroupNorm32", "ResBlock", "Stage", "Upsample", "conv3x3", "timestep_embedding", "zero_init"]
+__all__ = ["Downsample", "GroupNorm32", "ResBlock", "Stage", "Upsample", "conv3x3", "timestep_embedding", "zero_init"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -116,6 +116,8 @@ class ResBlock(nn.Module):
         resample: applied to the branch before its first convolution and to the skip; a module without parameters.
     """
 
+    conditioning: ClassVar[tuple[str, ...]] = ("emb",)
+
     def __init__(
         self,
         in_channels: int,
@@ -160,20 +162,12 @@ class ResBlock(nn.Module):
         return h
 
 
-class ContextLayer(nn.Module):
-    """Base of layers with cross-attention to a context, (B, S, D)."""
-
-
 class Stage(nn.ModuleList):
-    """Sequence of layers; residual blocks also take the embedding, and context layers the context."""
+    """Sequence of layers, each of which names in `conditioning` what it takes beside x: `emb`, `context`, or nothing."""
 
     def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
         """Args: x: (B, C, H, W). emb: (B, E). context: (B, S, D), if a layer takes it. Returns: (B, C', H', W')."""
+        inputs = {"emb": emb, "context": context}
         for layer in self:
-            if isinstance(layer, ResBlock):
-                x = layer(x, emb)
-            elif isinstance(layer, ContextLayer):
-                x = layer(x, context)
-            else:
-                x = layer(x)
+            x = layer(x, *(inputs[name] for name in getattr(layer, "conditioning", ())))
         return x

@@ -10,12 +10,14 @@ Module and parameter names are those of CompVis/latent-diffusion. Tokens are (B,
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etsdm.backbones.attention import PixelConv
 from etsdm.backbones.kernels import Attention
-from etsdm.backbones.layers import ContextLayer, GroupNorm32, zero_init
+from etsdm.backbones.layers import GroupNorm32, zero_init
 
 __all__ = ["CrossAttention", "FeedForward", "GatedGELU", "SpatialTransformer", "TransformerBlock"]
 
@@ -103,7 +105,7 @@ class TransformerBlock(nn.Module):
         return out
 
 
-class SpatialTransformer(ContextLayer):
+class SpatialTransformer(nn.Module):
     """Residual transformer blocks over the pixels of an image.
 
     Args:
@@ -114,6 +116,8 @@ class SpatialTransformer(ContextLayer):
         context_dim: channels of the context.
         norm_groups: groups of the normalisation.
     """
+
+    conditioning: ClassVar[tuple[str, ...]] = ("context",)
 
     def __init__(self, channels: int, *, num_heads: int, head_channels: int, depth: int, context_dim: int, norm_groups: int) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ class Checkpoint(NamedTuple):
 
 
 def write_denoiser(
-    folder: Path, denoiser: Denoiser, weights: dict[str, Tensor], current: dict[str, Tensor] | None = None, **facts: Any
+    folder: Path | str, denoiser: Denoiser, weights: dict[str, Tensor], current: dict[str, Tensor] | None = None, **facts: Any
 ) -> None:
     """Writes a denoiser into an existing folder.
 
@@ -68,6 +68,7 @@ def write_denoiser(
         current: state dict with the weights that were averaged, None where `weights` are no average.
         **facts: JSON values to store, for example `weights_are="ema"` and `images_seen`.
     """
+    folder = Path(folder)
     record = {
         "format": FORMAT,
         "denoiser": spec_record(denoiser.spec),
@@ -88,8 +89,9 @@ def spec_record(spec: DenoiserSpec) -> dict[str, Any]:
     return {**spec.model_dump(mode="json", exclude={"backbone"}), "backbone": spec.backbone.record()}
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path | str) -> dict[str, Any]:
     """Reads a JSON record of a checkpoint. Raises: CheckpointError if it is missing, no JSON or of an unknown format."""
+    path = Path(path)
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
@@ -103,7 +105,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(
-    folder: Path, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None, weights: Weights = "ema"
+    folder: Path | str, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None, weights: Weights = "ema"
 ) -> Checkpoint:
     """Reads a denoiser, verifies its weights and loads them strictly.
 
@@ -118,6 +120,7 @@ def read_checkpoint(
             expected, or the checkpoint holds no current weights.
         IntegrityError: the weights are damaged.
     """
+    folder = Path(folder)
     record = read_json(folder / DENOISER_FILE)
     for key in ("denoiser", "weights", "facts"):
         if key not in record:
@@ -155,7 +158,7 @@ def _read_spec(file: Path, record: dict[str, Any], network: Callable[..., Any] |
         raise CheckpointError(f"{file}: denoiser.{error}") from None
 
 
-def load_first_stage(denoiser: Denoiser, path: Path) -> None:
+def load_first_stage(denoiser: Denoiser, path: Path | str) -> None:
     """Loads published weights into the first stage of a denoiser, with strict keys.
 
     Args:
@@ -169,7 +172,7 @@ def load_first_stage(denoiser: Denoiser, path: Path) -> None:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error}); give the first stage's state dict") from None
-    _load_first_stage(denoiser, path, weights)
+    _load_first_stage(denoiser, Path(path), weights)
 
 
 def _load_first_stage(denoiser: Denoiser, place: Path, weights: dict[str, Tensor]) -> None:

@@ -20,9 +20,9 @@ def all_checkpoints(training: Path) -> list[Path]:
     return sorted(path for path in (training / CHECKPOINTS).glob("[0-9]*") if path.is_dir())
 
 
-def latest_checkpoint(training: Path) -> Path | None:
+def latest_checkpoint(training: Path | str) -> Path | None:
     """The checkpoint of a training's folder after the most images."""
-    found = all_checkpoints(training)
+    found = all_checkpoints(Path(training))
     return found[-1] if found else None
 
 

@@ -87,7 +87,8 @@ def _table(plan: Plan, sampler: Sampler) -> Table:
     from rich.table import Table
 
     end = "the clean image" if plan.end is None else f"t = {plan.end:g}"
-    table = Table(title=str(sampler.type_name), caption=f"{plan.nfe} network calls in {plan.steps} steps, to {end}")
+    left = f", with noise of standard deviation {plan.noise_left:.3g}" if plan.noise_left else ""
+    table = Table(title=str(sampler.type_name), caption=f"{plan.nfe} network calls in {plan.steps} steps, to {end}{left}")
     for heading in ("call", "step", "t", "f(t)", "alpha", "sigma", "log-SNR", "order"):
         table.add_column(heading, justify="right")
     for call in plan.calls:

@@ -10,7 +10,9 @@ Two kinds: sharing maps (`e-tsdm`, `shared-intervals`, `constant`) give several 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +20,10 @@ from torch import Tensor
 from etsdm.errors import PartError
 from etsdm.registry import FieldProblem, Part, condition_maps
 from etsdm.schedules import Schedule
+from etsdm.schedules.times import as_times
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["ConditionMap", "ConditionUnit"]
 
@@ -26,18 +32,26 @@ ConditionUnit = Literal["time", "noise-level", "other"]
 
 
 class ConditionMap(Part, family=condition_maps):
-    """f: t -> condition, elementwise, the same in training and in sampling."""
+    """f: t -> condition, elementwise, the same in training and in sampling.
+
+    A subclass defines `__call__` for tensors; numbers and arrays are converted before it is called.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            cls.__call__ = _of_any_times(cls.__call__)  # type: ignore[method-assign]
 
     @abstractmethod
-    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
+    def __call__(self, t: Any, schedule: Schedule | None = None) -> Tensor:
         """Computes the condition at each time.
 
         Args:
-            t: times in the schedule's unit, any shape.
+            t: times in the schedule's unit, a tensor or an array of any shape, or a number.
             schedule: the schedule of t; needed by remaps.
 
         Returns:
-            Conditions, same shape; float64 where t is an integer tensor, else t's dtype.
+            Conditions, same shape; of a floating tensor in its dtype, of int32 and int64 likewise where `keeps_integers`, else float64.
 
         Raises:
             ValueError: the map needs a schedule and none is given.
@@ -46,6 +60,11 @@ class ConditionMap(Part, family=condition_maps):
     def unit(self, schedule: Schedule) -> ConditionUnit:
         """Unit of the conditions, by which the time input is chosen; the schedule's unit of time, unless the map changes it."""
         return "noise-level" if schedule.time_is_noise_level else "time"
+
+    @property
+    def keeps_integers(self) -> bool:
+        """True if every integer time has an integer condition."""
+        return False
 
     @property
     def is_remap(self) -> bool:
@@ -97,3 +116,15 @@ class ConditionMap(Part, family=condition_maps):
     def check(self, schedule: Schedule) -> list[FieldProblem]:
         """Reports fields that do not fit a schedule; locations are relative to the map."""
         return []
+
+
+def _of_any_times(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A map's `__call__` for numbers and arrays too, and with integers where the map keeps them."""
+
+    @wraps(call)
+    def converted(self: ConditionMap, t: Tensor | ArrayLike, schedule: Schedule | None = None) -> Tensor:
+        times = as_times(t)
+        condition = call(self, times, schedule)
+        return condition.to(times.dtype) if times.dtype in (torch.int32, torch.int64) and self.keeps_integers else condition
+
+    return converted

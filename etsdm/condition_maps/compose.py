@@ -64,6 +64,11 @@ class Compose(ConditionMap):
         return changed[-1].unit(schedule) if changed else super().unit(schedule)
 
     @property
+    def keeps_integers(self) -> bool:
+        """True if all maps keep integers."""
+        return all(map_.keeps_integers for map_ in self.maps)
+
+    @property
     def is_remap(self) -> bool:
         """True if one of the maps is a remap."""
         return any(map_.is_remap for map_ in self.maps)

@@ -26,6 +26,11 @@ class Constant(ConditionMap):
         """`other`: the value stands for no time."""
         return "other"
 
+    @property
+    def keeps_integers(self) -> bool:
+        """True if `value` is an integer."""
+        return self.value.is_integer()
+
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """Ends of the schedule's domain; see `ConditionMap.shared_interval`."""
         low, high = (torch.full_like(t, end, dtype=torch.float64) for end in schedule.domain)

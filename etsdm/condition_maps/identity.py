@@ -21,6 +21,11 @@ class Identity(ConditionMap):
         return t if t.is_floating_point() else t.to(torch.float64)
 
     @property
+    def keeps_integers(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def is_invertible(self) -> bool:
         """True."""
         return True

@@ -52,6 +52,11 @@ class Intervals(ConditionMap):
         """Returns the representative of t's sub-interval, or t itself outside all of them."""
         return self.sub_intervals.representative(_floating(t))
 
+    @property
+    def keeps_integers(self) -> bool:
+        """True if all representatives are integers."""
+        return all(float(value).is_integer() for value in self.sub_intervals.representatives)
+
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """The edges of t's sub-interval; see `ConditionMap.shared_interval`."""
         return self.sub_intervals.ends(_floating(t))

@@ -14,6 +14,9 @@ A sinusoidal embedding of t in [0, 1] hardly depends on t: its fastest sine turn
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import PositiveFloat
@@ -22,6 +25,10 @@ from torch import Tensor
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.registry import FieldProblem, Part, time_inputs
 from etsdm.schedules import Schedule
+from etsdm.schedules.times import as_times
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Auto", "LogSigma", "Scaled", "TimeInput", "Timesteps"]
 
@@ -30,11 +37,26 @@ EMBEDDING_PERIOD = 10_000.0  # their longest period over 2 pi, beyond which time
 
 
 class TimeInput(Part, family=time_inputs):
-    """Conversion of a condition, in the schedule's unit, to the value passed to the backbone's time embedding."""
+    """Conversion of a condition, in the schedule's unit, to the value passed to the backbone's time embedding.
+
+    A subclass defines `__call__` for floating tensors; integers, numbers and arrays are converted to float64 before it is called.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            cls.__call__ = _of_any_conditions(cls.__call__)  # type: ignore[method-assign]
 
     @abstractmethod
-    def __call__(self, condition: Tensor) -> Tensor:
-        """Converts conditions. Args: condition: f(t), any shape. Returns: the value for the time embedding, same shape."""
+    def __call__(self, condition: Any) -> Tensor:
+        """Converts conditions.
+
+        Args:
+            condition: f(t), a tensor or an array of any shape, or a number.
+
+        Returns:
+            The value for the time embedding, same shape.
+        """
 
     def resolved(self, condition_map: ConditionMap, schedule: Schedule) -> TimeInput:
         """The time input that this one stands for; itself, but for `auto`."""
@@ -43,6 +65,17 @@ class TimeInput(Part, family=time_inputs):
     def check(self, condition_map: ConditionMap, schedule: Schedule) -> list[FieldProblem]:
         """Reports a conversion that does not suit the conditions of a map on a schedule."""
         return []
+
+
+def _of_any_conditions(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A time input's `__call__` for integers, numbers and arrays too."""
+
+    @wraps(call)
+    def converted(self: TimeInput, condition: Tensor | ArrayLike) -> Tensor:
+        values = as_times(condition)
+        return call(self, values if values.is_floating_point() else values.to(torch.float64))
+
+    return converted
 
 
 @time_inputs.register("auto")

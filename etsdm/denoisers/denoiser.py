@@ -91,10 +91,15 @@ class DenoiserSpec(Frozen):
 
     @model_validator(mode="after")
     def _target_is_defined_at_the_ends(self) -> Self:
+        last = self.schedule.domain[1]
         try:
-            self.target.coefficients(*self.schedule.alpha_sigma(self.schedule.domain[1]))
+            self.schedule.refuse_lost_signal()
+            alpha, sigma = self.schedule.alpha_sigma(last)
+            self.target.coefficients(alpha if self.schedule.has_signal(last) else torch.zeros_like(alpha), sigma)
         except PartError as error:
             where = f"the last time of schedule {self.schedule.type_name!r}"
+            if error.path == ("schedule",):
+                raise field_error("DenoiserSpec", error.path, error.message) from None
             raise field_error("DenoiserSpec", error.path, f"{error.message} ({where})") from None
         return self
 
@@ -158,8 +163,8 @@ class Denoiser(nn.Module):
 
     def extra_repr(self) -> str:
         """The parts that are not modules, for `repr`."""
-        parts = (self.schedule, self.target, self.condition_map)
-        return f"shape={self.shape}, " + ", ".join(part.type_name for part in parts)
+        parts = {"schedule": self.schedule, "target": self.target, "condition_map": self.condition_map}
+        return ", ".join([*(f"{name}={part!r}" for name, part in parts.items()), f"shape={self.shape}"])
 
     def train(self, mode: bool = True) -> Self:
         """Training or eval mode of the backbone."""
@@ -221,7 +226,7 @@ class Denoiser(nn.Module):
         if self.first_stage is None:
             return images
         with torch.no_grad():
-            return self.first_stage.encode(images, generator=generator)
+            return self.first_stage.encode(images.to(_weight_dtype(self.first_stage, images)), generator=generator).to(images.dtype)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
         """Images from x, the inverse of `encode`, clipped to [-1, 1].
@@ -233,7 +238,7 @@ class Denoiser(nn.Module):
         if self.first_stage is None:
             return x.clamp(-1, 1)
         with torch.no_grad():
-            return self.first_stage.decode(x, chunk=chunk).clamp(-1, 1)
+            return self.first_stage.decode(x.to(_weight_dtype(self.first_stage, x)), chunk=chunk).to(x.dtype).clamp(-1, 1)
 
     def condition(self, t: Tensor) -> Tensor:
         """The value that the network receives as time, time_input(f(t)).
@@ -298,8 +303,13 @@ class Denoiser(nn.Module):
                 raise PartError("low_res", "super-resolution needs the low-resolution images; give them")
             cond = dict(cond)
             given = torch.cat([given, self.spec.super_resolution.enlarge(cond.pop("low_res"), x)], dim=1)
-        network: Tensor = self.backbone(given, time, **cond)
-        return network
+        network: Tensor = self.backbone(given.to(_weight_dtype(self.backbone, x)), time, **cond)
+        return network.to(x.dtype)
+
+
+def _weight_dtype(network: nn.Module, x: Tensor) -> torch.dtype:
+    """The dtype in which a network computes, that of its first weight; of x where it has none."""
+    return next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), x.dtype)
 
 
 def _sizes(shape: tuple[int, int, int]) -> str:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.prediction import Prediction
+from etsdm.errors import PartError
 
-__all__ = ["DenoiserLike"]
+__all__ = ["DenoiserLike", "refuse_incomplete"]
 
 
 @runtime_checkable
@@ -46,3 +47,18 @@ class DenoiserLike(DenoiserConfig, Protocol):
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
         """Images from what was denoised, `chunk` at a time, in [-1, 1]; of an exact denoiser x itself."""
+
+
+MEMBERS = (
+    *("schedule", "target", "condition_map", "time_input", "bounded", "learns_variance"),
+    *("shape", "device", "num_classes", "condition", "noising_time", "output", "predict", "decode"),
+)
+
+
+def refuse_incomplete(denoiser: DenoiserLike) -> None:
+    """Raises PartError unless a denoiser has everything of `DenoiserLike`, also behind the properties of a wrapper."""
+    missing = [name for name in MEMBERS if not hasattr(denoiser, name)]
+    if isinstance(denoiser, type) or missing:
+        found = f"the class {denoiser.__name__}" if isinstance(denoiser, type) else f"a {type(denoiser).__name__}"
+        lacks = "" if isinstance(denoiser, type) else f", which lacks {', '.join(missing)}"
+        raise PartError("denoiser", f"found {found}{lacks}; give a denoiser, from etsdm.load or with all of etsdm.denoisers.DenoiserLike")

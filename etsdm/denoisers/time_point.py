@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from etsdm.denoisers.config import DenoiserConfig, condition_at
+from etsdm.schedules import Schedule
+from etsdm.schedules.base import NO_SIGNAL
 from etsdm.targets import Coefficients
 
 __all__ = ["CLEAN", "TimeBatch", "TimePoint", "alpha_sigma_like", "time_of"]
@@ -55,20 +57,18 @@ class TimePoint(float):
     @classmethod
     def at(cls, config: DenoiserConfig, t: float) -> Self:
         """The point at a time of a denoiser's schedule."""
-        alpha, sigma = config.schedule.alpha_sigma(float(t))
-        lam = config.schedule.log_snr(float(t)).item() / 2
+        alpha, sigma, lam = _levels(config.schedule, float(t))
         condition = condition_at(config, torch.tensor(t, dtype=torch.float64)).item()
         coefficients = (value.item() for value in config.target.coefficients(alpha, sigma))
-        return cls._of(_parts(config), t, alpha.item(), sigma.item(), lam, condition, *coefficients)
+        return cls._of(_parts(config), t, alpha.item(), sigma.item(), lam.item(), condition, *coefficients)
 
     @classmethod
     def path(cls, config: DenoiserConfig, times: Tensor) -> list[Self]:
         """The points at several times. Args: times: float64, (N,)."""
-        schedule, parts = config.schedule, _parts(config)
-        alpha, sigma = schedule.alpha_sigma(times)
+        alpha, sigma, lam = _levels(config.schedule, times)
         coefficients = config.target.coefficients(alpha, sigma)
-        columns = (times, alpha, sigma, schedule.log_snr(times) / 2, condition_at(config, times), *coefficients)
-        return [cls._of(parts, *numbers) for numbers in zip(*(column.tolist() for column in columns), strict=True)]
+        columns = (times, alpha, sigma, lam, condition_at(config, times), *coefficients)
+        return [cls._of(_parts(config), *numbers) for numbers in zip(*(column.tolist() for column in columns), strict=True)]
 
     def belongs_to(self, config: DenoiserConfig) -> bool:
         """Whether the numbers are those of this configuration; a wrapper may have another target than the denoiser inside."""
@@ -82,6 +82,13 @@ class TimePoint(float):
 
     def __repr__(self) -> str:
         return f"TimePoint({float(self):g}, alpha={self.alpha:.4g}, sigma={self.sigma:.4g})"
+
+
+def _levels(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    """alpha, sigma and lambda at times, alpha = 0 where single precision has no signal (`Schedule.has_signal`)."""
+    alpha, sigma = schedule.alpha_sigma(t)
+    lost = alpha <= NO_SIGNAL * sigma
+    return alpha.masked_fill(lost, 0.0), sigma, (schedule.log_snr(t) / 2).masked_fill(lost, -math.inf)
 
 
 def _parts(config: DenoiserConfig) -> tuple[object, ...]:

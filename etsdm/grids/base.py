@@ -7,6 +7,7 @@ which is `end`. Times of real-valued grids need not be integers on a discrete sc
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -16,8 +17,10 @@ from etsdm.errors import PartError
 from etsdm.registry import Part, grids
 from etsdm.schedules import Schedule
 
-__all__ = ["Grid", "RealGrid", "evenly", "refuse_outside", "timesteps_until"]
+__all__ = ["VISIBLE_SIGNAL", "Grid", "RealGrid", "evenly", "level_distance", "refuse_outside", "signal_share", "timesteps_until"]
 
+# Difference of shares of signal or noise that may pass for none: half a grey image in [-1, 1] then lies 0.025 standard deviations off.
+VISIBLE_SIGNAL = 0.05
 
 TIMESTEP_TOLERANCE = 1e-9  # of a step: rounding error of a time that is a timestep
 
@@ -48,6 +51,18 @@ def timesteps_until(schedule: Schedule, start: float | None = None) -> int:
     if start is None:
         return round(schedule.horizon / schedule.step)
     return int(start / schedule.step + TIMESTEP_TOLERANCE) + schedule.is_discrete
+
+
+def signal_share(schedule: Schedule, t: float) -> float:
+    """alpha / sqrt(alpha^2 + sigma^2) at a time: 0 for pure noise, 1 for a clean image."""
+    alpha, sigma = (level.item() for level in schedule.alpha_sigma(t))
+    return alpha / math.hypot(alpha, sigma)
+
+
+def level_distance(schedule: Schedule, t: float, u: float) -> float:
+    """Larger of the differences of alpha and of sigma between two times, each divided by sqrt(alpha^2 + sigma^2)."""
+    angle, other = (math.atan2(sigma.item(), alpha.item()) for alpha, sigma in map(schedule.alpha_sigma, (t, u)))
+    return max(abs(math.cos(angle) - math.cos(other)), abs(math.sin(angle) - math.sin(other)))
 
 
 def refuse_outside(schedule: Schedule, **times: float | None) -> None:

@@ -23,7 +23,7 @@ class SpacedInNoise(RealGrid):
             # Log-SNR is infinite there, so the grid is that without an end, and `end` the end of one more step.
             return torch.cat([self._between(schedule, start, None, n), torch.tensor([end], dtype=torch.float64)])
         last, points = (schedule.t_min, n) if end is None else (end, n + 1)
-        if schedule.alpha(start) > 0:
+        if schedule.has_signal(start):
             return self._of_log_snr(schedule, start, last, points)
         start_again = start - schedule.step
         rest = self._of_log_snr(schedule, start_again, last, points - 1) if points > 1 else torch.empty(0, dtype=torch.float64)

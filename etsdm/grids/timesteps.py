@@ -1,4 +1,4 @@
-"""Grids of timesteps: `leading`, `trailing`, `respaced`."""
+"""Grids of timesteps: `auto`, `leading`, `trailing`, `respaced`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from etsdm.errors import PartError
-from etsdm.grids.base import Grid, refuse_outside, timesteps_until
+from etsdm.grids.base import VISIBLE_SIGNAL, Grid, level_distance, refuse_outside, timesteps_until
 from etsdm.registry import grids
 from etsdm.schedules import Schedule
 
-__all__ = ["Leading", "Respaced", "TimestepGrid", "Trailing"]
+__all__ = ["Auto", "Leading", "Respaced", "TimestepGrid", "Trailing"]
 
 
 class TimestepGrid(Grid):
@@ -59,9 +59,28 @@ class Trailing(TimestepGrid):
 
 @grids.register("respaced")
 class Respaced(TimestepGrid):
-    """Equally spaced timesteps from 0 to T-1, rounded, as in guided-diffusion's respacing."""
+    """Equally spaced timesteps from 0 to T-1, rounded, as in guided-diffusion's respacing; a single one is T-1, where that takes 0."""
 
     def _indices(self, total: int, n: int) -> Tensor:
-        stride = (total - 1) / (n - 1) if n > 1 else 0.0
+        if n == 1:
+            return torch.tensor([total - 1])
+        stride = (total - 1) / (n - 1)
         # Accumulated and not multiplied, as in the original: its rounding errors decide how halves are rounded.
         return torch.tensor([round(index) for index in accumulate(repeat(stride, n - 1), initial=0.0)])
+
+
+@grids.register("auto")
+class Auto(Leading):
+    """`leading` where its first time is as good as the start, as of 50 steps of `linear`; else `trailing`, which begins at the start.
+
+    It is as good where alpha and sigma, over sqrt(alpha^2 + sigma^2), differ by 0.05 at most, and never where alpha = 0 at the start: a
+    network that was trained there, as on zero terminal SNR, is then called there.
+    """
+
+    def times(self, schedule: Schedule, n: int, *, start: float | None = None, end: float | None = None) -> Tensor:
+        """Selects n of the timesteps up to the last, or up to `start`; see `Grid.times`."""
+        leading = super().times(schedule, n, start=start, end=end)
+        first = schedule.domain[1] if start is None else start
+        if schedule.alpha(first) > 0 and level_distance(schedule, leading[0].item(), first) <= VISIBLE_SIGNAL:
+            return leading
+        return Trailing().times(schedule, n, start=start)

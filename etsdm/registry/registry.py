@@ -86,12 +86,7 @@ class Registry(Generic[P]):
 
     def create(self, name: str, /, **fields: Any) -> P:
         """Makes a part from its name and fields. Raises: RegistryError for an unknown name or an invalid field."""
-        entry = self._entry(name)
-        try:
-            return entry.part.model_validate({**entry.fields, **fields})  # type: ignore[return-value]
-        except ValidationError as error:
-            problems = "; ".join(f"{problem.field}: {problem.message}" for problem in format_errors(error))
-            raise RegistryError(f"{self.noun} {name!r}: {problems}") from None
+        return self.make({"type": name, **fields})
 
     def parse(self, value: Any) -> P:
         """Makes a part from a recipe's value: an instance, a mapping with a `type`, or a bare name.
@@ -105,12 +100,21 @@ class Registry(Generic[P]):
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):
-            raise RegistryError(f"found {value!r}; give the name of {self._a_noun} or a mapping with `type` ({', '.join(self.names())})")
+            names = ", ".join(self.names())
+            raise RegistryError(f"found {_short(value)}; give the name of {self._a_noun} or a mapping with `type` ({names})")
         if not isinstance(value.get("type"), str):
             raise RegistryError(f"{self._a_noun} needs `type`, one of: {', '.join(self.names())}")
         entry = self._entry(value["type"])
         given = {key: field for key, field in value.items() if key != "type"}
         return entry.part.model_validate({**entry.fields, **given})  # type: ignore[return-value]
+
+    def make(self, value: Any) -> P:
+        """`parse` for Python calls. Raises: RegistryError also for an invalid field, which it names."""
+        try:
+            return self.parse(value)
+        except ValidationError as error:
+            problems = "; ".join(f"{problem.field}: {problem.message}" for problem in format_errors(error))
+            raise RegistryError(f"{self.noun} {value['type']!r}: {problems}") from None
 
     def describe(self, name: str) -> str:
         """The first line of the part's docstring, or the preset's description."""
@@ -206,3 +210,9 @@ def _registering_modules(home: ModuleType) -> Iterator[str]:
 def _plugin_origin(point: EntryPoint) -> str:
     distribution = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
     return f"{point.value}{distribution}"
+
+
+def _short(value: Any) -> str:
+    """A value as it is quoted in a message: an object of another library by its type, and no more than a line."""
+    text = repr(value) if value is None or isinstance(value, (bool, int, float, list, tuple, dict)) else f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."

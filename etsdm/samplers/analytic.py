@@ -29,8 +29,9 @@ __all__ = ["Analytic"]
 class Analytic(Sampler):
     """Draws x_s from q(x_s | x_t) exactly where the data are N(m, std^2 I) and the network is the optimal one, in any number of steps.
 
-    The clean image of the last step is sampled from q(x0 | x_t) too. For other data it is ancestral sampling with too wide or too
-    narrow a noise; at std = 0 it is DDPM with the posterior variance. `steps` steps of one network call each.
+    The clean image of the last step is drawn from q(x0 | x_t) too, which adds noise as wide as sigma at the last time: 0.01 on `linear`,
+    0.0387 on `ldm`. For other data it is ancestral sampling with too wide or too narrow a noise; at std = 0 it is DDPM with the
+    posterior variance, and the last step adds none. `steps` steps of one network call each.
 
     Attributes:
         std: standard deviation of the clean data.
@@ -43,9 +44,17 @@ class Analytic(Sampler):
         for t, s in pairwise(path):
             prediction = model(x, t)
             variance_ratio = -math.expm1(2 * (t.lam - s.lam))  # 1 - q^2
-            spread = self.std * t.sigma / math.hypot(t.alpha * self.std, t.sigma)
+            spread = self._spread(t)
             z = math.hypot(s.sigma * math.sqrt(variance_ratio), s.alpha * variance_ratio * spread)
             x = prediction.combine(x0=s.alpha, eps=s.sigma * math.exp(t.lam - s.lam))
             if z > 0:
                 x.add_(noise.draw(x.shape[1:]).to(x), alpha=z)
             yield StepResult(x, prediction)
+
+    def noise_left(self, path: Sequence[TimePoint]) -> float:
+        """Standard deviation of the clean image given x_t of the last step, or sigma/alpha at a `t_end`."""
+        return self._spread(path[-2]) if path[-1].sigma == 0 else super().noise_left(path)
+
+    def _spread(self, t: TimePoint) -> float:
+        """sqrt(C) at t."""
+        return self.std * t.sigma / math.hypot(t.alpha * self.std, t.sigma)

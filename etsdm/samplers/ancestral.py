@@ -22,7 +22,7 @@ from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.time_point import TimePoint
-from etsdm.grids import Grid, Leading
+from etsdm.grids import Auto, Grid
 from etsdm.samplers.base import Sampler
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.step import NoiseSource, StepResult
@@ -47,7 +47,7 @@ class Ancestral(Sampler):
     """Steps x_s = a x0 + b eps + c z on a grid, from x0 that may be clipped."""
 
     clip_x0: bool | None = None
-    grid: Grid = Leading()
+    grid: Grid = Auto()
 
     @abstractmethod
     def _coefficients(self, t: TimePoint, s: TimePoint) -> Coefficients:

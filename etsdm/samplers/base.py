@@ -8,9 +8,11 @@ the next. The update is its `_steps`; calling the network, counting the calls an
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
@@ -23,7 +25,8 @@ from etsdm.errors import PartError
 from etsdm.grids import Grid, Linspace
 from etsdm.grids.base import timesteps_until
 from etsdm.randomness import SampleNoise
-from etsdm.registry import Part, field_error, samplers
+from etsdm.registry import Part, field_error, samplers, schedules
+from etsdm.samplers.ends import warn_of_noise_left, warn_of_noised_images, warn_of_pure_noise
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.plan import Plan, plan_of
 from etsdm.samplers.step import NoiseSource, Step, StepResult
@@ -62,9 +65,12 @@ class Sampler(Part, family=samplers):
 
         Raises:
             PartError: on the field of the sampler that does not suit the schedule or the network.
+
+        Warns:
+            UserWarning: as `warn_of_ends`.
         """
         try:
-            self.path(denoiser)
+            self.warn_of_ends(denoiser)
         except PartError as error:
             if error.path[0] in type(self).model_fields:
                 raise
@@ -92,20 +98,21 @@ class Sampler(Part, family=samplers):
             Decreasing, float64, (n,), or (n + 1,) with a t_end.
 
         Raises:
-            PartError: the grid does not suit the schedule, the number of steps or the ends.
+            PartError: the grid does not suit the schedule, the number of steps or the ends; the schedule loses its signal too early.
 
         Warns:
             UserWarning: the first time was moved.
         """
+        schedule = denoiser.schedule
+        schedule.refuse_lost_signal()
         try:
-            times = self._times(denoiser.schedule, start)
+            times = self._times(schedule, start)
         except PartError as error:
             if error.path[0] in type(self.grid).model_fields:
                 raise PartError(("grid", *error.path), error.message) from None
             raise
-        if not denoiser.target.needs_signal or denoiser.schedule.alpha(times[0]) != 0:
+        if not denoiser.target.needs_signal or schedule.has_signal(times[0].item()):
             return times
-        schedule = denoiser.schedule
         moved = times[:1] - schedule.step
         message = f"alpha = 0 at t = {times[0]:g}, where target {denoiser.target.type_name!r} does not give x0"
         warnings.warn(f"{message}: sampling starts from t = {moved[0]:g}", stacklevel=2)
@@ -114,11 +121,33 @@ class Sampler(Part, family=samplers):
     def path(self, denoiser: DenoiserConfig, start: float | None = None) -> list[TimePoint]:
         """The points that a trajectory passes, from noise on; arguments and refusals as those of `times`."""
         points = TimePoint.path(denoiser, self.times(denoiser, start))
+        while len(points) > 1 and points[1].alpha == 0:
+            del points[0]  # between two times without signal nothing changes
         ends = points[-1].sigma == 0 or (self.t_end is not None and not self.denoise_to_zero)
         if ends and len(points) < 2:
             message = f"t = {points[0]:g} is where it ends, so that there is no step; give a later start or an earlier t_end"
             raise PartError("start", message)
         return points if ends else [*points, CLEAN]
+
+    def warn_of_ends(self, denoiser: DenoiserConfig, start: float | None = None, *, from_images: bool = False) -> None:
+        """Warns if x at the path's first point is not what sampling starts from, or if the images are not clean at its end.
+
+        Args:
+            denoiser: a denoiser, or its spec.
+            start: where to start, the schedule's last time by default.
+            from_images: the start is images noised to `start`; otherwise it is pure noise.
+        """
+        path = self.path(denoiser, start)
+        if not from_images:
+            warn_of_pure_noise(denoiser, self.grid.type_name, path[0], start)
+        elif start is not None:
+            warn_of_noised_images(denoiser, self.grid.type_name, path[0], start)
+        if path[-1] is not CLEAN:
+            warn_of_noise_left(path[-1], self.noise_left(path))
+
+    def noise_left(self, path: Sequence[TimePoint]) -> float:
+        """Standard deviation of the noise in the images after a path, sigma/alpha at its end; 0 for the clean image."""
+        return math.exp(-path[-1].lam)
 
     def _solved(self, path: Sequence[TimePoint]) -> int:
         """Steps of a path before the one that `denoise_to_zero` adds, if it does."""
@@ -131,27 +160,35 @@ class Sampler(Part, family=samplers):
         except ValidationError:
             raise PartError("steps", f"{steps!r} does not suit sampler {self.type_name!r}; give 1 or more") from None
 
-    def plan(self, denoiser: DenoiserConfig | Schedule, steps: int | None = None, *, start: float | None = None) -> Plan:
+    def plan(
+        self, denoiser: DenoiserConfig | Schedule | str | Mapping[str, Any], steps: int | None = None, *, start: float | None = None
+    ) -> Plan:
         """Every call of the network that sampling makes, recorded on data of one element.
 
         Args:
-            denoiser: a denoiser, or its spec; or a schedule alone, which is then taken with target `eps` and no condition map.
+            denoiser: a denoiser, or its spec; or a schedule alone, also by name or as a mapping, which is then taken with target `eps`
+                and no condition map.
             steps: another number of steps than the sampler's own.
             start: where to start, the schedule's last time by default.
 
         Raises:
             PartError: as `with_steps` and `times`.
+
+        Warns:
+            UserWarning: as `times` and `warn_of_ends`.
         """
         sampler = self if steps is None else self.with_steps(steps)
-        config = ScheduleConfig(denoiser) if isinstance(denoiser, Schedule) else denoiser
+        config = ScheduleConfig(schedules.make(denoiser)) if isinstance(denoiser, (Schedule, str, Mapping)) else denoiser
 
         def trajectory(zero: DenoiserLike, noise: Tensor, step_noise: NoiseSource) -> Iterator[Step]:
             return sampler.trajectory(zero, noise, step_noise, start=start)
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the trajectory warns
-            last = sampler.path(config, start)[-1]
-        return plan_of(config, trajectory, None if last is CLEAN else float(last))
+            path = sampler.path(config, start)
+        sampler.warn_of_ends(config, start, from_images=start is not None)
+        end = None if path[-1] is CLEAN else float(path[-1])
+        return plan_of(config, trajectory, end, sampler.noise_left(path))
 
     def trajectory(
         self, denoiser: DenoiserLike, noise: Tensor, step_noise: NoiseSource | None = None, *, start: float | None = None, **cond: Tensor

@@ -24,7 +24,7 @@ from itertools import accumulate, pairwise
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction
@@ -91,14 +91,13 @@ class SinglestepDPMSolver(DPMSolver):
     its start or noise at its end is of first order and costs one call.
 
     Attributes:
-        t_end: as for all samplers, but an end without noise, which no log-SNR has, stands for the schedule's first time with noise:
-            timestep 0 on a discrete schedule, the authors' t = 1/T, and mostly 0.001 on a continuous one. With null, the last of the
-            calls goes from that time to the clean image.
+        t_end: None for the clean image, to which the last of the calls goes from the schedule's first time with noise: timestep 0 on a
+            discrete schedule, the authors' t = 1/T, and mostly 0.001 on a continuous one. The authors' code ends at that time, which 0
+            stands for, and leaves its noise in the images.
         denoise_to_zero: as for all samplers; that call comes on top of `steps`.
     """
 
     grid: Grid = LogSNRGrid()
-    t_end: NonNegativeFloat | None = 0.0
 
     @model_validator(mode="after")
     def _grid_reaches_the_end(self) -> SinglestepDPMSolver:
@@ -112,7 +111,7 @@ class SinglestepDPMSolver(DPMSolver):
         if start is not None and end is not None and end >= start:
             message = f"{start:g} is not later than {end:g}, where sampler {self.type_name!r} ends; give more, or t_end: null"
             raise PartError("start", message)
-        before = int(schedule.alpha(schedule.domain[1] if start is None else start) == 0)
+        before = int(not schedule.has_signal(schedule.domain[1] if start is None else start))
         after = int(end is None)
         solved = max(self.steps - before - after, 0)
         # A single call from no signal to the clean image is one step.

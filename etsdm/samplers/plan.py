@@ -41,12 +41,14 @@ class Call(NamedTuple):
 class Plan(NamedTuple):
     """All network calls of a sampler.
 
-    Fields: calls, in order; steps, how many; end, the time at which it ends, None for the clean image.
+    Fields: calls, in order; steps, how many; end, the time at which it ends, None for the clean image; noise_left, the standard deviation
+    of the noise in the images there.
     """
 
     calls: tuple[Call, ...]
     steps: int
     end: float | None
+    noise_left: float
 
     @property
     def nfe(self) -> int:
@@ -56,7 +58,7 @@ class Plan(NamedTuple):
     def record(self) -> dict[str, Any]:
         """As JSON values; a log-SNR without signal, which is -inf, is None."""
         calls = [{**call._asdict(), "log_snr": call.log_snr if math.isfinite(call.log_snr) else None} for call in self.calls]
-        return {"nfe": self.nfe, "steps": self.steps, "end": self.end, "calls": calls}
+        return {"nfe": self.nfe, "steps": self.steps, "end": self.end, "noise_left": self.noise_left, "calls": calls}
 
 
 class _Zeros:
@@ -67,13 +69,14 @@ class _Zeros:
 Trajectory = Callable[[DenoiserLike, Tensor, NoiseSource], Iterator[Step]]
 
 
-def plan_of(config: DenoiserConfig, trajectory: Trajectory, end: float | None) -> Plan:
+def plan_of(config: DenoiserConfig, trajectory: Trajectory, end: float | None, noise_left: float) -> Plan:
     """Runs a trajectory on one element and records its calls.
 
     Args:
         config: a denoiser, or its spec.
         trajectory: gives the steps for a denoiser, a start and noise.
         end: the time at which it ends, None for the clean image.
+        noise_left: as of `Plan`.
     """
     denoiser, calls, steps = ZeroDenoiser(config), list[Call](), 0
     start = torch.ones(1, 1, 1, 1, dtype=torch.float64)
@@ -81,7 +84,7 @@ def plan_of(config: DenoiserConfig, trajectory: Trajectory, end: float | None) -
         steps = step.n
         for t in denoiser.times[len(calls) :]:
             calls.append(_call(config, len(calls) + 1, t, step))
-    return Plan(tuple(calls), steps, end)
+    return Plan(tuple(calls), steps, end, noise_left)
 
 
 def _call(config: DenoiserConfig, number: int, t: float, step: Step) -> Call:

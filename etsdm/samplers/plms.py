@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from etsdm.grids import Grid, Leading
+from etsdm.grids import Auto, Grid
 from etsdm.registry import samplers
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import Correction, SigmaSampler, StepContext
@@ -29,12 +29,12 @@ class PLMS(SigmaSampler):
     """Pseudo linear multistep of order 2 (Liu et al. 2022), in the form of latent diffusion's code.
 
     `steps` steps of one network call each, but of two for the first: steps + 1 calls, unless there is one step only. Its
-    weights are those of equal steps in time, which `leading`, `uniform` and `linspace` have.
+    weights are those of equal steps in time, which `leading`, `trailing`, `uniform` and `linspace` have.
     """
 
     corrects_to_clean: ClassVar[bool] = True
 
-    grid: Grid = Leading()
+    grid: Grid = Auto()
 
     @property
     def _history_length(self) -> int:

@@ -67,7 +67,9 @@ class UniPC(Sampler):
             if math.isfinite(s.lam):
                 history.appendleft(value)
             if has_finite_step(s, t):
-                order = min(len(history), solved - i) if self.lower_order_final else len(history)
+                # The authors' code, which takes no fewer steps than order, lowers none of the first.
+                lowers = self.lower_order_final and not i < self.order - 1 <= solved - 1
+                order = min(len(history), solved - i) if lowers else len(history)
                 last = ExponentialStep.between(s, t, self.predicts), x, list(history)[:order]
                 x = self._predict(*last)
             else:

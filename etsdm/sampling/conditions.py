@@ -75,7 +75,7 @@ class ReducedImages:
         return self._super_resolution.reduce(self._images.batch(indices).pixels)
 
 
-def read_low_res(path: Path, spec: DenoiserSpec) -> Tensor:
+def read_low_res(path: Path | str, spec: DenoiserSpec) -> Tensor:
     """Reads the low-resolution images of a super-resolution denoiser.
 
     Args:
@@ -91,6 +91,7 @@ def read_low_res(path: Path, spec: DenoiserSpec) -> Tensor:
     """
     if spec.super_resolution is None:
         raise PartError("low_res", "this denoiser does no super-resolution; leave it out")
+    path = Path(path)
     channels, height, width = spec.image_shape
     factor = spec.super_resolution.factor
     files = [path / name for name in image_files(path)] if path.is_dir() else [path]

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.denoisers.wrappers.base import on_device
 from etsdm.randomness import SampleNoise, per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import Sampler, Step
 
-__all__ = ["resolve_sampler", "sample", "sample_batches", "starting_noise", "trajectory_of"]
+__all__ = ["SamplerLike", "resolve_sampler", "sample", "sample_batches", "starting_noise", "trajectory_of"]
+
+SamplerLike = Sampler | str | Mapping[str, Any]  # a sampler, its name, or its fields with a `type`
 
 
-def resolve_sampler(sampler: Sampler | str, steps: int | None = None) -> Sampler:
-    """A sampler from its name or itself, with another number of steps if one is given.
+def resolve_sampler(sampler: SamplerLike, steps: int | None = None) -> Sampler:
+    """A sampler from itself, its name or its fields, with another number of steps if one is given.
 
     Raises:
-        RegistryError: the name is unknown.
+        RegistryError: the name is unknown, or a field invalid.
         PartError: the sampler takes no such number of steps.
     """
-    if isinstance(sampler, str):
-        created: Sampler = samplers.create(sampler, **({} if steps is None else {"steps": steps}))
-        return created
-    return sampler if steps is None else sampler.with_steps(steps)
+    given: Any = {"type": sampler} if isinstance(sampler, str) else sampler
+    if steps is not None and isinstance(given, Mapping):
+        given = {**given, "steps": steps}
+    made: Sampler = samplers.make(given)
+    return made if steps is None or isinstance(given, Mapping) else made.with_steps(steps)
 
 
 def starting_noise(denoiser: DenoiserLike, sampler: Sampler, indices: Sequence[int], *, seed: int, start: float | None = None) -> Tensor:
@@ -55,7 +59,11 @@ def trajectory_of(
         seed: seed of the starting noise and of the steps' noise.
         start: the time to start from, the schedule's last time by default.
         **cond: further inputs of the network, a row for each index.
+
+    Warns:
+        UserWarning: as `Sampler.warn_of_ends`.
     """
+    sampler.warn_of_ends(denoiser, start)
     noise, given = on_device(denoiser, starting_noise(denoiser, sampler, indices, seed=seed, start=start), cond)
     return sampler.trajectory(denoiser, noise, SampleNoise(seed, "sampling/steps", indices), start=start, **given)
 
@@ -84,7 +92,7 @@ def sample(
     denoiser: DenoiserLike,
     n: int = 16,
     *,
-    sampler: Sampler | str = "ddim",
+    sampler: SamplerLike = "ddim",
     steps: int | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -98,7 +106,7 @@ def sample(
     Args:
         denoiser: for example from `etsdm.load`, in eval mode.
         n: how many.
-        sampler: a name or a sampler.
+        sampler: a sampler, its name, or a mapping of its fields with `type`.
         steps: number of steps, where not the sampler's own.
         seed: seed of the starting noise and of the steps' noise.
         batch_size: images in one pass of the network.
@@ -116,6 +124,7 @@ def sample(
             (`PartError`).
         RegistryError: there is no such sampler.
     """
+    refuse_incomplete(denoiser)
     for name, value in (("n", n), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}: {value} is too few; give 1 or more")

@@ -39,10 +39,10 @@ class PngStore(FolderStore):
         text: further text chunks of an image's file by its index, beside index, protocol and digest.
     """
 
-    def __init__(self, path: Path, protocol: Mapping[str, Any], text: ImageText = lambda k: {}) -> None:
-        super().__init__(path, digest_of(dict(protocol)), path / "images", protocol)
+    def __init__(self, path: Path | str, protocol: Mapping[str, Any], text: ImageText = lambda k: {}) -> None:
+        super().__init__(path, digest_of(dict(protocol)), Path(path) / "images", protocol)
         self.protocol = dict(protocol)
-        self.grid_file = path / "grid.png"
+        self.grid_file = self.path / "grid.png"
         self._text = text
 
     def _admit(self, job: Mapping[str, Any], n: int) -> None:

@@ -24,10 +24,10 @@ from etsdm.condition_maps import ConditionMap
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.errors import PartError
-from etsdm.registry import format_errors
+from etsdm.registry import condition_maps, format_errors
 from etsdm.samplers import DDIM, DDPM, Sampler
 from etsdm.sampling.conditions import Conditions
-from etsdm.sampling.generate import resolve_sampler
+from etsdm.sampling.generate import SamplerLike, resolve_sampler
 from etsdm.sampling.job import SamplingTask
 
 __all__ = ["Guidance", "SampledModel"]
@@ -83,13 +83,13 @@ class SampledModel(NamedTuple):
         denoiser, facts, digest = read_checkpoint(checkpoint_folder(path), device, weights=weights)
         return cls(denoiser, {"weights": digest, "recipe": facts.get("recipe")}, None, sampler or DDIM(), data_classes)
 
-    def with_condition_map(self, condition_map: ConditionMap) -> Self:
+    def with_condition_map(self, condition_map: ConditionMap | str | Mapping[str, Any]) -> Self:
         """The model under another condition map than it was trained with; the protocol names both.
 
         Raises:
             PartError: the map does not fit the schedule.
         """
-        spec = self.trained.spec
+        spec, condition_map = self.trained.spec, condition_maps.make(condition_map)
         try:
             changed = spec.model_copy(update={"condition_map": condition_map})
         except ValidationError as error:
@@ -136,7 +136,7 @@ class SampledModel(NamedTuple):
 
     def task(
         self,
-        sampler: Sampler | str | None = None,
+        sampler: SamplerLike | None = None,
         *,
         steps: int | None = None,
         seed: int = 0,
@@ -147,7 +147,7 @@ class SampledModel(NamedTuple):
         """A sampling task of this model with its protocol, for `generate_folder`.
 
         Args:
-            sampler: a name or a sampler; the model's own by default.
+            sampler: a sampler, its name, or a mapping of its fields with `type`; the model's own by default.
             steps: number of steps, if other than the sampler's own.
             seed: seed of the starting noise and of the steps' noise.
             labels: class labels used in turn; all classes by default.

@@ -37,11 +37,11 @@ class FolderStore(ABC):
         protocol: JSON values behind the digest, for the record.
     """
 
-    def __init__(self, path: Path, digest: str, images: Path, protocol: Mapping[str, Any] | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, digest: str, images: Path, protocol: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path)
         self.digest = digest
         self.images = images
-        self.job_file = path / "job.json"
+        self.job_file = self.path / "job.json"
         self._protocol = {} if protocol is None else {"protocol": dict(protocol)}
 
     @abstractmethod

@@ -36,8 +36,8 @@ class TensorStore(FolderStore):
         digest: sha256 of everything that the images depend on; images of another digest are ignored, and `open_for` removes them.
     """
 
-    def __init__(self, path: Path, digest: str) -> None:
-        super().__init__(path, digest, images=path)
+    def __init__(self, path: Path | str, digest: str) -> None:
+        super().__init__(path, digest, images=Path(path))
 
     def _admit(self, job: Mapping[str, Any], n: int) -> None:
         if job.get("protocol_digest") != self.digest:

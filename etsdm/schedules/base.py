@@ -10,6 +10,7 @@ and sigma leaves t = 0 as sqrt(2 |alpha'(0)| t): its slope is infinite unless al
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple
 
@@ -18,8 +19,12 @@ from torch import Tensor
 
 from etsdm.errors import PartError
 from etsdm.registry import Part, schedules
+from etsdm.schedules.times import as_times
 
-__all__ = ["Continuous", "Schedule", "Slope", "from_log_snr"]
+__all__ = ["NO_SIGNAL", "Continuous", "Schedule", "Slope", "from_log_snr"]
+
+# alpha/sigma below which single precision resolves a tenth of the signal at most: a solver's differences, over alpha, would be rounding.
+NO_SIGNAL = 1e-6
 
 
 class Slope(NamedTuple):
@@ -37,7 +42,7 @@ class Schedule(Part, family=schedules):
     """Noise schedule alpha(t), sigma(t), in float64 for every input dtype.
 
     Times are in the schedule's own unit: 0..T-1 for discrete schedules, where non-integers interpolate log-SNR, and the
-    interval `domain` for continuous ones. Every method takes a number or a tensor of any shape and returns a float64 tensor of
+    interval `domain` for continuous ones. Every method takes a number, an array or a tensor of any shape and returns a float64 tensor of
     that shape, on the tensor's device; times outside `domain` raise ValueError (checked on the CPU only, where it needs no
     synchronisation).
 
@@ -77,6 +82,19 @@ class Schedule(Part, family=schedules):
         low = self.domain[0]
         return low if self.sigma(low) > 0 else low + self.step
 
+    def has_signal(self, t: float) -> bool:
+        """Whether single precision resolves the signal at a time; where not, samplers take alpha for 0."""
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha.item() > NO_SIGNAL * sigma.item()
+
+    def refuse_lost_signal(self) -> None:
+        """Raises PartError if more times than the last have no signal."""
+        low, high = self.domain
+        if high - self.step > low and not self.has_signal(high - self.step):
+            lost = self.t_of_log_snr(2 * math.log(NO_SIGNAL)).item()
+            message = f"{self.type_name!r} has no signal from t = {lost:.4g} on, alpha / sigma < {NO_SIGNAL:g}, and ends at {high:g}"
+            raise PartError("schedule", f"{message}; give less noise, as by a smaller last beta or fewer timesteps")
+
     @abstractmethod
     def slope_at_zero(self) -> Slope:
         """d sigma/dt at t = 0, or the coefficient of its singularity; of a discrete schedule, that of its continuous limit."""
@@ -103,7 +121,7 @@ class Schedule(Part, family=schedules):
 
     def alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """alpha(t) and sigma(t) in one computation; on the CPU for a number."""
-        if isinstance(t, Tensor):
+        if not isinstance(t, (float, int)):
             return self._alpha_sigma(self._times(t))
         self._refuse_outside(t, t)
         return self._alpha_sigma_of_number(t)
@@ -134,14 +152,11 @@ class Schedule(Part, family=schedules):
 
     def t_of_log_snr(self, log_snr: Tensor | float) -> Tensor:
         """Inverse of `log_snr`, clamped to the domain."""
-        log_snr = torch.as_tensor(log_snr, dtype=torch.float64)
+        log_snr = as_times(log_snr).to(torch.float64)
         return self._t_of_log_snr(log_snr).clamp(*self.domain)
 
     def _times(self, t: Tensor | float) -> Tensor:
-        if not isinstance(t, Tensor):
-            self._refuse_outside(t, t)
-            return torch.tensor(t, dtype=torch.float64)
-        t = t.to(torch.float64)
+        t = as_times(t).to(torch.float64)
         if t.device.type == "cpu" and t.numel() and not torch.compiler.is_compiling():
             smallest, largest = (t, t) if t.numel() == 1 else torch.aminmax(t.detach())
             self._refuse_outside(smallest.item(), largest.item())

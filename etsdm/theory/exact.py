@@ -7,7 +7,8 @@ them (paper Eq. A15; see `etsdm.theory.sharing`).
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from etsdm.condition_maps import ConditionMap, Identity, TimeInput, Timesteps
 from etsdm.denoisers.prediction import Prediction
 from etsdm.errors import PartError
+from etsdm.registry import condition_maps, schedules, targets
 from etsdm.schedules import Schedule
 from etsdm.targets import Eps, Target
 from etsdm.theory.mixtures import GaussianMixture
@@ -33,9 +35,9 @@ class ExactDenoiser:
 
     Args:
         mixture: the clean data.
-        schedule: the noise schedule.
-        target: the prediction target of the output.
-        condition_map: the map whose conditions times share.
+        schedule: the noise schedule; this and the next two as parts, by name, or as mappings with `type`.
+        target: the prediction target of the output, eps by default.
+        condition_map: the map whose conditions times share, the identity by default.
         weights: how an output averages over times that share its condition: `uniform`, as in the paper's proof of theorem 4.1,
             or `posterior`, the minimiser of the training loss for uniformly drawn times and an unweighted error of F.
         device: where it computes, and where x has to be.
@@ -52,23 +54,23 @@ class ExactDenoiser:
     def __init__(
         self,
         mixture: GaussianMixture,
-        schedule: Schedule,
+        schedule: Schedule | str | Mapping[str, Any],
         *,
-        target: Target | None = None,
-        condition_map: ConditionMap | None = None,
+        target: Target | str | Mapping[str, Any] | None = None,
+        condition_map: ConditionMap | str | Mapping[str, Any] | None = None,
         weights: Weights = "uniform",
         device: torch.device | str = "cpu",
     ) -> None:
         if weights not in get_args(Weights):
             raise PartError("weights", f"{weights!r} is not known; give {' or '.join(get_args(Weights))}")
         self.mixture = mixture.to(device)
-        self.schedule = schedule
-        self.target = Eps() if target is None else target
-        self.condition_map = Identity() if condition_map is None else condition_map
+        self.schedule: Schedule = schedules.make(schedule)
+        self.target: Target = Eps() if target is None else targets.make(target)
+        self.condition_map: ConditionMap = Identity() if condition_map is None else condition_maps.make(condition_map)
         self.weights = weights
-        for problem in self.condition_map.check(schedule):
+        for problem in self.condition_map.check(self.schedule):
             raise ValueError(f"condition_map.{problem.field}: {problem.message}")
-        self._shared_times = shared_times_of(self.condition_map, schedule)
+        self._shared_times = shared_times_of(self.condition_map, self.schedule)
 
     @property
     def shape(self) -> tuple[int, ...]:

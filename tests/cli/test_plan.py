@@ -69,8 +69,8 @@ def test_the_table_has_a_row_for_each_call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     shown = run("plan", "--schedule", "linear", "--sampler", "ddim", "--steps", 3).stdout
-    # The leading grid: multiples of 1000 // 3.
-    assert [row[:4] for row in rows(shown)] == [["1", "1", "666", "666"], ["2", "2", "333", "333"], ["3", "3", "0", "0"]]
+    # The trailing grid, because the leading one would begin at 666.
+    assert [row[:4] for row in rows(shown)] == [["1", "1", "999", "999"], ["2", "2", "666", "666"], ["3", "3", "332", "332"]]
     assert "3 network calls in 3 steps, to the clean image" in shown
     assert list(tmp_path.iterdir()) == []
 
@@ -81,7 +81,7 @@ def test_the_table_has_a_row_for_each_call(tmp_path, monkeypatch):
         ((), r"nothing to plan for; give a checkpoint, a recipe, or --schedule"),
         (("--schedule", "liner"), r"--schedule: unknown schedule 'liner'; did you mean 'linear'\?"),
         (("--schedule", "linear", "--steps", "1001"), r"--(sampler: )?steps: 1001 steps do not fit .* give 1 to 1000"),
-        (("--schedule", "linear", "--sampler", "{type: ddim, t_end: 5}"), r"--sampler(: |\.)t_end: grid 'leading' ends in the clean image"),
+        (("--schedule", "linear", "--sampler", "{type: ddim, t_end: 5}"), r"--sampler(: |\.)t_end: grid 'auto' ends in the clean image"),
         (
             ("--schedule", "linear-continuous", "--condition-map", "e-tsdm"),
             r"--condition-map\.t_tilde: 100 is beyond the schedule's horizon; give 1 or less",

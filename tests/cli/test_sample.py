@@ -336,7 +336,7 @@ def test_a_wrong_option_is_one_line_and_leaves_nothing(checkpoint, tmp_path, opt
     ("options", "message"),
     [
         (("--steps", "2000"), r"--(sampler: )?steps: 2000 steps do not fit a schedule of 1000 timesteps; give 1 to 1000\n"),
-        (("--sampler", "{type: ddim, t_end: 5}"), r"--sampler(: |\.)t_end: grid 'leading' ends in the clean image, not at 5; .*linspace\n"),
+        (("--sampler", "{type: ddim, t_end: 5}"), r"--sampler(: |\.)t_end: grid 'auto' ends in the clean image, not at 5; .*linspace\n"),
     ],
 )
 def test_a_sampler_that_does_not_fit_is_refused(checkpoint, tmp_path, options, message):

@@ -15,7 +15,8 @@ def test_every_time_gets_the_same_condition(dtype):
 
 def test_integer_times_become_float64():
     assert Constant(value=0.5)(torch.tensor([3, 4])).tolist() == [0.5, 0.5]
-    assert Constant()(torch.tensor([3, 4])).dtype == torch.float64
+    assert Constant()(torch.tensor([3, 4])).dtype == torch.int64
+    assert Constant(value=0.5)(torch.tensor([3, 4])).dtype == torch.float64
 
 
 @pytest.mark.parametrize(("schedule", "last"), [(Linear(), 999), (LinearContinuous(), 1)])

@@ -116,8 +116,8 @@ def test_one_sub_interval_has_one_condition_below_t_tilde():
     assert ETSDM(n=1)(torch.tensor([0, 50, 99, 100])).tolist() == [0, 0, 0, 100]
 
 
-def test_integer_times_become_float64():
-    assert ETSDM()(torch.tensor([3, 4])).dtype == torch.float64
+def test_integer_times_become_float64_where_conditions_are_no_integers():
+    assert ETSDM(n=7)(torch.tensor([3, 4])).dtype == torch.float64
 
 
 @dtypes

@@ -4,9 +4,11 @@ import pytest
 import torch
 from doubles import RecordingNetwork
 from pydantic import ValidationError
+from torch import nn
 
+from etsdm.backbones import External
 from etsdm.condition_maps import Identity
-from etsdm.denoisers.denoiser import Denoiser
+from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.randomness import generator, per_sample_normal
 from etsdm.registry import format_errors, targets
@@ -230,11 +232,6 @@ def test_a_denoiser_is_called_like_any_module(tiny_denoiser):
         assert torch.equal(denoiser(x, 59.0).x0, denoiser.predict(x, 59.0).x0)
 
 
-def test_its_representation_names_its_parts(tiny_denoiser):
-    assert "shape=(1, 8, 8), linear, v, e-tsdm" in repr(tiny_denoiser(condition_map="e-tsdm", target="v"))
-    assert repr(tiny_denoiser().predict(X.float(), 59.0)) == "Prediction(t=59, shape=(3, 1, 8, 8))"
-
-
 def test_a_learned_variance_is_the_second_half_as_the_network_gives_it(tiny_spec):
     network = RecordingNetwork(lambda x: torch.cat([0.5 * x[:, :1], -2.0 * x[:, :1]], dim=1))
     denoiser = Denoiser(tiny_spec(backbone={"out_channels": 2}, target="edm"), network)
@@ -273,3 +270,18 @@ def test_a_fixed_variance_is_none(tiny_spec, tiny_denoiser):
 )
 def test_outputs_that_are_no_image_and_no_variance_are_refused(tiny_spec, parts, field, message):
     assert refused(tiny_spec, **parts) == [(field, message)]
+
+
+def test_a_printed_denoiser_starts_with_schedule_target_and_condition_map(tiny_denoiser):
+    first = str(tiny_denoiser(target="v", condition_map="e-tsdm")).splitlines()[1].strip()
+    assert re.match(
+        r"schedule=Linear\(timesteps=1000, .*\), target=V\(.*\), condition_map=ETSDM\(t_tilde=100.0, n=5, .*\), shape=\(1, 8, 8\)$", first
+    )
+
+
+def test_a_network_in_place_of_a_backbone_is_named_and_not_printed():
+    network = nn.Sequential(*[nn.Linear(8, 8) for _ in range(100)])
+    with pytest.raises(ValidationError, match=r"found a Sequential; give the name of a backbone or a mapping") as caught:
+        DenoiserSpec(schedule="linear", backbone=network)
+    assert "in_features" not in str(caught.value)
+    assert "in_features" not in str(DenoiserSpec(schedule="linear", backbone=External(network, shape=(1, 8, 8))))

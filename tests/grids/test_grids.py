@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etsdm.condition_maps import ETSDM, Compose, Identity, Inverse, InverseSigmoid, LogSNR, Sigma
-from etsdm.grids import Leading, Respaced, Trailing, UniformInF
+from etsdm.grids import Auto, Leading, Respaced, Trailing, UniformInF
 from etsdm.registry import FieldProblem, format_errors, grids
 from etsdm.schedules import EDM, Cosine, Flow, Linear, LinearContinuous, ZeroTerminal
 
@@ -29,7 +29,9 @@ def times(grid, total, n):
         (Trailing(), 1, [9]),
         (Trailing(), 3, [9, 6, 2]),
         (Trailing(), 5, [9, 7, 5, 3, 1]),
-        (Respaced(), 1, [0]),
+        (Respaced(), 1, [9]),  # guided-diffusion: 0, where x would have to be clean
+        (Auto(), 1, [9]),
+        (Auto(), 3, [9, 6, 2]),
         (Respaced(), 2, [9, 0]),
         (Respaced(), 4, [9, 6, 3, 0]),
         (Respaced(), 5, [9, 7, 4, 2, 0]),  # 9 / 4 i = 0, 2.25, 4.5, 6.75, 9, halves to even

@@ -55,7 +55,7 @@ def recipe_error(*overrides, recipe=DIGITS):
         ),
         (
             "sampling.sampler={type: ddim, t_end: 5}",
-            "sampling.sampler.t_end: grid 'leading' ends in the clean image, not at 5; leave t_end out, or give linspace (command line)",
+            "sampling.sampler.t_end: grid 'auto' ends in the clean image, not at 5; leave t_end out, or give linspace (command line)",
         ),
         (
             "sampling.sampler={type: ddim, grid: linspace, t_end: 2000}",
@@ -99,11 +99,16 @@ def test_a_batch_of_problems_is_one_line_each():
     ]
 
 
+def test_a_schedule_that_loses_its_signal_before_its_end_is_refused():
+    message = recipe_error("model.schedule={type: linear, timesteps: 4000, beta_end: 0.2}", "model.target=v")
+    found = r"model.schedule: 'linear' has no signal from t = 104\d on, .*; give less noise, as by a smaller last beta or fewer timesteps"
+    assert re.match(found, message)
+
+
 def test_noise_prediction_without_signal_is_refused():
-    # The product of 3,000 factors of at most a half is below the smallest float64.
-    message = recipe_error("model.schedule={type: linear, timesteps: 3000, beta_start: 0.5, beta_end: 0.9999}")
+    message = recipe_error("model.schedule=zero-terminal-snr")
     found = r"model.target: 'eps' .* x0 at alpha = 0; use v, or set allow_eps_at_zero_snr"
-    assert re.fullmatch(rf"{found} \(the last time of schedule 'linear'\) \(digits.yaml:7\)", message)
+    assert re.fullmatch(rf"{found} \(the last time of schedule 'zero-terminal-snr'\) \(digits.yaml:7\)", message)
 
 
 def test_the_file_name_is_the_recipes_name_and_is_not_inherited(tmp_path):

@@ -120,7 +120,7 @@ def test_a_mapping_without_a_type_is_refused_with_the_names(value):
 
 
 def test_a_part_of_another_family_is_refused():
-    assert refused(shapes.parse, Linear()).startswith("found Linear(")
+    assert refused(shapes.parse, Linear()).startswith("found a Linear;")
 
 
 def test_two_classes_of_one_name_are_refused_with_both_origins():

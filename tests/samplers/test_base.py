@@ -190,7 +190,9 @@ def test_noise_prediction_starts_a_step_later_where_the_last_time_has_no_signal(
 @pytest.mark.parametrize("target", [V(), X0()])
 def test_other_targets_start_where_there_is_no_signal(target):
     assert DDPM().times(ScheduleConfig(ZeroTerminal(), target))[0] == 999
-    assert DDIM().times(ScheduleConfig(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True)))[0] == 980
+    assert DDIM().times(ScheduleConfig(ZeroTerminal(), target))[0] == 999
+    with pytest.warns(UserWarning, match="starts from t = 998"):
+        assert DDIM().times(ScheduleConfig(ZeroTerminal(), Eps(allow_eps_at_zero_snr=True)))[0] == 998
 
 
 def test_sampling_by_noise_prediction_on_a_schedule_without_terminal_signal_is_finite():

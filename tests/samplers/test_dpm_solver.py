@@ -82,7 +82,7 @@ def test_order_1_is_ddim(predicts):
 )
 @pytest.mark.parametrize("grid", ["log-snr", "linspace"])
 def test_the_calls_are_split_into_steps_of_the_highest_order(order, steps, split, grid):
-    sampler = samplers.create(f"dpm-solver-{order}", steps=steps, grid=grid)
+    sampler = samplers.create(f"dpm-solver-{order}", steps=steps, grid=grid, t_end=0)
     taken = run(sampler, ExactDenoiser(mixture("m1"), Linear()))
     assert [step.order for step in taken] == split
     assert [later.nfe - step.nfe for step, later in pairwise(taken)] == split[1:]
@@ -97,22 +97,27 @@ def test_without_an_end_the_last_call_goes_to_the_clean_image():
 
 
 def test_denoising_to_zero_is_one_call_more():
-    *_, before, last = run(SinglestepDPMSolver(steps=20, denoise_to_zero=True), ExactDenoiser(mixture("m1"), Linear()))
+    *_, before, last = run(SinglestepDPMSolver(steps=20, t_end=0, denoise_to_zero=True), ExactDenoiser(mixture("m1"), Linear()))
     assert (before.order, before.nfe, last.order, last.nfe) == (2, 20, 1, 21)
 
 
 @pytest.mark.parametrize(
     ("schedule", "fields", "end"),
-    [(Linear(), {}, 0), (LinearContinuous(), {}, 0.001), (LinearContinuous(), {"t_end": 1e-4}, 1e-4), (Linear(), {"t_end": 2.5}, 2.5)],
+    [
+        (Linear(), {"t_end": 0}, 0),
+        (LinearContinuous(), {"t_end": 0}, 0.001),
+        (LinearContinuous(), {"t_end": 1e-4}, 1e-4),
+        (Linear(), {"t_end": 2.5}, 2.5),
+    ],
 )
-def test_the_end_is_the_first_time_with_noise_unless_told(schedule, fields, end):
+def test_an_end_without_noise_is_the_first_time_with_noise(schedule, fields, end):
     sampler = SinglestepDPMSolver(steps=7, **fields)
     assert sampler.times(ExactDenoiser(mixture("m1"), schedule))[-1] == end
 
 
 @pytest.mark.parametrize(("order", "steps", "full"), [(2, 8, 8), (3, 12, 9)])
 def test_on_the_log_snr_grid_all_calls_of_full_steps_are_at_equal_distances(order, steps, full):
-    times = times_asked(SinglestepDPMSolver(order=order, steps=steps), Linear())[:full]
+    times = times_asked(SinglestepDPMSolver(order=order, steps=steps, t_end=0), Linear())[:full]
     gaps = Linear().log_snr(torch.tensor(times, dtype=torch.float64)).diff()
     torch.testing.assert_close(gaps, gaps[:1].expand_as(gaps), rtol=1e-9, atol=0)
     assert any(t != round(t) for t in times)
@@ -128,7 +133,7 @@ def test_on_other_grids_every_call_has_a_place_of_the_grid(grid):
 
 def test_explicit_times_are_those_of_the_calls():
     at = (999, 700, 650, 400, 120, 33, 12, 3)
-    assert times_asked(SinglestepDPMSolver(steps=8, grid=Explicit(at=at)), Linear()) == list(at)
+    assert times_asked(SinglestepDPMSolver(steps=8, grid=Explicit(at=at), t_end=0), Linear()) == list(at)
     assert times_asked(SinglestepDPMSolver(steps=8, grid=Explicit(at=at), t_end=None), Linear()) == list(at)
 
 
@@ -136,7 +141,7 @@ def test_timesteps_serve_where_the_clean_image_is_the_end():
     sampler = SinglestepDPMSolver(steps=10, grid="leading", t_end=None)
     assert times_asked(sampler, Linear()) == [900, 800, 700, 600, 500, 400, 300, 200, 100, 0]
     with pytest.raises(ValidationError, match=r"grid 'leading' ends in the clean image, not at 0; give t_end: null, or grid: linspace"):
-        SinglestepDPMSolver(grid="leading")
+        SinglestepDPMSolver(grid="leading", t_end=0)
 
 
 # Multistep.
@@ -183,7 +188,7 @@ def test_from_no_signal_the_first_step_is_of_order_1_and_all_calls_are_made(name
 def test_steps_are_finite_on_every_schedule(name, schedule, target):
     denoiser = ExactDenoiser(mixture("m1"), schedules.create(schedule), target=targets.create(target))
     for steps in (1, 3, 10):
-        for fields in ({}, {"t_end": None}):
+        for fields in ({}, {"t_end": 0}):
             sampler = samplers.create(name, steps=steps, **fields)
             x = (STARTS * denoiser.schedule.sigma(denoiser.schedule.domain[1])).float()
             *_, last = sampler.trajectory(denoiser, x)
@@ -221,4 +226,4 @@ def test_settings_that_make_no_sense_are_refused(fields):
 def test_a_start_at_or_before_the_end_is_named():
     message = r"^start: 0 is not later than 0, where sampler 'dpm-solver-singlestep' ends; give more, or t_end: null$"
     with pytest.raises(ValueError, match=message):
-        SinglestepDPMSolver().times(ExactDenoiser(mixture("m1"), Linear()), start=0.0)
+        SinglestepDPMSolver(t_end=0).times(ExactDenoiser(mixture("m1"), Linear()), start=0.0)

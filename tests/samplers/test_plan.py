@@ -55,7 +55,7 @@ def test_a_spec_is_enough_and_another_number_of_steps_can_be_tried(tiny_spec):
     assert isinstance(spec, DenoiserSpec)
     assert DDIM().plan(spec).nfe == 50
     plan = DDIM().plan(spec, 4)
-    assert [call.t for call in plan.calls] == [750, 500, 250, 0]
+    assert [call.t for call in plan.calls] == [999, 749, 499, 249]
     assert plan.end is None
     with pytest.raises(PartError, match=r"^steps: 0 .* 'ddim'; give 1 or more$"):
         DDIM().plan(spec, 0)
@@ -64,13 +64,13 @@ def test_a_spec_is_enough_and_another_number_of_steps_can_be_tried(tiny_spec):
 def test_the_end_of_a_solver_that_stops_at_the_first_noisy_time_is_that_time():
     # t_end is 0, where a continuous schedule has no noise and no log-SNR; its first noisy time is a thousandth of the horizon.
     denoiser = ExactDenoiser(mixture("m1"), LinearContinuous())
-    assert SinglestepDPMSolver(order=2, steps=4).plan(denoiser).end == 0.001
+    assert SinglestepDPMSolver(order=2, steps=4, t_end=0).plan(denoiser).end == 0.001
 
 
 def test_the_end_is_said_and_the_call_for_the_clean_image_is_counted():
     denoiser = CountingDenoiser(LinearContinuous())
     short = DDIM(steps=3, grid="uniform", t_end=0.1)
-    assert short.plan(denoiser)[1:] == (3, 0.1)
+    assert short.plan(denoiser)[1:] == (3, 0.1, pytest.approx(denoiser.schedule.snr(0.1).item() ** -0.5))
     on = DDIM(steps=3, grid="uniform", t_end=0.1, denoise_to_zero=True).plan(denoiser)
     assert (on.steps, on.end, on.nfe, on.calls[-1].t) == (4, None, 4, 0.1)
 

@@ -35,6 +35,23 @@ def test_every_step_costs_a_call_and_the_first_and_last_are_of_lower_order(field
     assert [step.nfe for step in steps] == [step.i for step in steps]
 
 
+@pytest.mark.parametrize(
+    ("order", "steps", "taken"),
+    [
+        (4, 4, [1, 2, 3, 1]),
+        (4, 5, [1, 2, 3, 2, 1]),
+        (3, 3, [1, 2, 1]),
+        (5, 6, [1, 2, 3, 4, 2, 1]),
+        (4, 3, [1, 2, 1]),
+        (4, 8, [1, 2, 3, 4, 4, 3, 2, 1]),
+    ],
+)
+def test_orders_in_few_steps_are_those_of_the_authors_code(order, steps, taken):
+    # There steps 1 to p - 1 have these orders, and step k from p on min(p, steps + 1 - k); fewer than p steps are not taken.
+    trajectory = run(UniPC(order=order, steps=steps, t_end=0.01), ExactDenoiser(mixture("m1"), LinearContinuous()))
+    assert [step.order for step in trajectory] == taken
+
+
 def test_one_step_is_the_predictor_alone():
     # UniP-1 is DDIM, as DPM-Solver-1 is.
     denoiser = ExactDenoiser(mixture("m1"), LinearContinuous())

@@ -8,10 +8,11 @@ from etsdm.errors import PartError, RegistryError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, DDPM
-from etsdm.sampling import resolve_sampler, sample_batches, starting_noise
+from etsdm.sampling import img2img, invert, resolve_sampler, sample_batches, starting_noise
 from etsdm.schedules import Linear
-from etsdm.theory import ExactDenoiser, GaussianMixture
+from etsdm.theory import ExactDenoiser, GaussianMixture, mixture
 
+NINE = torch.linspace(-2, 2, 9)[:, None]
 STOCHASTIC = DDPM(steps=3)
 
 
@@ -190,3 +191,17 @@ def test_data_of_an_exact_denoiser_are_drawn_wherever_they_lie():
     drawn = etsdm.sample(ExactDenoiser(data, Linear()), 64, sampler="heun")
     assert drawn.shape == (64, 2)
     torch.testing.assert_close(drawn.mean(0), torch.tensor([3.0, -5.0]), rtol=0, atol=0.1)  # four standard errors
+
+
+@pytest.mark.parametrize("call", [etsdm.sample, img2img, invert], ids=lambda call: call.__name__)
+def test_a_sampler_may_be_a_mapping(call):
+    denoiser = ExactDenoiser(mixture("m1"), Linear())
+    arguments = {etsdm.sample: {"n": 3}, img2img: {"images": NINE, "start": 500}, invert: {"images": NINE}}[call]
+    mapping, part = {"type": "ddim", "grid": "trailing"}, DDIM(grid="trailing", steps=4)
+    assert torch.equal(call(denoiser, sampler=mapping, steps=4, **arguments), call(denoiser, sampler=part, **arguments))
+    with pytest.raises(RegistryError, match=r"^sampler 'ddim': eta: .*7.*"):
+        call(denoiser, sampler={"type": "ddim", "eta": 7}, **arguments)
+    with pytest.raises(RegistryError, match="needs `type`"):
+        call(denoiser, sampler={"steps": 7}, **arguments)
+    with pytest.raises(RegistryError, match="give the name of a sampler or a mapping"):
+        call(denoiser, sampler=None, **arguments)

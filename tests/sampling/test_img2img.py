@@ -45,8 +45,9 @@ def test_noise_comes_from_the_streams_of_sampling():
 
 
 def test_a_grid_that_stops_before_the_start_noises_to_its_first_time():
-    sampler = DDIM(steps=3)  # 200, 100, 0 of the 301 timesteps
-    found = img2img(GAUSSIAN, IMAGES, start=300, sampler=sampler)
+    sampler = DDIM(steps=3, grid="leading")  # 200, 100, 0 of the 301 timesteps
+    with pytest.warns(UserWarning, match=r"grid 'leading' begins at t = 200, not at the start 300, .* give grid auto or trailing"):
+        found = img2img(GAUSSIAN, IMAGES, start=300, sampler=sampler)
     alpha, sigma = Linear().alpha_sigma(200.0)
     *_, step = sampler.trajectory(
         GAUSSIAN, alpha * IMAGES + sigma * per_sample_normal(0, "sampling/noise", range(5), (1,)).double(), start=300

@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance, FixedLabels
+from etsdm.errors import PartError
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import samplers
 from etsdm.samplers import DDIM, EDMStochastic, Heun
@@ -104,10 +105,35 @@ def test_without_terminal_signal_noise_prediction_inverts_to_the_step_before():
     assert (found - exact).abs().max() < 0.05
 
 
-def test_clipping_is_left_out_on_the_way_to_noise(tiny_denoiser):
+@pytest.mark.parametrize(("field", "value"), [("clip_x0", True), ("dynamic_threshold", 0.99)])
+@pytest.mark.parametrize("name", ["heun", "ddim", "dpm-solver-3", "unipc"])
+def test_a_clipped_x0_is_refused(name, field, value):
+    sampler = samplers.create(name, **{field: value})
+    with pytest.raises(PartError, match=rf"^sampler\.{field}: found {value}, .*; leave it out here and in sampling \((false|null)\)$"):
+        invert(ExactDenoiser(M1, Linear()), X, sampler=sampler)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), LinearContinuous(), EDM(), Flow(), ZeroTerminal()], ids=lambda s: s.type_name)
+@pytest.mark.parametrize("name", [*ORDERS, "lms", "euler", "unipc", "dpm-solver-3", "dpm-solver-3m", "dpm-solver++-2s", "edm-stochastic"])
+def test_a_solver_is_refused_where_it_loses_its_stability_and_converges_elsewhere(name, schedule):
+    denoiser = ExactDenoiser(M1, schedule, target=V())
+    fields = {"churn": 0} if name == "edm-stochastic" else {}
+    grid = {"grid": "karras"} if schedule.type_name == "edm" else {}
+    for steps, largest in ((10, 3), (100, 0.4), (400, 0.11)):
+        sampler = samplers.create(name, steps=steps, **fields, **grid)
+        if steps == 10 and name == "lms":
+            with pytest.raises(PartError, match=r"^sampler: 'lms' has lost its stability .*; give more than 10 steps, or a .* heun$"):
+                invert(denoiser, X, sampler=sampler)
+            continue
+        noise = invert(denoiser, X, sampler=sampler)
+        *_, back = sampler.trajectory(denoiser, noise)
+        assert (back.x - X).abs().max() < largest
+
+
+def test_clipping_that_follows_the_denoiser_is_left_out_on_the_way_to_noise(tiny_denoiser):
     denoiser = tiny_denoiser(target="v")
     images = 3 * per_sample_normal(0, "test/x", range(2), (1, 8, 8))
-    clipping, free = (invert(denoiser, images, sampler=DDIM(steps=3, clip_x0=clip)) for clip in (True, False))
+    clipping, free = (invert(denoiser, images, sampler=DDIM(steps=3, clip_x0=clip)) for clip in (None, False))
     assert clipping.dtype == torch.float32
     assert torch.equal(clipping, free)
 

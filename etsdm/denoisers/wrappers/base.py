@@ -12,11 +12,12 @@ from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, TimeInput
 from etsdm.denoisers.prediction import Prediction
-from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
+from etsdm.errors import PartError
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
 
-__all__ = ["DenoiserWrapper", "on_device", "rows_for"]
+__all__ = ["DenoiserWrapper", "on_device", "rows_for", "wide_images"]
 
 
 class DenoiserWrapper:
@@ -32,6 +33,7 @@ class DenoiserWrapper:
     time_input: TimeInput
 
     def __init__(self, denoiser: DenoiserLike) -> None:
+        refuse_incomplete(denoiser)
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
         self.target = denoiser.target
@@ -94,6 +96,14 @@ def rows_for(x: Tensor, name: str, value: Tensor) -> Tensor:
     if len(value) not in (1, len(x)):
         raise ValueError(f"{name}: found {len(value)} rows for a batch of {len(x)}; give one, or one for each image")
     return value.to(x.device).expand(len(x), *value.shape[1:])
+
+
+def wide_images(images: Tensor) -> Tensor:
+    """Images in single precision or better, in which coefficients such as 1/alpha do not overflow. Raises: PartError for integers."""
+    if not images.is_floating_point():
+        found = str(images.dtype).removeprefix("torch.")
+        raise PartError("images", f"found {found}; give floating-point numbers in [-1, 1], as pixels / 127.5 - 1")
+    return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def on_device(denoiser: DenoiserLike, x: Tensor, cond: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -21,7 +21,7 @@ class Gaussians:
 
     schedule = LinearContinuous()
     target = V()
-    bounded = False
+    bounded = learns_variance = False
     num_classes = 3
     shape = (1,)
     device = torch.device("cpu")
@@ -29,6 +29,7 @@ class Gaussians:
     def __init__(self):
         self.of = [ExactDenoiser(GaussianMixture([[mean]], [0.4], [1.0]), self.schedule, target=self.target) for mean in MEANS]
         self.condition_map, self.time_input = self.of[0].condition_map, self.of[0].time_input
+        self.condition, self.noising_time, self.decode = self.of[0].condition, self.of[0].noising_time, self.of[0].decode
 
     def output(self, x, t, *, condition_t=None, y):
         return torch.cat([self.of[label].output(row[None], t, condition_t=condition_t) for row, label in zip(x, y.tolist(), strict=True)])
