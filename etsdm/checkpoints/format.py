@@ -1,18 +1,17 @@
 """Checkpoint format of a denoiser: a folder with its spec in JSON and its weights in safetensors.
 
-    denoiser.json              format, spec (condition map included), facts, files of weights and their sha256
+    denoiser.json              format, spec (condition map included), facts, files of weights and their sha256; sealed
     weights.safetensors        state dict of the backbone
     first-stage.safetensors    state dict of the first stage of a latent denoiser
 
-Folders are written atomically and weights are verified on reading, so that an incomplete or damaged checkpoint is refused.
+Folders are written atomically, and record and weights are verified on reading, so that an incomplete or damaged checkpoint is refused.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -22,24 +21,47 @@ from torch import Tensor, nn
 
 from etsdm.backbones import External
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
-from etsdm.errors import CheckpointError
+from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.registry import format_errors
-from etsdm.storage.tensors import read_tensors, write_tensors
+from etsdm.storage.records import Record, read_record, write_record
+from etsdm.storage.tensors import TensorFile, check_tensors, read_tensors, write_tensors
 
 __all__ = [
     "DENOISER_FILE",
     "Checkpoint",
+    "CheckpointRecord",
+    "DenoiserRecord",
+    "check_checkpoint",
     "load_first_stage",
     "read_checkpoint",
-    "read_json",
+    "read_checkpoint_record",
     "spec_record",
     "write_denoiser",
 ]
 
-FORMAT = 1
+FORMAT = 2
 DENOISER_FILE = "denoiser.json"
 WEIGHTS_FILE = "weights.safetensors"
 FIRST_STAGE_FILE = "first-stage.safetensors"
+
+
+class CheckpointRecord(Record):
+    """Base of the records of a checkpoint."""
+
+    FORMAT: ClassVar[int] = FORMAT
+    MEND: ClassVar[str] = "copy the checkpoint again"
+
+
+class DenoiserRecord(CheckpointRecord):
+    """Record of a denoiser. Fields: denoiser, its spec; weights; facts stored with it; first_stage, None without one."""
+
+    denoiser: dict[str, Any]
+    weights: TensorFile
+    facts: dict[str, Any]
+    first_stage: TensorFile | None = None
+
+
+C = TypeVar("C", bound=CheckpointRecord)
 
 
 class Checkpoint(NamedTuple):
@@ -59,15 +81,14 @@ def write_denoiser(folder: Path, denoiser: Denoiser, weights: dict[str, Tensor],
         weights: state dict of its backbone, for example the moving average.
         **facts: JSON values to store, for example `weights_are="ema"` and `images_seen`.
     """
-    record = {
-        "format": FORMAT,
-        "denoiser": spec_record(denoiser.spec),
-        "weights": write_tensors(folder / WEIGHTS_FILE, weights),
-        "facts": facts,
-    }
-    if denoiser.first_stage is not None:
-        record["first_stage"] = write_tensors(folder / FIRST_STAGE_FILE, denoiser.first_stage.state_dict())
-    (folder / DENOISER_FILE).write_text(json.dumps(record, indent=2) + "\n")
+    first_stage = denoiser.first_stage
+    record = DenoiserRecord(
+        denoiser=spec_record(denoiser.spec),
+        weights=write_tensors(folder / WEIGHTS_FILE, weights),
+        facts=facts,
+        first_stage=None if first_stage is None else write_tensors(folder / FIRST_STAGE_FILE, first_stage.state_dict()),
+    )
+    write_record(folder / DENOISER_FILE, record)
 
 
 def spec_record(spec: DenoiserSpec) -> dict[str, Any]:
@@ -77,17 +98,25 @@ def spec_record(spec: DenoiserSpec) -> dict[str, Any]:
     return {**spec.model_dump(mode="json", exclude={"backbone"}), "backbone": spec.backbone.record()}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON record of a checkpoint. Raises: CheckpointError if it is missing, no JSON or of an unknown format."""
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent}: is no checkpoint, {path.name} is missing; give a folder that holds it") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); copy the checkpoint again") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else None
-        raise CheckpointError(f"{path}: format {found!r} is not known, this etsdm reads format {FORMAT}; use the etsdm that wrote it")
+def read_checkpoint_record(path: Path, kind: type[C]) -> C:
+    """Reads a record of a checkpoint.
+
+    Raises:
+        CheckpointError: it is missing.
+        IntegrityError: it is damaged, or of another format.
+    """
+    record = read_record(path, kind)
+    if record is None:
+        raise CheckpointError(f"{path.parent}: is no checkpoint, {path.name} is missing; give a folder that holds it")
+    return record
+
+
+def check_checkpoint(folder: Path) -> DenoiserRecord:
+    """Verifies the record and the files of a denoiser without building it; errors are those of `read_checkpoint`."""
+    record = read_checkpoint_record(folder / DENOISER_FILE, DenoiserRecord)
+    for file in (record.weights, record.first_stage):
+        if file is not None:
+            check_tensors(folder, file)
     return record
 
 
@@ -102,20 +131,17 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu", *, backbon
     Raises:
         CheckpointError: the folder is no checkpoint, its weights do not fit its specification, or `backbone` is missing or not
             expected.
-        IntegrityError: the weights are damaged.
+        IntegrityError: the record or the weights are damaged, or not finite.
     """
-    record = read_json(folder / DENOISER_FILE)
-    for key in ("denoiser", "weights", "facts"):
-        if key not in record:
-            raise CheckpointError(f"{folder / DENOISER_FILE}: has no {key!r}; copy the checkpoint again")
-    spec = _read_spec(folder / DENOISER_FILE, record["denoiser"], backbone)
+    record = read_checkpoint_record(folder / DENOISER_FILE, DenoiserRecord)
+    spec = _read_spec(folder / DENOISER_FILE, record.denoiser, backbone)
     denoiser = spec.build()
-    _load(denoiser.backbone, read_tensors(folder, record["weights"]), folder, f"backbone {spec.backbone.type_name!r}")
+    _load(denoiser.backbone, read_tensors(folder, record.weights), folder, f"backbone {spec.backbone.type_name!r}")
     if denoiser.first_stage is not None:
-        if "first_stage" not in record:
+        if record.first_stage is None:
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no 'first_stage', which its denoiser needs; copy the checkpoint again")
-        _load_first_stage(denoiser, folder, read_tensors(folder, record["first_stage"]))
-    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], record["weights"]["sha256"])
+        _load_first_stage(denoiser, folder, read_tensors(folder, record.first_stage))
+    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record.facts, record.weights.sha256)
 
 
 def _read_spec(file: Path, record: dict[str, Any], network: Callable[..., Any] | None) -> DenoiserSpec:
@@ -164,3 +190,6 @@ def _load(network: nn.Module, weights: dict[str, Tensor], place: Path, whose: st
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(f"{place}: the weights do not fit {whose}: {reason}") from None
+    for name, weight in network.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise IntegrityError(f"{place}: weight {name!r} of {whose} is not finite; use an earlier checkpoint, or train again")

@@ -7,29 +7,57 @@ training.json, training.safetensors    the current weights and the optimizer's s
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from etsdm.backbones import External
-from etsdm.checkpoints.format import read_checkpoint, read_json, spec_record, write_denoiser
+from etsdm.checkpoints.format import DENOISER_FILE, CheckpointRecord, read_checkpoint, read_checkpoint_record, spec_record, write_denoiser
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.errors import CheckpointError
-from etsdm.storage.files import atomic_folder
-from etsdm.storage.tensors import read_tensors, write_tensors
+from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.storage.files import atomic_folder, sha256_of
+from etsdm.storage.records import write_record
+from etsdm.storage.tensors import TensorFile, read_tensors, write_tensors
 
-__all__ = ["TRAINING_FILE", "read_state", "write_state"]
+__all__ = ["TRAINING_FILE", "TrainingState", "read_state", "write_state"]
 
-FORMAT = 1
 TRAINING_FILE = "training.json"
 
 
+class TrainingRecord(CheckpointRecord):
+    """State of a training beside its tensors.
+
+    Fields: images_seen; averaged, updates of the moving average; log, records up to here; tensors; denoiser_sha256, of the denoiser's
+    record in the same checkpoint.
+    """
+
+    images_seen: NonNegativeInt
+    averaged: NonNegativeInt
+    log: list[dict[str, Any]]
+    tensors: TensorFile
+    denoiser_sha256: str
+
+
+class TrainingState(NamedTuple):
+    """State of a training beside its tensors. Fields: images_seen; log, records up to here."""
+
+    images_seen: int
+    log: list[dict[str, Any]]
+
+
 def write_state(
-    folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer, *, images_seen: int, **facts: Any
+    folder: Path,
+    denoiser: Denoiser,
+    average: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    *,
+    images_seen: int,
+    log: list[dict[str, Any]],
+    **facts: Any,
 ) -> None:
     """Writes a checkpoint folder atomically.
 
@@ -39,6 +67,7 @@ def write_state(
         average: the moving average of its backbone.
         optimizer: the optimizer of its backbone.
         images_seen: progress.
+        log: its records so far.
         **facts: JSON values to store with the denoiser.
 
     Raises:
@@ -49,34 +78,34 @@ def write_state(
         tensors.update({f"optimizer.{index}.{key}": value for key, value in state.items()})
     with atomic_folder(folder) as new:
         write_denoiser(new, denoiser, average.module.state_dict(), weights_are="ema", images_seen=images_seen, **facts)
-        record = {
-            "format": FORMAT,
-            "images_seen": images_seen,
-            "averaged": int(average.n_averaged),
-            "tensors": write_tensors(new / "training.safetensors", tensors),
-        }
-        (new / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
+        record = TrainingRecord(
+            images_seen=images_seen,
+            averaged=int(average.n_averaged),
+            log=log,
+            tensors=write_tensors(new / "training.safetensors", tensors),
+            denoiser_sha256=sha256_of(new / DENOISER_FILE),
+        )
+        write_record(new / TRAINING_FILE, record)
 
 
-def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer) -> int:
+def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Loads a checkpoint into the denoiser, average and optimizer of a new training.
-
-    Returns:
-        Images seen.
 
     Raises:
         CheckpointError: the folder is no training checkpoint, or its denoiser has another spec.
-        IntegrityError: a file is damaged.
+        IntegrityError: a file is damaged, or of another checkpoint.
     """
-    record = read_json(folder / TRAINING_FILE)
-    tensors = read_tensors(folder, record["tensors"], denoiser.device)
+    record = read_checkpoint_record(folder / TRAINING_FILE, TrainingRecord)
+    tensors = read_tensors(folder, record.tensors, denoiser.device)
     backbone = denoiser.spec.backbone
     external = copy.deepcopy(backbone.network) if isinstance(backbone, External) else None
     saved = read_checkpoint(folder, denoiser.device, backbone=external).denoiser
+    if sha256_of(folder / DENOISER_FILE) != record.denoiser_sha256:
+        raise IntegrityError(f"{folder}: {DENOISER_FILE} and {TRAINING_FILE} are of two checkpoints; copy the whole folder again")
     if spec_record(saved.spec) != spec_record(denoiser.spec):
         raise CheckpointError(f"{folder}: holds another denoiser than the recipe describes; train in another folder")
     average.module.load_state_dict(saved.backbone.state_dict())
-    average.n_averaged.fill_(record["averaged"])
+    average.n_averaged.fill_(record.averaged)
     if denoiser.first_stage is not None and saved.first_stage is not None:
         denoiser.first_stage.load_state_dict(saved.first_stage.state_dict())
     denoiser.backbone.load_state_dict({key.removeprefix("network."): v for key, v in tensors.items() if key.startswith("network.")})
@@ -85,5 +114,8 @@ def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimiz
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
+    for name, weight in denoiser.backbone.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise IntegrityError(f"{folder}: current weight {name!r} is not finite; use an earlier checkpoint")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(record["images_seen"])
+    return TrainingState(record.images_seen, record.log)
