@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -148,13 +149,19 @@ class Contents(NamedTuple):
 def gather(folder: ExperimentFolder) -> Contents:
     """Reads an experiment's folder.
 
+    Runs that are not finished are left out, with a warning.
+
     Raises:
         DataError: no run of it is finished.
+        IntegrityError: a record is damaged.
     """
     record = folder.record()
     runs: dict[str, dict[int, RunRecord]] = {}
     for arm, seeds in folder.runs().items():
         finished = {seed: found for seed, run in seeds.items() if (found := _run(arm, seed, run))}
+        for seed in seeds.keys() - finished:
+            if (path := seeds[seed].path).is_dir():
+                warnings.warn(f"{path}: is not finished, and left out of the report; run the recipe to finish it", stacklevel=2)
         if finished:
             runs[arm] = finished
     if record is None or not runs:

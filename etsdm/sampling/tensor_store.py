@@ -106,7 +106,7 @@ class TensorStore(FolderStore):
 
     def _holds(self, file: Path, held: range) -> bool:
         """Whether a file is whole and holds these images of this digest."""
-        return _identity(file) == _Identity(self.digest, held.start, held.stop)
+        return file.is_file() and _identity(file) == _Identity(self.digest, held.start, held.stop)
 
 
 class _Identity(NamedTuple):
@@ -120,8 +120,6 @@ class _Identity(NamedTuple):
 @checked_once
 def _identity(file: Path) -> _Identity | None:
     """The images of a file, None if it is damaged."""
-    if not file.is_file():
-        return None
     try:
         with safe_open(file, "pt") as opened:
             record = json.loads((opened.metadata() or {})["record"])

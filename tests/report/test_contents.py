@@ -67,6 +67,15 @@ def test_values_of_different_protocols_are_not_compared(finished, tmp_path):
     assert rows["pixel Frechet"].differences["e-tsdm"] is not None
 
 
+@pytest.mark.parametrize("lost", ["run.json", "values/default/recognition.json", "samples/default/stage.json"])
+def test_a_run_that_lacks_a_record_is_left_out_with_a_warning(finished, tmp_path, lost):
+    copy = ExperimentFolder(tmp_path / "tiny")
+    shutil.copytree(finished.folder.path, copy.path)
+    (copy.path / "e-tsdm" / lost).unlink()
+    with pytest.warns(UserWarning, match=r"tiny/e-tsdm: is not finished, and left out of the report; run the recipe to finish it"):
+        assert list(gather(copy).runs) == ["baseline"]
+
+
 def test_an_empty_folder_has_no_report(tmp_path):
     with pytest.raises(DataError, match="holds no finished run; run the recipe first"):
         gather(ExperimentFolder(tmp_path))
