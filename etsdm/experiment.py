@@ -16,10 +16,11 @@ from etsdm.recipe import Arms, Recipe, fingerprint, load_arms
 from etsdm.registry import suggestion
 from etsdm.report import write_report
 from etsdm.runs import STAGES, Run
-from etsdm.runs.folder import LAYOUT, TRAININGS, ExperimentFolder
+from etsdm.runs.folder import TRAININGS, ExperimentFolder
 from etsdm.runs.launch import Event, execute
+from etsdm.runs.records import ExperimentRecord
 from etsdm.sampling import sample
-from etsdm.storage.files import digest_of, read_record, sha256_of, write_record
+from etsdm.storage.files import digest_of, sha256_of
 
 __all__ = ["Experiment", "build"]
 
@@ -57,7 +58,7 @@ class Experiment:
     @cached_property
     def runs(self) -> list[Run]:
         """Every arm with every seed, arms in the recipe's order. Raises: IntegrityError for a folder of an earlier layout."""
-        self.folder.check()
+        self.folder.record()
         return [Run(arm, recipe, seed, self.folder) for arm, recipe in self.arms.items() for seed in self.recipe.seeds]
 
     def arm(self, name: str) -> Experiment:
@@ -122,26 +123,34 @@ class Experiment:
         """Writes the report of what is in the folder, unless it is current. Returns: its path."""
         if not self.report_is_current():
             write_report(self.folder)
-            write_record(self.folder.record_file, {**read_record(self.folder.record_file), "report": self._report_digest()})
+            shown = {"report": self._report_digest(), "report_sha256": sha256_of(self.folder.report_file)}
+            self.folder.write_record(self._record().model_copy(update=shown))
         return self.folder.report_file
 
     def report_is_current(self) -> bool:
         """Whether the report shows the results of these runs."""
-        record = read_record(self.folder.record_file)
-        return record.get("report") == self._report_digest() and self.folder.report_file.exists()
+        record, file = self.folder.record(), self.folder.report_file
+        if record is None or record.report != self._report_digest() or not file.is_file():
+            return False
+        return sha256_of(file) == record.report_sha256
 
     def prepare(self) -> None:
         """Records the recipe's arms and seeds in the folder, from which alone the report is made."""
-        before = read_record(self.folder.record_file)
-        facts = {
-            "layout": LAYOUT,
-            "name": self.name,
-            "description": self.recipe.description,
-            "arms": list(self._all.recipes),
-            "seeds": list(self.recipe.seeds),
-        }
-        if before != {**before, **facts}:
-            write_record(self.folder.record_file, {**before, **facts})
+        before, record = self.folder.record(), self._record()
+        if before != record:
+            self.folder.write_record(record)
+
+    def _record(self) -> ExperimentRecord:
+        """The record of the recipe's arms and seeds, with the report of before."""
+        before = self.folder.record()
+        return ExperimentRecord(
+            name=self.name,
+            description=self.recipe.description,
+            arms=list(self._all.recipes),
+            seeds=list(self.recipe.seeds),
+            report=before.report if before else None,
+            report_sha256=before.report_sha256 if before else None,
+        )
 
     def _exhaust(self, kinds: tuple[str, ...]) -> None:
         for _ in self.execute(kinds):
@@ -153,7 +162,7 @@ class Experiment:
             for seed, run in runs.items():
                 if manifest := run.manifest():
                     files = [run.path / value.file for value in manifest.values]
-                    found.append([arm, seed, manifest, [sha256_of(file) for file in files if file.exists()]])
+                    found.append([arm, seed, manifest.model_dump(mode="json"), [sha256_of(file) for file in files if file.exists()]])
         return digest_of([REPORT_FORMAT, self.name, self.recipe.description, found])
 
 

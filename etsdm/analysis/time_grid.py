@@ -73,7 +73,8 @@ def measured_times(schedule: Schedule, edges: Sequence[float], fine: int, coarse
     times = torch.cat(parts)
     if schedule.is_discrete:
         times = (times - TOLERANCE * end).ceil() + 0.0  # no -0
-    return times.clamp(min(schedule.t_min, schedule.domain[1]), schedule.domain[1]).unique()
+    distinct: Tensor = times.clamp(min(schedule.t_min, schedule.domain[1]), schedule.domain[1]).unique()
+    return distinct
 
 
 def steps_below(schedule: Schedule, t: float) -> int:
@@ -101,5 +102,4 @@ def _spaced(schedule: Schedule, left: float, right: float, count: int) -> Tensor
         return left + (right - left) * shares
     left = max(left, schedule.t_min)
     growth = math.log(right / left) if right > left else 0.0
-    times: Tensor = left * torch.exp(growth * shares)
-    return times
+    return left * torch.exp(growth * shares)

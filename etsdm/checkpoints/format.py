@@ -1,19 +1,18 @@
 """Checkpoint format of a denoiser: a folder with its spec in JSON and its weights in safetensors.
 
-    denoiser.json              format, spec (condition map included), facts, files of weights and their sha256
+    denoiser.json              format, spec (condition map included), facts, files of weights and their sha256; sealed
     weights.safetensors        state dict of the backbone: in a training's checkpoint the moving average
     current.safetensors        in a training's checkpoint, the weights that were averaged
     first-stage.safetensors    state dict of the first stage of a latent denoiser
 
-Folders are written atomically and weights are verified on reading, so that an incomplete or damaged checkpoint is refused.
+Folders are written atomically, and record and weights are verified on reading, so that an incomplete or damaged checkpoint is refused.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from pydantic import ValidationError
@@ -23,22 +22,26 @@ from torch import Tensor, nn
 
 from etsdm.backbones import External
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
-from etsdm.errors import CheckpointError
+from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.registry import format_errors
-from etsdm.storage.tensors import read_tensors, write_tensors
+from etsdm.storage.records import Record, read_record, write_record
+from etsdm.storage.tensors import TensorFile, check_tensors, read_tensors, write_tensors
 
 __all__ = [
     "DENOISER_FILE",
     "Checkpoint",
+    "CheckpointRecord",
+    "DenoiserRecord",
     "Weights",
+    "check_checkpoint",
     "load_first_stage",
     "read_checkpoint",
-    "read_json",
+    "read_checkpoint_record",
     "spec_record",
     "write_denoiser",
 ]
 
-FORMAT = 1
+FORMAT = 2
 DENOISER_FILE = "denoiser.json"
 WEIGHTS_FILE = "weights.safetensors"
 CURRENT_FILE = "current.safetensors"
@@ -46,6 +49,30 @@ FIRST_STAGE_FILE = "first-stage.safetensors"
 
 
 Weights = Literal["ema", "current"]
+
+
+class CheckpointRecord(Record):
+    """Base of the records of a checkpoint."""
+
+    FORMAT: ClassVar[int] = FORMAT
+    MEND: ClassVar[str] = "copy the checkpoint again"
+
+
+class DenoiserRecord(CheckpointRecord):
+    """Record of a denoiser.
+
+    Fields: denoiser, its spec; weights; current, those that were averaged, None where `weights` are no average; facts stored with it;
+    first_stage, None without one.
+    """
+
+    denoiser: dict[str, Any]
+    weights: TensorFile
+    current: TensorFile | None = None
+    facts: dict[str, Any]
+    first_stage: TensorFile | None = None
+
+
+C = TypeVar("C", bound=CheckpointRecord)
 
 
 class Checkpoint(NamedTuple):
@@ -68,18 +95,15 @@ def write_denoiser(
         current: state dict with the weights that were averaged, None where `weights` are no average.
         **facts: JSON values to store, for example `weights_are="ema"` and `images_seen`.
     """
-    folder = Path(folder)
-    record = {
-        "format": FORMAT,
-        "denoiser": spec_record(denoiser.spec),
-        "weights": write_tensors(folder / WEIGHTS_FILE, weights),
-        "facts": facts,
-    }
-    if current is not None:
-        record["current"] = write_tensors(folder / CURRENT_FILE, current)
-    if denoiser.first_stage is not None:
-        record["first_stage"] = write_tensors(folder / FIRST_STAGE_FILE, denoiser.first_stage.state_dict())
-    (folder / DENOISER_FILE).write_text(json.dumps(record, indent=2) + "\n")
+    folder, first_stage = Path(folder), denoiser.first_stage
+    record = DenoiserRecord(
+        denoiser=spec_record(denoiser.spec),
+        weights=write_tensors(folder / WEIGHTS_FILE, weights),
+        current=None if current is None else write_tensors(folder / CURRENT_FILE, current),
+        facts=facts,
+        first_stage=None if first_stage is None else write_tensors(folder / FIRST_STAGE_FILE, first_stage.state_dict()),
+    )
+    write_record(folder / DENOISER_FILE, record)
 
 
 def spec_record(spec: DenoiserSpec) -> dict[str, Any]:
@@ -89,18 +113,25 @@ def spec_record(spec: DenoiserSpec) -> dict[str, Any]:
     return {**spec.model_dump(mode="json", exclude={"backbone"}), "backbone": spec.backbone.record()}
 
 
-def read_json(path: Path | str) -> dict[str, Any]:
-    """Reads a JSON record of a checkpoint. Raises: CheckpointError if it is missing, no JSON or of an unknown format."""
-    path = Path(path)
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent}: is no checkpoint, {path.name} is missing; give a folder that holds it") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); copy the checkpoint again") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else None
-        raise CheckpointError(f"{path}: format {found!r} is not known, this etsdm reads format {FORMAT}; use the etsdm that wrote it")
+def read_checkpoint_record(path: Path, kind: type[C]) -> C:
+    """Reads a record of a checkpoint.
+
+    Raises:
+        CheckpointError: it is missing.
+        IntegrityError: it is damaged, or of another format.
+    """
+    record = read_record(path, kind)
+    if record is None:
+        raise CheckpointError(f"{path.parent}: is no checkpoint, {path.name} is missing; give a folder that holds it")
+    return record
+
+
+def check_checkpoint(folder: Path) -> DenoiserRecord:
+    """Verifies the record and the files of a denoiser without building it; errors are those of `read_checkpoint`."""
+    record = read_checkpoint_record(folder / DENOISER_FILE, DenoiserRecord)
+    for file in (record.weights, record.current, record.first_stage):
+        if file is not None:
+            check_tensors(folder, file)
     return record
 
 
@@ -118,26 +149,23 @@ def read_checkpoint(
     Raises:
         CheckpointError: the folder is no checkpoint, its weights do not fit its specification, `backbone` is missing or not
             expected, or the checkpoint holds no current weights.
-        IntegrityError: the weights are damaged.
+        IntegrityError: the record or the weights are damaged, or not finite.
     """
     folder = Path(folder)
-    record = read_json(folder / DENOISER_FILE)
-    for key in ("denoiser", "weights", "facts"):
-        if key not in record:
-            raise CheckpointError(f"{folder / DENOISER_FILE}: has no {key!r}; copy the checkpoint again")
+    record = read_checkpoint_record(folder / DENOISER_FILE, DenoiserRecord)
     if weights not in get_args(Weights):
         raise CheckpointError(f"weights: {weights!r} are unknown; give ema or current")
-    file = record["weights"] if weights == "ema" else record.get("current")
+    file = record.weights if weights == "ema" else record.current
     if file is None:
         raise CheckpointError(f"{folder}: holds one set of weights and no current ones beside it; leave weights out")
-    spec = _read_spec(folder / DENOISER_FILE, record["denoiser"], backbone)
+    spec = _read_spec(folder / DENOISER_FILE, record.denoiser, backbone)
     denoiser = spec.build()
     _load(denoiser.backbone, read_tensors(folder, file), folder, f"backbone {spec.backbone.type_name!r}")
     if denoiser.first_stage is not None:
-        if "first_stage" not in record:
+        if record.first_stage is None:
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no 'first_stage', which its denoiser needs; copy the checkpoint again")
-        _load_first_stage(denoiser, folder, read_tensors(folder, record["first_stage"]))
-    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record["facts"], file["sha256"])
+        _load_first_stage(denoiser, folder, read_tensors(folder, record.first_stage))
+    return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record.facts, file.sha256)
 
 
 def _read_spec(file: Path, record: dict[str, Any], network: Callable[..., Any] | None) -> DenoiserSpec:
@@ -186,3 +214,6 @@ def _load(network: nn.Module, weights: dict[str, Tensor], place: Path, whose: st
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(f"{place}: the weights do not fit {whose}: {reason}") from None
+    for name, weight in network.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise IntegrityError(f"{place}: weight {name!r} of {whose} is not finite; use an earlier checkpoint, or train again")

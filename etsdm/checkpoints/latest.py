@@ -5,19 +5,37 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from etsdm.checkpoints.format import DENOISER_FILE
-from etsdm.errors import CheckpointError
-from etsdm.storage.files import read_record
+from pydantic import ConfigDict
 
-__all__ = ["CHECKPOINTS", "RUN_RECORD", "all_checkpoints", "checkpoint_folder", "latest_checkpoint"]
+from etsdm.checkpoints.format import DENOISER_FILE
+from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.storage.records import Record, read_record
+
+__all__ = ["CHECKPOINTS", "RUN_RECORD", "TrainingOfRun", "all_checkpoints", "checkpoint_folder", "latest_checkpoint"]
 
 CHECKPOINTS = "checkpoints"  # folder of a training that holds them, each in a folder named by images seen
 RUN_RECORD = "run.json"  # record of a run, whose `training` is the path to its training's folder
 
 
+class TrainingOfRun(Record):
+    """The part of a run's record that names its training. Fields: arm and seed of the run; training, path from its folder."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    arm: str
+    seed: int
+    training: str
+
+    def check(self, run: Path) -> None:
+        """Raises: IntegrityError if the record is of another run than that of its folder."""
+        folder = run.resolve()
+        if self.arm != folder.name and (folder.name, folder.parent.name) != (f"seed-{self.seed}", self.arm):
+            raise IntegrityError(f"{run / RUN_RECORD}: belongs to arm {self.arm!r}, seed {self.seed}, not to this folder; {self.MEND}")
+
+
 def all_checkpoints(training: Path) -> list[Path]:
     """Whole checkpoints of a training's folder, oldest first."""
-    return sorted(path for path in (training / CHECKPOINTS).glob("[0-9]*") if path.is_dir())
+    return sorted(path for path in (training / CHECKPOINTS).glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
 def latest_checkpoint(training: Path | str) -> Path | None:
@@ -52,5 +70,8 @@ def checkpoint_folder(path: str | Path) -> Path:
 
 def _training_of(folder: Path) -> Path:
     """The folder of the training that a run's record names; the folder itself where there is no record."""
-    record = read_record(folder / RUN_RECORD) if folder.is_dir() else {}
-    return Path(os.path.normpath(folder / record["training"])) if record else folder
+    record = read_record(folder / RUN_RECORD, TrainingOfRun) if folder.is_dir() else None
+    if record is None:
+        return folder
+    record.check(folder)
+    return Path(os.path.normpath(folder / record.training))

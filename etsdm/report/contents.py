@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ from etsdm.errors import DataError
 from etsdm.metrics import Curve, Histogram, MetricResult, Value
 from etsdm.recipe import read
 from etsdm.runs.folder import ExperimentFolder, RunFolder, TrainingFolder
+from etsdm.runs.records import Manifest
 from etsdm.sampling.config import DEFAULT_SAMPLING
-from etsdm.storage.files import read_record
 
 __all__ = ["Comparison", "Contents", "Interval", "MetricKey", "RunRecord", "gather"]
 
@@ -31,20 +32,25 @@ class MetricKey(NamedTuple):
 class RunRecord(NamedTuple):
     """One finished run.
 
-    Fields as in its folder; training, the folder of its training; samplings, names of its samples; results, protocols (digests) and
-    seconds by metric; log of the training.
+    Fields as in its folder; training, the folder of its training; results, protocols (digests) and seconds by metric; log of the
+    training.
     """
 
     arm: str
     seed: int
     folder: RunFolder
     training: TrainingFolder
+    manifest: Manifest
     recipe: dict[str, Any]
-    samplings: list[str]
     results: dict[MetricKey, MetricResult]
     protocols: dict[MetricKey, str]
     seconds: dict[MetricKey, float]
     log: list[dict[str, Any]]
+
+    @property
+    def samplings(self) -> list[str]:
+        """Names of its samples."""
+        return list(self.manifest.samples)
 
 
 class Interval(NamedTuple):
@@ -143,23 +149,28 @@ class Contents(NamedTuple):
 def gather(folder: ExperimentFolder) -> Contents:
     """Reads an experiment's folder.
 
+    Runs that are not finished are left out, with a warning.
+
     Raises:
         DataError: no run of it is finished.
+        IntegrityError: a record is damaged.
     """
-    folder.check()
-    record = read_record(folder.record_file)
+    record = folder.record()
     runs: dict[str, dict[int, RunRecord]] = {}
     for arm, seeds in folder.runs().items():
         finished = {seed: found for seed, run in seeds.items() if (found := _run(arm, seed, run))}
+        for seed in seeds.keys() - finished:
+            if (path := seeds[seed].path).is_dir():
+                warnings.warn(f"{path}: is not finished, and left out of the report; run the recipe to finish it", stacklevel=2)
         if finished:
             runs[arm] = finished
-    if not runs:
+    if record is None or not runs:
         raise DataError(f"{folder.path}: holds no finished run; run the recipe first, or give an experiment's folder such as runs/digits")
     common = set.intersection(*(set(seeds) for seeds in runs.values()))
     if not common:
         raise DataError(f"{folder.path}: the finished runs of its arms have no seed in common; finish them with etsdm run")
     runs = {arm: {seed: run for seed, run in seeds.items() if seed in common} for arm, seeds in runs.items()}
-    return Contents(record["name"], record.get("description", ""), runs, _comparisons(runs))
+    return Contents(record.name, record.description, runs, _comparisons(runs))
 
 
 def _run(arm: str, seed: int, folder: RunFolder) -> RunRecord | None:
@@ -167,23 +178,26 @@ def _run(arm: str, seed: int, folder: RunFolder) -> RunRecord | None:
     manifest, training = folder.manifest(), folder.training()
     if manifest is None or training is None:
         return None
-    values = {MetricKey(entry.metric, entry.sampling): read_record(folder.path / entry.file) for entry in manifest.values}
-    if any(values[MetricKey(entry.metric, entry.sampling)].get("digest") != entry.digest for entry in manifest.values):
-        return None
+    trained = training.finished()
+    found = {MetricKey(entry.metric, entry.sampling): (entry, folder.value(entry.file)) for entry in manifest.values}
+    values = {key: record for key, (entry, record) in found.items() if record is not None and record.digest == entry.digest}
     drawn = {name: folder.samples(name).finished() for name in manifest.samples}
+    if trained is None or trained.digest != manifest.train or len(values) < len(found):
+        return None
     if any(record is None or record.digest != manifest.samples[name] for name, record in drawn.items()):
         return None
+    folder.recipe()
     return RunRecord(
         arm,
         seed,
         folder,
         training,
+        manifest,
         read(folder.recipe_file).data,
-        list(manifest.samples),
-        {key: MetricResult.model_validate(record["result"]) for key, record in values.items()},
-        {key: record["protocol_digest"] for key, record in values.items()},
-        {key: record["seconds"] for key, record in values.items()},
-        training.training_log(),
+        {key: record.result for key, record in values.items()},
+        {key: record.protocol_digest for key, record in values.items()},
+        {key: record.seconds for key, record in values.items()},
+        trained.log,
     )
 
 

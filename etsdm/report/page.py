@@ -15,7 +15,7 @@ from etsdm.metrics import Curve
 from etsdm.report.contents import Contents, gather
 from etsdm.report.figures import curves_figure, histogram_figure, intervals_of, training_figure
 from etsdm.runs.folder import ExperimentFolder
-from etsdm.storage.files import read_record, write_atomically
+from etsdm.storage.files import write_atomically
 
 __all__ = ["write_report"]
 
@@ -68,14 +68,14 @@ def _runs(contents: Contents) -> list[dict[str, Any]]:
         entries.append(
             {
                 "arm": arm,
-                "samples": {name: _data_uri(folder.grid_file.read_bytes(), "image/png") for name, folder in drawn.items()},
+                "samples": {name: _data_uri(folder.grid(run.manifest.samples[name]), "image/png") for name, folder in drawn.items()},
                 "condition_map": json.dumps(run.recipe["model"]["condition_map"]),
                 "training": run.training.path.name,
                 "seconds": {"train": trained.seconds if trained else None, **seconds, "evaluate": sum(run.seconds.values())},
                 "rate": trained.facts["images_per_second"] if trained else None,
-                "environment": read_record(run.training.environment_file),
+                "environment": run.training.environment(run.manifest.train),
                 "protocols": run.protocols,
-                "recipe": run.folder.recipe_file.read_text(),
+                "recipe": run.folder.recipe(),
             }
         )
     return entries

@@ -22,58 +22,27 @@ is never moved or removed: another digest is another folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from PIL.Image import Image
 
 from etsdm.checkpoints.latest import CHECKPOINTS, RUN_RECORD, all_checkpoints, latest_checkpoint
 from etsdm.errors import IntegrityError
-from etsdm.storage.files import locked, read_record, write_atomically, write_record
+from etsdm.runs.records import EnvironmentRecord, ExperimentRecord, Manifest, StageRecord, ValueRecord
+from etsdm.storage.files import locked, write_atomically
+from etsdm.storage.images import png_bytes, read_sealed_png
+from etsdm.storage.records import read_bytes, read_record, write_record
 
-__all__ = [
-    "LAYOUT",
-    "TRAININGS",
-    "ExperimentFolder",
-    "Manifest",
-    "RunFolder",
-    "SampleFolder",
-    "StageRecord",
-    "TrainingFolder",
-    "ValueEntry",
-]
+__all__ = ["TRAININGS", "ExperimentFolder", "RunFolder", "SampleFolder", "TrainingFolder"]
 
-LAYOUT = 2  # raise it when folders of before cannot be read
 TRAININGS = "trainings"
 DIGEST_LENGTH = 12  # hex digits in names of folders
-
-
-class StageRecord(NamedTuple):
-    """A finished stage. Fields: digest of what it depends on; seconds it took; facts, JSON values for the summary."""
-
-    digest: str
-    seconds: float
-    facts: dict[str, Any]
-
-
-class ValueEntry(NamedTuple):
-    """A value file of a run. Fields: metric, name of the metric; sampling, name of the measured samples or None; file; digest."""
-
-    metric: str
-    sampling: str | None
-    file: str
-    digest: str
-
-
-class Manifest(NamedTuple):
-    """Parts of a run. Fields: training, path of its folder; train, its digest; samples, digests by name; values, one entry a file."""
-
-    training: str
-    train: str
-    samples: dict[str, str]
-    values: list[ValueEntry]
 
 
 class _StageFolder:
@@ -85,12 +54,11 @@ class _StageFolder:
 
     def finished(self) -> StageRecord | None:
         """The record of the finished stage, None before."""
-        record = read_record(self._stage_file)
-        return StageRecord(**record) if record else None
+        return read_record(self._stage_file, StageRecord)
 
     def finish(self, record: StageRecord) -> None:
         """Records that the stage is finished."""
-        write_record(self._stage_file, record._asdict())
+        write_record(self._stage_file, record)
 
 
 class TrainingFolder(_StageFolder):
@@ -99,21 +67,57 @@ class TrainingFolder(_StageFolder):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.recipe_file = path / "recipe.yaml"
-        self.environment_file = path / "environment.json"
         self.checkpoints = path / CHECKPOINTS
+        self._environment_file = path / "environment.json"
         self._log_file = path / "log.jsonl"
+
+    def start(self, digest: str, recipe: str, environment: dict[str, str | int]) -> None:
+        """Records the recipe, as YAML, and the environment of a training."""
+        write_atomically(self.recipe_file, recipe)
+        write_record(self._environment_file, EnvironmentRecord(digest=digest, recipe=_sha256(recipe), environment=environment))
+
+    def environment(self, digest: str) -> dict[str, str | int]:
+        """Versions and machine. Args: digest: of the training. Raises: IntegrityError if they are missing or of another training."""
+        record = self._environment()
+        if record.digest != digest:
+            raise IntegrityError(f"{self._environment_file}: belongs to another training; {self._mend}")
+        return record.environment
+
+    def recipe(self) -> str:
+        """The recipe as YAML. Raises: IntegrityError if it is not the recorded one."""
+        return _verified_recipe(self.recipe_file, self._environment().recipe, self._mend)
+
+    def has_records(self) -> bool:
+        """Whether the folder is that of a training that was started, and no other folder of checkpoints."""
+        return any(file.exists() for file in (self.recipe_file, self._environment_file, self._stage_file))
+
+    @property
+    def _mend(self) -> str:
+        return f"remove {self._stage_file} and run the recipe again, which records it anew and trains no further"
+
+    def _environment(self) -> EnvironmentRecord:
+        record = read_record(self._environment_file, EnvironmentRecord)
+        if record is None:
+            raise IntegrityError(f"{self._environment_file}: is missing; {self._mend}")
+        return record
 
     def checkpoint_at(self, images_seen: int) -> Path:
         """Folder of the checkpoint after so many images, whether it exists or not."""
         return self.checkpoints / f"{images_seen:012d}"
 
     def all_checkpoints(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
+        """Checkpoints, oldest first."""
         return all_checkpoints(self.path)
 
     def latest_checkpoint(self) -> Path | None:
         """The checkpoint after the most images."""
         return latest_checkpoint(self.path)
+
+    def set_aside(self, checkpoint: Path) -> Path:
+        """Renames a damaged checkpoint, so that the training can write another in its place. Returns: its new folder."""
+        name = f"damaged-{checkpoint.name}"
+        taken = sum(path.name.startswith(name) for path in self.checkpoints.iterdir())
+        return checkpoint.rename(checkpoint.with_name(f"{name}-{taken + 1}" if taken else name))
 
     def keep_checkpoints(self, count: int) -> None:
         """Removes all checkpoints but the latest `count`, and the unfinished one of a killed process."""
@@ -126,22 +130,9 @@ class TrainingFolder(_StageFolder):
         with self._log_file.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def training_log(self) -> list[dict[str, Any]]:
-        """All records of the training log; an incomplete last line of a killed process is left out."""
-        if not self._log_file.exists():
-            return []
-        records = []
-        for line in self._log_file.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
-        return records
-
-    def truncate_log(self, images_seen: int) -> None:
-        """Drops the records after so many images, which a resumed training writes again."""
-        kept = [record for record in self.training_log() if record["images_seen"] <= images_seen]
-        write_atomically(self._log_file, "".join(json.dumps(record) + "\n" for record in kept))
+    def restart_log(self, records: list[dict[str, Any]]) -> None:
+        """Writes the training log with these records, those up to the checkpoint that a training goes on from."""
+        write_atomically(self._log_file, "".join(json.dumps(record) + "\n" for record in records))
 
     def locked(self) -> AbstractContextManager[None]:
         """Holds the training, so that no two processes train it at once. Raises: IntegrityError if another one does."""
@@ -154,6 +145,28 @@ class SampleFolder(_StageFolder):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.grid_file = path / "grid.png"
+
+    def write_grid(self, picture: Image, **facts: str) -> None:
+        """Writes the picture of the first samples. Args: facts: its text chunks, `digest` of the samples among them."""
+        write_atomically(self.grid_file, png_bytes(picture, facts))
+
+    def grid(self, digest: str) -> bytes:
+        """The picture of the first samples. Raises: IntegrityError if it is missing, damaged or of other samples."""
+        mend = "run the recipe again, which makes it again"
+        try:
+            text, content = read_sealed_png(self.grid_file)
+        except IntegrityError as error:
+            raise IntegrityError(f"{error}; {mend}") from None
+        if text.get("digest") != digest:
+            raise IntegrityError(f"{self.grid_file}: shows other samples; {mend}")
+        return content
+
+    def has_grid(self, digest: str) -> bool:
+        """Whether the picture of the first samples is there and whole."""
+        try:
+            return bool(self.grid(digest))
+        except IntegrityError:
+            return False
 
 
 class RunFolder:
@@ -172,14 +185,35 @@ class RunFolder:
         """The file of one value. Args: key: `metric` or `sampling/metric`."""
         return self.path / "values" / f"{key}.json"
 
-    def manifest(self) -> Manifest | None:
-        """The recorded parts of the run, None before it was started."""
-        record = read_record(self._run_file)
-        return Manifest(**{**record, "values": [ValueEntry(**entry) for entry in record["values"]]}) if record else None
+    def value(self, file: str) -> ValueRecord | None:
+        """The record of a value file, None before it was measured. Args: file: its path in this folder, as the manifest has it."""
+        return read_record(self.path / file, ValueRecord)
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Records the parts of the run."""
-        write_record(self._run_file, {**manifest._asdict(), "values": [entry._asdict() for entry in manifest.values]})
+    def manifest(self) -> Manifest | None:
+        """The recorded parts of the run, None before it was started. Raises: IntegrityError if they are of another run."""
+        manifest = read_record(self._run_file, Manifest)
+        if manifest is not None:
+            manifest.check(self.path)
+        return manifest
+
+    def write(self, recipe: str, manifest: Manifest) -> None:
+        """Records the recipe, as YAML, and the parts of the run."""
+        write_atomically(self.recipe_file, recipe)
+        write_record(self._run_file, manifest)
+
+    def recipe(self) -> str:
+        """The recipe as YAML. Raises: IntegrityError if it is not the recorded one."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise IntegrityError(f"{self._run_file}: is missing; {Manifest.MEND}")
+        return _verified_recipe(self.recipe_file, manifest.recipe, Manifest.MEND)
+
+    def has_recipe(self) -> bool:
+        """Whether the recorded recipe is there and whole."""
+        try:
+            return bool(self.recipe())
+        except IntegrityError:
+            return False
 
     def training(self) -> TrainingFolder | None:
         """The folder of the recorded training, None before the run was started."""
@@ -193,7 +227,15 @@ class ExperimentFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.report_file = path / "report.html"
-        self.record_file = path / "experiment.json"
+        self._record_file = path / "experiment.json"
+
+    def record(self) -> ExperimentRecord | None:
+        """Arms and seeds, None before anything was run. Raises: IntegrityError for a folder of another layout."""
+        return read_record(self._record_file, ExperimentRecord)
+
+    def write_record(self, record: ExperimentRecord) -> None:
+        """Records arms and seeds."""
+        write_record(self._record_file, record)
 
     def run(self, arm: str, seed: int, first_seed: int) -> RunFolder:
         """The folder of one arm and seed."""
@@ -202,9 +244,10 @@ class ExperimentFolder:
 
     def runs(self) -> dict[str, dict[int, RunFolder]]:
         """Folders of every arm by seed, as `experiment.json` lists them."""
-        record = read_record(self.record_file)
-        seeds = record.get("seeds", [])
-        return {arm: {seed: self.run(arm, seed, seeds[0]) for seed in seeds} for arm in record.get("arms", [])}
+        record = self.record()
+        if record is None:
+            return {}
+        return {arm: {seed: self.run(arm, seed, record.seeds[0]) for seed in record.seeds} for arm in record.arms}
 
     def training(self, digest: str) -> TrainingFolder:
         """The folder of the training of a digest."""
@@ -214,13 +257,18 @@ class ExperimentFolder:
         """Folders of all trainings that were started."""
         return [TrainingFolder(path) for path in sorted((self.path / TRAININGS).glob("[0-9a-f]*"))]
 
-    def check(self) -> None:
-        """Raises: IntegrityError if the folder holds runs of an earlier layout."""
-        record = read_record(self.record_file)
-        if record and record.get("layout") != LAYOUT:
-            mend = "run again into another folder with --out, or remove this one"
-            raise IntegrityError(f"{self.path}: holds runs in a layout that is no longer read; {mend}")
-
     def locked(self) -> AbstractContextManager[None]:
         """Holds the folder, so that two processes never write it at once. Raises: IntegrityError if another one does."""
         return locked(self.path, ".lock", "another etsdm run is writing here; wait for it, or give another folder with --out")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _verified_recipe(file: Path, recorded: str, mend: str) -> str:
+    content = read_bytes(file, mend)
+    if content is None or hashlib.sha256(content).hexdigest() != recorded:
+        found = "is missing" if content is None else "was changed or damaged: its sha256 is not the recorded one"
+        raise IntegrityError(f"{file}: {found}; {mend}")
+    return content.decode()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from etsdm.checkpoints.latest import checkpoint_folder
+from etsdm.checkpoints.latest import CHECKPOINTS, checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
-from etsdm.runs.folder import RunFolder
+from etsdm.runs.folder import RunFolder, TrainingFolder
 
 __all__ = ["recipe_of_checkpoint"]
 
@@ -22,10 +22,16 @@ def recipe_of_checkpoint(path: Path | str) -> Recipe | None:
 
     Raises:
         CheckpointError: there is no checkpoint.
+        IntegrityError: the recipe is not the recorded one.
     """
-    run = checkpoint_folder(path).resolve().parents[1]
-    for folder in (Path(path), run):
-        if (file := RunFolder(folder).recipe_file).is_file():
-            arms = load_arms(file)
-            return arms.recipes[arms.as_written]
-    return None
+    checkpoint = checkpoint_folder(path).resolve()
+    run, training = RunFolder(Path(path)), TrainingFolder(checkpoint.parents[1])
+    if run.manifest() is not None:
+        return _load(run)
+    return _load(training) if checkpoint.parent.name == CHECKPOINTS and training.has_records() else None
+
+
+def _load(folder: RunFolder | TrainingFolder) -> Recipe:
+    folder.recipe()  # verifies it
+    arms = load_arms(folder.recipe_file)
+    return arms.recipes[arms.as_written]

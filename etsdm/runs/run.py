@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +11,19 @@ from pathlib import Path
 
 import torch
 
-from etsdm.checkpoints.format import DENOISER_FILE, Weights, read_json
+from etsdm.checkpoints.format import DENOISER_FILE, DenoiserRecord, Weights
 from etsdm.data import Files
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.errors import DataError
+from etsdm.errors import DataError, IntegrityError
 from etsdm.metrics import MetricResult
 from etsdm.recipe import Recipe, to_yaml
 from etsdm.runs.digests import StageDigests, find_inputs, stage_digests, with_recorded
-from etsdm.runs.folder import ExperimentFolder, Manifest, TrainingFolder, ValueEntry
+from etsdm.runs.folder import ExperimentFolder, TrainingFolder
+from etsdm.runs.records import Manifest, ValueEntry
 from etsdm.runs.stages import STAGES, Evaluate, Measurement, Progress, Sample, Stage, Train
 from etsdm.sampling import SampledImages
 from etsdm.sampling.config import DEFAULT_SAMPLING
-from etsdm.storage.files import write_atomically
+from etsdm.storage.records import read_record
 
 __all__ = ["Run"]
 
@@ -134,13 +136,22 @@ class Run:
         """Writes the recipe and the manifest, where there is something to do or the manifest is another."""
         training = os.path.relpath(self.train.folder.path, self.folder.path)
         entries = [
-            ValueEntry(one.name, one.sampling, one.file.relative_to(self.folder.path).as_posix(), one.digest)
+            ValueEntry(metric=one.name, sampling=one.sampling, file=one.file.relative_to(self.folder.path).as_posix(), digest=one.digest)
             for one in self._measurements()
         ]
-        manifest = Manifest(Path(training).as_posix(), self.digests.train, self.digests.samples, entries)
-        if changed or manifest != self.folder.manifest():
-            write_atomically(self.folder.recipe_file, to_yaml(self.recipe))
-            self.folder.write_manifest(manifest)
+        recipe = to_yaml(self.recipe)
+        manifest = Manifest(
+            arm=self.arm,
+            seed=self.seed,
+            experiment=self.recipe.name,
+            training=Path(training).as_posix(),
+            recipe=hashlib.sha256(recipe.encode()).hexdigest(),
+            train=self.digests.train,
+            samples=self.digests.samples,
+            values=entries,
+        )
+        if changed or manifest != self.folder.manifest() or not self.folder.has_recipe():
+            self.folder.write(recipe, manifest)
 
     def _measurements(self) -> tuple[Measurement, ...]:
         return next(stage.measurements for stage in self.stages() if isinstance(stage, Evaluate))
@@ -176,7 +187,11 @@ class Run:
 def _recorded_inputs(training: TrainingFolder) -> dict[str, dict[str, str | None]]:
     """The inputs that the latest checkpoint of a training recorded, none without a checkpoint."""
     latest = training.latest_checkpoint()
-    recorded: dict[str, dict[str, str | None]] = read_json(latest / DENOISER_FILE)["facts"].get("inputs", {}) if latest else {}
+    try:
+        record = read_record(latest / DENOISER_FILE, DenoiserRecord) if latest else None
+    except IntegrityError:
+        record = None  # training goes on from the one before, and names the damaged one
+    recorded: dict[str, dict[str, str | None]] = record.facts.get("inputs", {}) if record else {}
     return recorded
 
 

@@ -7,6 +7,7 @@ disk, and `run()`, an iterator of its progress. A killed stage resumes where it 
 from __future__ import annotations
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,18 +17,21 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from etsdm.checkpoints.format import DENOISER_FILE, Weights, load_first_stage, read_checkpoint
+from etsdm.checkpoints.format import Weights, check_checkpoint, load_first_stage, read_checkpoint
 from etsdm.data import Files
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.devices import resolve_device
+from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.metrics import EvaluationInputs, Metric, MetricResult, data_protocol, sampling_protocol, value_protocol
 from etsdm.recipe import Recipe, fingerprint, to_yaml
 from etsdm.runs.environment import environment
-from etsdm.runs.folder import SampleFolder, StageRecord, TrainingFolder
+from etsdm.runs.folder import SampleFolder, TrainingFolder
+from etsdm.runs.records import StageRecord, ValueRecord
 from etsdm.sampling import Conditions, ReducedImages, SampledImages, SamplingTask, TensorStore, generate_missing
 from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling
-from etsdm.storage.files import digest_of, read_record, write_atomically, write_record
-from etsdm.storage.images import PREVIEW_IMAGES, image_grid, png_bytes
+from etsdm.storage.files import digest_of
+from etsdm.storage.images import PREVIEW_IMAGES, image_grid
+from etsdm.storage.records import read_record, write_record
 from etsdm.training import Trainer
 
 __all__ = ["STAGES", "Evaluate", "Measurement", "Progress", "Sample", "Stage", "Train"]
@@ -95,8 +99,13 @@ class Train(Stage):
 
     def is_done(self) -> bool:
         record = self.folder.finished()
-        last = self.folder.checkpoint_at(self.recipe.training.images)
-        return record is not None and record.digest == self.digest and (last / DENOISER_FILE).exists()
+        if record is None or record.digest != self.digest:
+            return False
+        try:
+            self._check(self._last)
+        except (CheckpointError, IntegrityError):
+            return False
+        return True
 
     def run(self) -> Iterator[Progress]:
         with self.folder.locked():
@@ -104,15 +113,13 @@ class Train(Stage):
 
     def _train(self) -> Iterator[Progress]:
         folder, training, clock = self.folder, self.recipe.training, time.perf_counter()
-        write_atomically(folder.recipe_file, to_yaml(self.recipe))
-        write_record(folder.environment_file, {**environment(), "device": str(self.device), "threads": torch.get_num_threads()})
+        machine: dict[str, str | int] = {**environment(), "device": str(self.device), "threads": torch.get_num_threads()}
+        folder.start(self.digest, to_yaml(self.recipe), machine)
         trainer = Trainer(self.recipe.model, training, self.recipe.data.open("train"), seed=self.seed, device=self.device)
         self.recipe.compute.prepare(trainer.denoiser.backbone)
-        if latest := folder.latest_checkpoint():
-            trainer.restore(latest)
-        elif weights := self._first_stage_weights:
+        if not self._restore(trainer) and (weights := self._first_stage_weights):
             load_first_stage(trainer.denoiser, weights)
-        folder.truncate_log(trainer.images_seen)
+        folder.restart_log(trainer.log)
         yield self.progress(trainer.images_seen, training.images)
         inputs = {name: files._asdict() for name, files in self.inputs.items()}
         origin = {"train_digest": self.digest, "inputs": inputs, "recipe": fingerprint(self.recipe), "arm": self.arm, "seed": self.seed}
@@ -122,18 +129,54 @@ class Train(Stage):
                 folder.keep_checkpoints(training.keep_checkpoints)
             yield self.progress(progress.images_seen, training.images)
         folder.keep_checkpoints(training.keep_checkpoints)
-        rates = sorted(record["images_per_second"] for record in folder.training_log())
+        rates = sorted(record["images_per_second"] for record in trainer.log)
         facts = {"images_per_second": rates[len(rates) // 2]}
-        folder.finish(StageRecord(self.digest, _seconds_since(clock), facts))
+        folder.finish(StageRecord(digest=self.digest, seconds=_seconds_since(clock), facts=facts, log=trainer.log))
+
+    def _restore(self, trainer: Trainer) -> bool:
+        """Goes on from the latest whole checkpoint. Returns: whether there is one.
+
+        Damaged ones after it are kept under another name, with a warning. Raises: the latest's error if all are damaged.
+        """
+        damaged: dict[Path, CheckpointError | IntegrityError] = {}
+        for checkpoint in reversed(self.folder.all_checkpoints()):
+            try:
+                self._check(checkpoint)
+                trainer.restore(checkpoint)
+            except (CheckpointError, IntegrityError) as error:
+                damaged[checkpoint] = error
+                continue
+            for other, reason in damaged.items():
+                kept = self.folder.set_aside(other)
+                message = f"{other}: this checkpoint is damaged, and kept as {kept.name}; training goes on from {checkpoint.name}"
+                warnings.warn(f"{message} ({reason})", stacklevel=2)
+            return True
+        if damaged:
+            mend = f"no earlier checkpoint is whole: without one, remove {self.folder.checkpoints} to train from the start"
+            raise IntegrityError(f"{next(iter(damaged.values()))}; {mend}")
+        return False
+
+    @property
+    def _last(self) -> Path:
+        """The checkpoint at the end of training."""
+        return self.folder.checkpoint_at(self.recipe.training.images)
+
+    def _check(self, checkpoint: Path) -> None:
+        """Verifies a checkpoint of this training. Raises: CheckpointError or IntegrityError if it is damaged or of another training."""
+        facts = check_checkpoint(checkpoint).facts
+        expected = {"train_digest": self.digest, "images_seen": int(checkpoint.name)}
+        if any(facts.get(key) != value for key, value in expected.items()):
+            raise IntegrityError(f"{checkpoint}: holds another training's checkpoint, or of another time; copy this one again")
 
     def load_denoiser(self, weights: Weights = "ema") -> Denoiser:
         """Reads the trained denoiser, in eval mode; before the end of training, the one that training starts from.
 
         Where the weights of a first stage are missing, they are initialised at random like the others.
         """
-        if self.is_done():
-            last = self.folder.checkpoint_at(self.recipe.training.images)
-            denoiser = read_checkpoint(last, self.device, weights=weights).denoiser
+        # A finished training whose checkpoint is gone is no untrained one.
+        if self._last.exists() or self.folder.finished():
+            self._check(self._last)
+            denoiser = read_checkpoint(self._last, self.device, weights=weights).denoiser
         else:
             denoiser = self.recipe.model.build(self.seed, self.device).eval()
             if first_stage := self._first_stage_weights:
@@ -187,20 +230,21 @@ class Sample(Stage):
 
     def is_done(self) -> bool:
         record = self.folder.finished()
-        return record is not None and record.digest == self.digest and not self._store.missing(range(self.sampling.n))
+        finished = record is not None and record.digest == self.digest and self.folder.has_grid(self.digest)
+        return finished and not self._store.missing(range(self.sampling.n))
 
     def run(self) -> Iterator[Progress]:
         clock, sampling = time.perf_counter(), self.sampling
         denoiser = sampling.guided(self.load_denoiser(sampling.weights))
-        self._store.open_for(sampling.n)
+        self._store.open()
         task = SamplingTask(denoiser, sampling.sampler, sampling.seed, self._conditions)
         for progress in generate_missing(task, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield self.progress(progress.done, sampling.n)
         first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
         origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
-        write_atomically(self.folder.grid_file, png_bytes(image_grid(first), origin))
+        self.folder.write_grid(image_grid(first), digest=self.digest, **origin)
         facts = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
-        self.folder.finish(StageRecord(self.digest, _seconds_since(clock), facts))
+        self.folder.finish(StageRecord(digest=self.digest, seconds=_seconds_since(clock), facts=facts))
 
     @property
     def _store(self) -> TensorStore:
@@ -241,12 +285,12 @@ class Measurement:
 
     def is_done(self) -> bool:
         """Whether the result is on disk."""
-        return read_record(self.file).get("digest") == self.digest
+        return self.result() is not None
 
     def result(self) -> MetricResult | None:
         """The result, None before it was measured."""
-        record = read_record(self.file)
-        return MetricResult.model_validate(record["result"]) if record.get("digest") == self.digest else None
+        record = read_record(self.file, ValueRecord)
+        return record.result if record is not None and record.digest == self.digest else None
 
 
 @dataclass(frozen=True)
@@ -288,8 +332,10 @@ class Evaluate(Stage):
             of = one.sample.sampling.weights if one.metric.uses_samples else weights
             parts = {} if one.metric.uses_samples else self._denoiser_protocol(one.metric)
             protocol = value_protocol(one.metric, weights=of, denoiser=parts, seed=seed, data=read, samples=samples, versions=environment())
-            record = {"digest": one.digest, "seconds": _seconds_since(clock), "protocol": protocol, "protocol_digest": digest_of(protocol)}
-            write_record(one.file, {**record, "result": result.model_dump(mode="json")})
+            record = ValueRecord(
+                digest=one.digest, seconds=_seconds_since(clock), protocol=protocol, protocol_digest=digest_of(protocol), result=result
+            )
+            write_record(one.file, record)
             yield self.progress(total - left, total)
 
     def _denoiser_protocol(self, metric: Metric) -> dict[str, Any]:

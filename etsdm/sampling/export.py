@@ -88,5 +88,5 @@ def _archive(path: Path, members: Iterable[tuple[str, Path]]) -> Path:
 
 def _pixels(file: Path) -> np.ndarray:
     """(H, W, C), C = 1 or 3."""
-    with Image.open(file) as picture:
+    with Image.open(file, formats=["PNG"]) as picture:
         return np.atleast_3d(np.array(picture))

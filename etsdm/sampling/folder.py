@@ -17,6 +17,7 @@ from etsdm.sampling.png_store import PngStore
 __all__ = ["Export", "GeneratedFolder", "generate_folder"]
 
 Export = Literal["npz", "zip", "gif", "webp"]
+FILE_NAMES: dict[str, str] = {"gif": "trajectory.gif", "webp": "trajectory.webp", "npz": "samples.npz", "zip": "samples.zip"}
 
 
 class GeneratedFolder(NamedTuple):
@@ -49,7 +50,7 @@ def generate_folder(
     """Generates images into a folder: a PNG file each, a grid of the first ones, and `job.json` with the protocol.
 
     A call that was interrupted is continued by the same call, and several processes share the images. The process that finds all
-    images there writes grid and exports.
+    images there writes grid and exports. With a larger n, the exports of before are made anew.
 
     Args:
         task: with its protocol, from `SampledModel.task`.
@@ -68,7 +69,7 @@ def generate_folder(
     """
     _check(task, n, batch_size, rank, world, exports)
     store = PngStore(Path(folder), task.protocol, lambda k: _text(task, k))
-    store.open_for(n)
+    store.open_for(n, [FILE_NAMES[export] for export in exports], FILE_NAMES.values())
     with store.locked(rank):
         work = generate_missing(task, store, n=n, batch_size=batch_size, rank=rank, world=world)
         found = progress = next(work)
@@ -77,7 +78,7 @@ def generate_folder(
         for progress in work:
             on_progress(progress)
         seconds = time.perf_counter() - clock
-    files = _finish(store, task, n, exports) if store.is_complete(n) else []
+    files = _finish(store, task, n) if store.is_complete(n) else []
     return GeneratedFolder(store.path, store.digest, n, found.total, progress.done - found.done, seconds, tuple(files))
 
 
@@ -108,12 +109,15 @@ def _label_of(task: SamplingTask) -> Callable[[int], int] | None:
     return (lambda k: int(task.conditions([k])["y"])) if "y" in task.conditions([0]) else None
 
 
-def _finish(store: PngStore, task: SamplingTask, n: int, exports: Collection[str]) -> list[Path]:
-    """Writes grid and exports. Returns: the paths of everything in the folder."""
-    files = [store.images, write_grid(store, n)]
-    files += [write_animation(store, task, n, f"trajectory.{format}") for format in ("gif", "webp") if format in exports]
-    if "npz" in exports:
-        files.append(write_npz(store, n, "samples.npz", _label_of(task)))
-    if "zip" in exports:
-        files.append(write_zip(store, n, "samples.zip"))
-    return files
+def _finish(store: PngStore, task: SamplingTask, n: int) -> list[Path]:
+    """Writes the grid, and those exports that are not there as they were made. Returns: the paths of everything in the folder."""
+    grid, names = write_grid(store, n), store.files_to_make()
+    for name in names:
+        if name == FILE_NAMES["npz"]:
+            write_npz(store, n, name, _label_of(task))
+        elif name == FILE_NAMES["zip"]:
+            write_zip(store, n, name)
+        else:
+            write_animation(store, task, n, name)
+    made = store.record_files(n, names)
+    return [store.images, grid, *(store.path / name for name in FILE_NAMES.values() if name in made)]

@@ -1,33 +1,48 @@
 """Generated images as PNG files, with their protocol.
 
-    job.json            the protocol, its digest, and the number of images requested
-    images/000000.png   image k, with the protocol in its text chunks
+    job.json            the protocol, its digest, the number of images requested, and the files made of them
+    images/000000.png   image k, with index, protocol and a sha256 in its text chunks
     grid.png            the first images side by side; archives and animations lie beside it
 
-A folder holds images of one protocol. More of them may be requested later: image k does not depend on their number.
+A folder holds images of one protocol. More of them may be requested later: image k does not depend on their number. An image that was
+damaged, or whose text names another index or protocol, counts as missing. `job.json` is written again from the images where it is lost.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.errors import IntegrityError
 from etsdm.sampling.stores import FolderStore
-from etsdm.storage.files import digest_of, write_atomically
-from etsdm.storage.images import png_bytes, to_pil, to_uint8
+from etsdm.storage.files import digest_of, sha256_of, write_atomically
+from etsdm.storage.images import png_bytes, read_sealed_png, to_pil, to_uint8
+from etsdm.storage.records import Record, read_record, write_record
 
 __all__ = ["PngStore"]
 
-PNG_TRAILER = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 LONGEST_VALUE = 24  # characters of a protocol's value in a message
 
 ImageText = Callable[[int], Mapping[str, str]]
+
+
+class _Job(Record):
+    """Record of a folder.
+
+    Fields: protocol_digest; images, their number; files made of them, the sha256 of each by name, None for one to be made; protocol.
+    """
+
+    protocol_digest: str
+    images: PositiveInt
+    files: dict[str, str | None]
+    protocol: dict[str, Any]
 
 
 class PngStore(FolderStore):
@@ -40,32 +55,130 @@ class PngStore(FolderStore):
     """
 
     def __init__(self, path: Path | str, protocol: Mapping[str, Any], text: ImageText = lambda k: {}) -> None:
-        super().__init__(path, digest_of(dict(protocol)), Path(path) / "images", protocol)
+        super().__init__(path, digest_of(dict(protocol)), Path(path) / "images")
         self.protocol = dict(protocol)
+        self.job_file = self.path / "job.json"
         self.grid_file = self.path / "grid.png"
         self._text = text
+        self._whole: set[int] = set()
 
-    def _admit(self, job: Mapping[str, Any], n: int) -> None:
-        if not job:
+    def open_for(self, n: int, files: Iterable[str] = (), known: Iterable[str] = ()) -> None:
+        """Makes the folder, and records that it holds images 0 to n - 1 of this protocol.
+
+        Files that were made of another number of images are removed; they stay among those to be made.
+
+        Args:
+            n: number of images.
+            files: names of the files to be made of the images.
+            known: names of all files that may have been made of them.
+
+        Raises:
+            IntegrityError: the folder cannot be made or written to, or holds something that must not be replaced.
+        """
+        self._make()
+        job = self._admit()
+        if (last := max(self._stored(), default=-1)) >= n:
+            raise IntegrityError(f"{self.path}: holds image {last}, beyond the {n} requested; give {last + 1} or more, or another folder")
+        made = {name: None for name in known if (self.path / name).exists()} | (job.files if job else {})
+        made = {**dict.fromkeys(files), **made}
+        if job is None or job.images != n:
+            for file in (self.grid_file, *(self.path / name for name in made)):
+                if not file.is_dir():
+                    file.unlink(missing_ok=True)
+            made = dict.fromkeys(made)
+        record = self._record(n, made)
+        if job != record:
+            write_record(self.job_file, record)
+
+    def files_to_make(self) -> list[str]:
+        """Names of the recorded files that are not there, or not as they were made."""
+        job = read_record(self.job_file, _Job)
+        files = job.files if job else {}
+        return [name for name, made in files.items() if made is None or not _is_file_of(self.path / name, made)]
+
+    def record_files(self, n: int, files: Iterable[str]) -> list[str]:
+        """Records files made of n images. Returns: the names of all recorded files."""
+        job = read_record(self.job_file, _Job)
+        made = {**(job.files if job else {}), **{name: sha256_of(self.path / name) for name in files}}
+        record = self._record(n, made)
+        if job != record:
+            write_record(self.job_file, record)
+        return list(made)
+
+    def _record(self, n: int, files: dict[str, str | None]) -> _Job:
+        return _Job(protocol_digest=self.digest, images=n, files=dict(sorted(files.items())), protocol=self.protocol)
+
+    def _admit(self) -> _Job | None:
+        """The record of a folder of this protocol, None where it has to be written. Raises: IntegrityError for another folder."""
+        if self.job_file.is_dir():
+            raise IntegrityError(f"{self.job_file}: is a folder in the place of a file; remove it")
+        problem = "is missing"
+        try:
+            job = read_record(self.job_file, _Job)
+        except IntegrityError as error:
+            job, problem = None, f"cannot be used ({error})"
+        # The images themselves say whose they are.
+        found = self._protocol_of_images() or (job.protocol if job else None)
+        if job is not None and job.protocol_digest == self.digest and found is not None and digest_of(found) == self.digest:
+            return job
+        if found is None:
             if any(self.images.iterdir()):
                 raise IntegrityError(f"{self.path}: holds images without a {self.job_file.name}; give another folder")
-        elif job.get("protocol_digest") != self.digest:
-            changed = ", ".join(_differences(job.get("protocol", {}), self.protocol)) or "their record"
+            return None
+        if digest_of(found) != self.digest:
+            changed = ", ".join(_differences(found, self.protocol)) or "their record"
             raise IntegrityError(f"{self.path}: holds images that differ in {changed}; give another folder, or remove this one")
-        elif (last := max(self._stored(), default=-1)) >= n:
-            raise IntegrityError(f"{self.path}: holds image {last}, beyond the {n} requested; give {last + 1} or more, or another folder")
+        problem = "is of other images" if job else problem
+        warnings.warn(f"{self.job_file}: {problem}; it is written again from the images", stacklevel=3)
+        return None
+
+    def _protocol_of_images(self) -> dict[str, Any] | None:
+        """The protocol of this store if any image has it, else that in the first whole image, None without one."""
+        first = None
+        for k in sorted(self._stored()):
+            try:
+                found = json.loads(read_sealed_png(self.file(k))[0]["protocol"])
+            except (IntegrityError, KeyError, ValueError):
+                continue
+            if not isinstance(found, dict):
+                continue
+            if digest_of(found) == self.digest:
+                return found
+            first = first or found
+        return first
 
     def file(self, k: int) -> Path:
         """Path of image k."""
         return self.images / f"{k:06d}.png"
 
     def missing(self, indices: Sequence[int]) -> list[int]:
-        """Those of the images that are not stored, or cut short."""
-        return [k for k in indices if not _is_whole(self.file(k))]
+        """Those of the images that are not stored, or not whole; warns of the latter."""
+        return [k for k in indices if not self._is_whole(k)]
 
     def is_complete(self, n: int) -> bool:
-        """Whether images 0 to n - 1 are stored."""
-        return self._stored().issuperset(range(n))
+        """Whether images 0 to n - 1 are stored and whole."""
+        return self._stored().issuperset(range(n)) and not self.missing(range(n))
+
+    def _is_whole(self, k: int) -> bool:
+        file = self.file(k)
+        if k in self._whole:
+            return True
+        if not file.exists():
+            return False
+        if file.is_dir():
+            raise IntegrityError(f"{file}: is a folder in the place of an image; remove it")
+        try:
+            text, _ = read_sealed_png(file)
+        except IntegrityError as error:
+            problem = str(error)
+        else:
+            if (text.get("index"), text.get("protocol_digest")) == (str(k), self.digest):
+                self._whole.add(k)
+                return True
+            whose = "another protocol" if text.get("protocol_digest") != self.digest else f"index {text.get('index')}"
+            problem = f"{file}: is an image of {whose}"
+        warnings.warn(f"{problem}; it is generated again", stacklevel=2)
+        return False
 
     def _stored(self) -> set[int]:
         names = (entry.name for entry in os.scandir(self.images)) if self.images.exists() else ()
@@ -91,13 +204,8 @@ class PngStore(FolderStore):
         return self.path / name
 
 
-def _is_whole(file: Path) -> bool:
-    try:
-        with file.open("rb") as opened:
-            opened.seek(-len(PNG_TRAILER), os.SEEK_END)
-            return opened.read() == PNG_TRAILER
-    except OSError:
-        return False
+def _is_file_of(file: Path, sha256: str) -> bool:
+    return file.is_file() and sha256_of(file) == sha256
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -32,7 +32,7 @@ from etsdm.sampling.job import SamplingTask
 
 __all__ = ["Guidance", "SampledModel"]
 
-PROTOCOL_FORMAT = 2  # raise it when the same protocol gives other images
+PROTOCOL_FORMAT = 3  # raise it when the same protocol gives other images or files
 
 
 class Guidance(NamedTuple):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from etsdm.errors import IntegrityError
-from etsdm.storage.files import locked, read_record, write_record
+from etsdm.storage.files import locked
 
 __all__ = ["FolderStore", "Store"]
 
@@ -28,57 +28,34 @@ class Store(Protocol):
 
 
 class FolderStore(ABC):
-    """A folder of images that belong to one digest, which `job.json` records together with the number of images requested.
+    """A folder of images that belong to one digest; every file says whose it is, and verifies itself.
 
     Args:
         path: folder; need not exist.
         digest: sha256 of everything that the images depend on besides their indices.
         images: the folder of the image files, `path` or a folder in it.
-        protocol: JSON values behind the digest, for the record.
     """
 
-    def __init__(self, path: Path | str, digest: str, images: Path, protocol: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path | str, digest: str, images: Path) -> None:
         self.path = Path(path)
         self.digest = digest
         self.images = images
-        self.job_file = self.path / "job.json"
-        self._protocol = {} if protocol is None else {"protocol": dict(protocol)}
 
     @abstractmethod
     def missing(self, indices: Sequence[int]) -> list[int]:
-        """Those of the images that are not stored."""
+        """Those of the images that are not stored, or not whole."""
 
     @abstractmethod
     def write(self, indices: Sequence[int], images: Tensor) -> None:
         """Stores images. Args: images: float32, (len(indices), C, H, W), in [-1, 1]."""
-
-    @abstractmethod
-    def _admit(self, job: Mapping[str, Any], n: int) -> None:
-        """Clears or refuses a folder whose record is `job`, empty without one, before n images of this digest go into it."""
-
-    def open_for(self, n: int) -> None:
-        """Makes the folder, and records that it holds images 0 to n - 1 of this digest.
-
-        Raises:
-            IntegrityError: the folder cannot be made or written to, or holds something that must not be replaced.
-        """
-        self._make()
-        job = read_record(self.job_file)
-        self._admit(job, n)
-        record = {"protocol_digest": self.digest, "images": n, **self._protocol}
-        if job != record:
-            write_record(self.job_file, record)
 
     def locked(self, rank: int = 0) -> AbstractContextManager[None]:
         """Locks the share of one rank. Raises: IntegrityError while another process holds it."""
         held = f"another process generates images here as rank {rank}; wait for it, or give each process its own rank"
         return locked(self.path, f".lock-{rank}", held)
 
-    def is_ours(self) -> bool:
-        """Whether the folder's images belong to this digest."""
-        return read_record(self.job_file).get("protocol_digest") == self.digest
-
     def _make(self) -> None:
+        """Makes the folder. Raises: IntegrityError if it cannot be made or written to."""
         if self.path.is_file():
             raise IntegrityError(f"{self.path}: is a file; give a folder")
         try:

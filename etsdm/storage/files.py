@@ -1,4 +1,4 @@
-"""Atomic writes (temporary name beside the target, fsync, rename), sha256, JSON records and a file lock."""
+"""Atomic writes (temporary name beside the target, fsync, rename), sha256 and a file lock."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from etsdm.errors import IntegrityError
 
-__all__ = ["atomic_folder", "digest_of", "locked", "open_atomically", "read_record", "sha256_of", "write_atomically", "write_record"]
+__all__ = [
+    "atomic_folder",
+    "checked_once",
+    "digest_of",
+    "known_sha256_of",
+    "locked",
+    "open_atomically",
+    "sha256_of",
+    "write_atomically",
+]
+
+SETTLED_NS = 2 * 10**9  # age of a file whose next change certainly has another time
+
+T = TypeVar("T")
 
 
 def sha256_of(path: Path) -> str:
@@ -39,6 +53,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 @contextmanager
 def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     """Context with a temporary file that replaces `path` on exit; after an exception `path` is unchanged."""
+    if path.is_dir():
+        raise IntegrityError(f"{path}: is a folder in the place of a file; remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
@@ -81,22 +97,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Reads a JSON record, `{}` if the file does not exist. Raises: IntegrityError if it is no JSON mapping."""
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise IntegrityError(f"{path}: is no JSON ({error}); remove the file to do its stages again") from None
-    if not isinstance(record, dict):
-        raise IntegrityError(f"{path}: holds a {type(record).__name__}, a mapping was expected; remove the file to do its stages again")
-    return record
+def checked_once(check: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Decorator of a check of a file's content: its result is kept in this process while the file is the same."""
+    known: dict[Path, tuple[tuple[int, ...], T]] = {}
+
+    def checked(path: Path) -> T:
+        found = path.stat()
+        signature = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if path in known and known[path][0] == signature:
+            return known[path][1]
+        result = check(path)
+        # A file that was written just now may change once more within the resolution of its times.
+        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED_NS:
+            known[path] = signature, result
+        return result
+
+    return checked
 
 
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a JSON record atomically."""
-    write_atomically(path, json.dumps(record, indent=2) + "\n")
+@checked_once
+def known_sha256_of(path: Path) -> str:
+    """sha256 of a file's content as `sha256_of`, computed once in this process while the file is the same."""
+    return sha256_of(path)
 
 
 @contextmanager

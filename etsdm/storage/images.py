@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +14,15 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
-__all__ = ["animation_bytes", "image_grid", "png_bytes", "to_pil", "to_uint8"]
+from etsdm.errors import IntegrityError
+
+__all__ = ["animation_bytes", "image_grid", "png_bytes", "read_sealed_png", "to_pil", "to_uint8"]
 
 PREVIEW_IMAGES = 64  # in the grid of a folder of samples
 MIN_SIDE = 32  # pixels; smaller images are enlarged in a grid by a whole factor
 MAX_PLAIN_TEXT = 200  # characters; longer text chunks are compressed
+PNG_TRAILER = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+SEAL_BYTES = 12 + len("sha256") + 1 + 64  # length, type and checksum of a text chunk, keyword, digest
 LAST_FRAME_FACTOR = 10  # duration of the last frame relative to the others
 
 
@@ -43,13 +50,41 @@ def image_grid(images: Tensor, columns: int = 8) -> Image.Image:
 
 
 def png_bytes(picture: Image.Image, facts: Mapping[str, str] | None = None) -> bytes:
-    """Encodes a PNG. Args: picture: the image; facts: its text chunks, by keyword."""
+    """Encodes a PNG, whose last text chunk, `sha256`, is that of all bytes before it.
+
+    Args:
+        picture: the image.
+        facts: its text chunks, by keyword.
+    """
     info = PngInfo()
     for key, value in (facts or {}).items():
         info.add_text(key, value, zip=len(value) > MAX_PLAIN_TEXT)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
+    return _sealed(buffer.getvalue().removesuffix(PNG_TRAILER))
+
+
+def read_sealed_png(path: Path) -> tuple[dict[str, str], bytes]:
+    """Reads and verifies a file of `png_bytes`. Returns: its text chunks, and its content.
+
+    Raises:
+        IntegrityError: it is missing, damaged, or was not written by `png_bytes`; the mend is the caller's.
+    """
+    try:
+        content = path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise IntegrityError(f"{path}: cannot be read ({error.strerror})") from None
+    if content is None:
+        raise IntegrityError(f"{path}: is missing")
+    if content != _sealed(content[: -SEAL_BYTES - len(PNG_TRAILER)]):
+        raise IntegrityError(f"{path}: was changed or damaged: the sha256 of its content is not the recorded one")
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        return {str(key): value for key, value in picture.info.items() if isinstance(value, str)}, content
+
+
+def _sealed(body: bytes) -> bytes:
+    chunk = b"tEXtsha256\0" + hashlib.sha256(body).hexdigest().encode()
+    return body + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + PNG_TRAILER
 
 
 def animation_bytes(frames: Sequence[Image.Image], name: str, seconds: float = 4.0) -> bytes:

@@ -7,29 +7,65 @@ training.json, training.safetensors                        the optimizer's state
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from etsdm.backbones import External
-from etsdm.checkpoints.format import Weights, read_checkpoint, read_json, spec_record, write_denoiser
+from etsdm.checkpoints.format import (
+    DENOISER_FILE,
+    CheckpointRecord,
+    Weights,
+    read_checkpoint,
+    read_checkpoint_record,
+    spec_record,
+    write_denoiser,
+)
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.errors import CheckpointError
-from etsdm.storage.files import atomic_folder
-from etsdm.storage.tensors import read_tensors, write_tensors
+from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.storage.files import atomic_folder, sha256_of
+from etsdm.storage.records import write_record
+from etsdm.storage.tensors import TensorFile, read_tensors, write_tensors
 
-__all__ = ["TRAINING_FILE", "read_state", "write_state"]
+__all__ = ["TRAINING_FILE", "TrainingState", "read_state", "write_state"]
 
-FORMAT = 1
 TRAINING_FILE = "training.json"
 
 
+class TrainingRecord(CheckpointRecord):
+    """State of a training beside its tensors.
+
+    Fields: images_seen; averaged, updates of the moving average; log, records up to here; tensors; denoiser_sha256, of the denoiser's
+    record in the same checkpoint.
+    """
+
+    images_seen: NonNegativeInt
+    averaged: NonNegativeInt
+    log: list[dict[str, Any]]
+    tensors: TensorFile
+    denoiser_sha256: str
+
+
+class TrainingState(NamedTuple):
+    """State of a training beside its tensors. Fields: images_seen; log, records up to here."""
+
+    images_seen: int
+    log: list[dict[str, Any]]
+
+
 def write_state(
-    folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer, *, images_seen: int, **facts: Any
+    folder: Path,
+    denoiser: Denoiser,
+    average: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    *,
+    images_seen: int,
+    log: list[dict[str, Any]],
+    **facts: Any,
 ) -> None:
     """Writes a checkpoint folder atomically.
 
@@ -39,6 +75,7 @@ def write_state(
         average: the moving average of its backbone.
         optimizer: the optimizer of its backbone.
         images_seen: progress.
+        log: its records so far.
         **facts: JSON values to store with the denoiser.
 
     Raises:
@@ -48,27 +85,25 @@ def write_state(
     averaged, current = average.module.state_dict(), denoiser.backbone.state_dict()
     with atomic_folder(folder) as new:
         write_denoiser(new, denoiser, averaged, current, images_seen=images_seen, **facts)
-        record = {
-            "format": FORMAT,
-            "images_seen": images_seen,
-            "averaged": int(average.n_averaged),
-            "tensors": write_tensors(new / "training.safetensors", tensors),
-        }
-        (new / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
+        record = TrainingRecord(
+            images_seen=images_seen,
+            averaged=int(average.n_averaged),
+            log=log,
+            tensors=write_tensors(new / "training.safetensors", tensors),
+            denoiser_sha256=sha256_of(new / DENOISER_FILE),
+        )
+        write_record(new / TRAINING_FILE, record)
 
 
-def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer) -> int:
+def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Loads a checkpoint into the denoiser, average and optimizer of a new training.
-
-    Returns:
-        Images seen.
 
     Raises:
         CheckpointError: the folder is no training checkpoint, or its denoiser has another spec.
-        IntegrityError: a file is damaged.
+        IntegrityError: a file is damaged, or of another checkpoint.
     """
-    record = read_json(folder / TRAINING_FILE)
-    tensors = read_tensors(folder, record["tensors"], denoiser.device)
+    record = read_checkpoint_record(folder / TRAINING_FILE, TrainingRecord)
+    tensors = read_tensors(folder, record.tensors, denoiser.device)
     backbone = denoiser.spec.backbone
 
     def saved(weights: Weights) -> Denoiser:
@@ -76,10 +111,12 @@ def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimiz
         return read_checkpoint(folder, denoiser.device, backbone=external, weights=weights).denoiser
 
     averaged = saved("ema")
+    if sha256_of(folder / DENOISER_FILE) != record.denoiser_sha256:
+        raise IntegrityError(f"{folder}: {DENOISER_FILE} and {TRAINING_FILE} are of two checkpoints; copy the whole folder again")
     if spec_record(averaged.spec) != spec_record(denoiser.spec):
         raise CheckpointError(f"{folder}: holds another denoiser than the recipe describes; train in another folder")
     average.module.load_state_dict(averaged.backbone.state_dict())
-    average.n_averaged.fill_(record["averaged"])
+    average.n_averaged.fill_(record.averaged)
     if denoiser.first_stage is not None and averaged.first_stage is not None:
         denoiser.first_stage.load_state_dict(averaged.first_stage.state_dict())
     denoiser.backbone.load_state_dict(saved("current").backbone.state_dict())
@@ -88,4 +125,4 @@ def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimiz
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(record["images_seen"])
+    return TrainingState(record.images_seen, record.log)

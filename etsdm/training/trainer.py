@@ -57,6 +57,7 @@ class Trainer:
         average: the moving average of its backbone.
         optimizer: torch's optimizer of the backbone's parameters.
         images_seen: progress.
+        log: records so far, those of before a resumption included.
     """
 
     def __init__(self, spec: DenoiserSpec, training: Training, images: Images, *, seed: int, device: torch.device | str = "cpu") -> None:
@@ -66,6 +67,7 @@ class Trainer:
         self.average = training.ema.build(self.denoiser.backbone)
         self.optimizer = training.optimizer.build(self.denoiser.backbone.parameters(), training.learning_rate)
         self.images_seen = 0
+        self.log: list[dict[str, Any]] = []
         self._images = images.to(device)
         self._order = SampleOrder(len(images), seed)
         self._device = torch.device(device)
@@ -126,6 +128,7 @@ class Trainer:
             # A record at every checkpoint too, so that a resumed training averages over the same windows.
             if saves or _passed(before, self.images_seen, training.log_every):
                 record = self._record((self.images_seen - logged_at) / (time.perf_counter() - clock))
+                self.log.append(record)
                 clock, logged_at = time.perf_counter(), self.images_seen
             yield Progress(self.images_seen, training.images, record)
             if saves:
@@ -136,12 +139,12 @@ class Trainer:
         for name, weight in self.denoiser.backbone.named_parameters():
             if not torch.isfinite(weight).all():
                 raise IntegrityError(f"training: weight {name!r} is not finite after {self.images_seen} images; {self._mend()}")
-        write_state(folder, self.denoiser, self.average, self.optimizer, images_seen=self.images_seen, **facts)
+        write_state(folder, self.denoiser, self.average, self.optimizer, images_seen=self.images_seen, log=self.log, **facts)
         self._last_good = folder
 
     def restore(self, folder: Path) -> None:
         """Resumes from a checkpoint. Raises: CheckpointError if it does not fit the denoiser, IntegrityError if it is damaged."""
-        self.images_seen = read_state(folder, self.denoiser, self.average, self.optimizer)
+        self.images_seen, self.log = read_state(folder, self.denoiser, self.average, self.optimizer)
         self._last_good = folder
         self._window.clear()
 

@@ -11,6 +11,7 @@ import diffusers
 import pytest
 import torch
 from pydantic import ValidationError
+from sealing import edit
 from torch import nn
 
 import etsdm
@@ -229,10 +230,7 @@ def test_a_network_for_a_backbone_that_etsdm_builds_is_refused(tmp_path, tiny_de
 @pytest.mark.parametrize("change", [{"out_channels": 0}, {"colour": 1}, {"shape": [1, 8, 9]}])
 def test_a_damaged_record_is_refused(tmp_path, change):
     folder = saved(tmp_path / "checkpoint", spec_of(Net()).build())
-    file = folder / "denoiser.json"
-    record = json.loads(file.read_text())
-    record["denoiser"]["backbone"].update(change)
-    file.write_text(json.dumps(record))
+    edit(folder / "denoiser.json", lambda record: record["denoiser"]["backbone"].update(change))
     with pytest.raises(CheckpointError, match=rf"denoiser\.json: denoiser\.(backbone\.)?.*{next(iter(change))}"):
         etsdm.load(folder, backbone=Net())
 

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from sealing import edit
 
 from etsdm.checkpoints.format import DENOISER_FILE, read_checkpoint, write_denoiser
 from etsdm.condition_maps import ETSDM
@@ -29,13 +30,6 @@ def refused(error, folder):
     with pytest.raises(error) as found:
         read_checkpoint(folder)
     return str(found.value)
-
-
-def edit(folder, change):
-    """Applies a change to the record of a checkpoint."""
-    record = json.loads((folder / DENOISER_FILE).read_text())
-    change(record)
-    (folder / DENOISER_FILE).write_text(json.dumps(record))
 
 
 def test_weights_come_back_to_the_last_bit(folder, denoiser):
@@ -107,43 +101,59 @@ def test_a_folder_without_a_record_is_refused(tmp_path):
     assert refused(CheckpointError, tmp_path) == (f"{tmp_path}: is no checkpoint, denoiser.json is missing; give a folder that holds it")
 
 
-@pytest.mark.parametrize("content", ["", "{", "\x00"])
-def test_a_record_that_is_no_json_is_refused(folder, content):
-    (folder / DENOISER_FILE).write_text(content)
-    assert refused(CheckpointError, folder).startswith(f"{folder / DENOISER_FILE}: cannot be read (")
+@pytest.mark.parametrize("content", ["", "{", "\x00", "[]", "[" * 100_000, "\ud800".encode("utf-8", "surrogatepass")])
+def test_a_record_that_is_none_is_refused(folder, content):
+    (folder / DENOISER_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
+    message = refused(IntegrityError, folder)
+    assert message.startswith(f"{folder / DENOISER_FILE}: ")
+    assert message.endswith("; copy the checkpoint again")
 
 
-@pytest.mark.parametrize("found", [0, 2, "1", None])
+@pytest.mark.parametrize("found", [0, 1, "2", None])
 def test_another_format_is_refused(folder, found):
-    edit(folder, lambda record: record.update(format=found))
-    assert refused(CheckpointError, folder) == (
-        f"{folder / DENOISER_FILE}: format {found!r} is not known, this etsdm reads format 1; use the etsdm that wrote it"
+    edit(folder / DENOISER_FILE, lambda record: record.update(format=found))
+    assert refused(IntegrityError, folder) == (
+        f"{folder / DENOISER_FILE}: format {found!r} is not known, this etsdm reads format 2; use the etsdm that wrote it"
     )
 
 
-def test_a_record_that_is_no_mapping_is_refused(folder):
-    (folder / DENOISER_FILE).write_text("[]")
-    assert "format None is not known" in refused(CheckpointError, folder)
+@pytest.mark.parametrize("change", [("n", 7), ("t_tilde", 100), ("n", 8.0)])
+def test_a_changed_record_is_refused(folder, change):
+    record = json.loads((folder / DENOISER_FILE).read_text())
+    record["denoiser"]["condition_map"].update([change])
+    (folder / DENOISER_FILE).write_text(json.dumps(record))
+    message = refused(IntegrityError, folder)
+    assert message.startswith(f"{folder / DENOISER_FILE}: was changed or damaged: the sha256 of its content is not the recorded one; ")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_though_their_digest_is_right(folder, denoiser, value):
+    weights = {name: weight.clone() for name, weight in denoiser.backbone.state_dict().items()}
+    name = list(weights)[3]
+    weights[name].view(-1)[0] = value
+    edit(folder / DENOISER_FILE, lambda record: record.update(weights=write_tensors(folder / "weights.safetensors", weights).model_dump()))
+    message = refused(IntegrityError, folder)
+    assert message.startswith(f"{folder}: weight {name!r} of backbone 'adm-unet' is not finite; ")
 
 
 @pytest.mark.parametrize("key", ["denoiser", "weights", "facts"])
 def test_a_record_that_lacks_something_is_refused(folder, key):
-    edit(folder, lambda record: record.pop(key))
-    assert str(folder / DENOISER_FILE) in refused(CheckpointError, folder)
+    edit(folder / DENOISER_FILE, lambda record: record.pop(key))
+    assert refused(IntegrityError, folder).startswith(f"{folder / DENOISER_FILE}: is no DenoiserRecord: {key}: Field required; ")
 
 
 def test_a_specification_that_is_not_understood_is_refused_with_its_field(folder):
-    edit(folder, lambda record: record["denoiser"]["condition_map"].update(n=0))
+    edit(folder / DENOISER_FILE, lambda record: record["denoiser"]["condition_map"].update(n=0))
     assert refused(CheckpointError, folder) == (f"{folder / DENOISER_FILE}: denoiser.condition_map.n: found 0; give a value above 0")
 
 
 def test_an_unknown_part_is_refused_with_a_near_name(folder):
-    edit(folder, lambda record: record["denoiser"]["schedule"].update(type="liner"))
+    edit(folder / DENOISER_FILE, lambda record: record["denoiser"]["schedule"].update(type="liner"))
     assert "denoiser.schedule: unknown schedule 'liner'; did you mean 'linear'" in refused(CheckpointError, folder)
 
 
 def test_weights_of_another_network_are_refused(folder):
-    edit(folder, lambda record: record["denoiser"]["backbone"].update(num_res_blocks=2))
+    edit(folder / DENOISER_FILE, lambda record: record["denoiser"]["backbone"].update(num_res_blocks=2))
     message = refused(CheckpointError, folder)
     assert message.startswith(f"{folder}: the weights do not fit backbone 'adm-unet': ")
     assert "Missing key" in message or "size mismatch" in message
@@ -168,11 +178,11 @@ def test_tensors_of_every_kind_come_back(tmp_path):
 @pytest.mark.parametrize("missing", [("first_stage", "super_resolution"), ("first_stage",), ("super_resolution",)])
 def test_a_record_from_before_there_were_first_stages_loads(folder, denoiser, missing):
     def forget(record):
-        assert "first_stage" not in record
+        assert record.pop("first_stage") is None
         for name in missing:
             assert record["denoiser"].pop(name) is None
 
-    edit(folder, forget)
+    edit(folder / DENOISER_FILE, forget)
     found = read_checkpoint(folder).denoiser
     assert found.spec == denoiser.spec
     assert found.first_stage is None

@@ -8,6 +8,7 @@ import pytest
 from entry_point import rows, run
 
 from etsdm.checkpoints.format import write_denoiser
+from etsdm.runs.folder import TrainingFolder
 from etsdm.storage.files import atomic_folder
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
@@ -55,14 +56,15 @@ def test_a_recipe_has_its_sampler_and_takes_changes():
 
 def test_the_sampler_of_a_checkpoints_run_is_the_default(checkpoint):
     assert plan(checkpoint)["sampler"]["steps"] == 50
-    recipe = checkpoint.parents[1] / "recipe.yaml"
-    recipe.write_text(f"extends: {TINY}\nsampling: {{sampler: {{type: ddim, steps: 4, eta: 0.5, grid: trailing}}}}\n")
+    recipe = f"extends: {TINY}\nsampling: {{sampler: {{type: ddim, steps: 4, eta: 0.5, grid: trailing}}}}\n"
+    TrainingFolder(checkpoint.parents[1]).start("digest", recipe, {})
     for folder in (checkpoint, checkpoint.parents[1]):
         found = plan(folder)
         assert (found["sampler"]["eta"], found["nfe"], found["calls"][0]["t"]) == (0.5, 4, 999)
     other = plan(checkpoint, "--steps", 2)
     assert (other["sampler"]["eta"], other["nfe"]) == (0.5, 2)
-    recipe.unlink()
+    for name in ("recipe.yaml", "environment.json"):
+        (checkpoint.parents[1] / name).unlink()
 
 
 def test_the_table_has_a_row_for_each_call(tmp_path, monkeypatch):

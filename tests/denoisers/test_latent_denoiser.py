@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from pydantic import ValidationError
+from sealing import edit
 
 from etsdm.checkpoints.format import DENOISER_FILE, load_first_stage, read_checkpoint, write_denoiser
 from etsdm.data import Digits
@@ -12,7 +13,7 @@ from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.randomness import generator, per_sample_normal, seeded_global_rng
 from etsdm.registry import format_errors
 from etsdm.storage.files import atomic_folder, sha256_of
-from etsdm.storage.tensors import read_tensors, write_tensors
+from etsdm.storage.tensors import TensorFile, read_tensors, write_tensors
 from etsdm.training import Trainer
 from etsdm.training.config import Training
 
@@ -53,13 +54,6 @@ def refused(error, folder):
     with pytest.raises(error) as found:
         read_checkpoint(folder)
     return str(found.value)
-
-
-def edit(folder, change):
-    """Applies a change to the record of a checkpoint."""
-    record = json.loads((folder / DENOISER_FILE).read_text())
-    change(record)
-    (folder / DENOISER_FILE).write_text(json.dumps(record))
 
 
 @pytest.mark.parametrize("first_stage", [VQ, KL])
@@ -188,7 +182,7 @@ def test_a_first_stage_is_a_third_file(folder, denoiser):
     assert sorted(path.name for path in folder.iterdir()) == ["denoiser.json", "first-stage.safetensors", "weights.safetensors"]
     record = json.loads((folder / DENOISER_FILE).read_text())
     assert record["first_stage"] == {"file": "first-stage.safetensors", "sha256": sha256_of(folder / "first-stage.safetensors")}
-    weights = read_tensors(folder, record["weights"])
+    weights = read_tensors(folder, TensorFile(**record["weights"]))
     assert weights.keys() == denoiser.backbone.state_dict().keys()
 
 
@@ -209,14 +203,14 @@ def test_a_damaged_first_stage_is_refused(folder):
 
 
 def test_a_record_without_the_first_stage_that_its_denoiser_needs_is_refused(folder):
-    edit(folder, lambda record: record.pop("first_stage"))
+    edit(folder / DENOISER_FILE, lambda record: record.pop("first_stage"))
     assert refused(CheckpointError, folder) == (
         f"{folder / DENOISER_FILE}: has no 'first_stage', which its denoiser needs; copy the checkpoint again"
     )
 
 
 def test_a_first_stage_of_another_kind_or_size_is_refused(folder):
-    edit(folder, lambda record: record["denoiser"]["first_stage"].update(n_embed=32))
+    edit(folder / DENOISER_FILE, lambda record: record["denoiser"]["first_stage"].update(n_embed=32))
     message = refused(CheckpointError, folder)
     assert message.startswith(f"{folder}: the weights do not fit first stage 'vq': size mismatch for quantize.embedding.weight")
     assert "\n" not in message

@@ -1,4 +1,3 @@
-import json
 import math
 import shutil
 from pathlib import Path
@@ -9,6 +8,8 @@ import etsdm
 from etsdm.errors import DataError
 from etsdm.report.contents import Comparison, Interval, MetricKey, gather
 from etsdm.runs.folder import ExperimentFolder
+from etsdm.runs.records import ValueRecord
+from etsdm.storage.records import read_record, write_record
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 
@@ -57,13 +58,22 @@ def test_differences_are_taken_unit_by_unit(finished):
 
 def test_values_of_different_protocols_are_not_compared(finished, tmp_path):
     file = "e-tsdm/values/default/recognition.json"
-    record = json.loads((finished.folder.path / file).read_text())
     copy = ExperimentFolder(tmp_path / "tiny")
     shutil.copytree(finished.folder.path, copy.path)
-    (copy.path / file).write_text(json.dumps({**record, "protocol_digest": "0" * 64}))
+    record = read_record(copy.path / file, ValueRecord)
+    write_record(copy.path / file, record.model_copy(update={"protocol_digest": "0" * 64}))
     rows = {row.title: row for row in gather(copy).comparisons}
     assert rows["recognition"].differences["e-tsdm"] is None
     assert rows["pixel Frechet"].differences["e-tsdm"] is not None
+
+
+@pytest.mark.parametrize("lost", ["run.json", "values/default/recognition.json", "samples/default/stage.json"])
+def test_a_run_that_lacks_a_record_is_left_out_with_a_warning(finished, tmp_path, lost):
+    copy = ExperimentFolder(tmp_path / "tiny")
+    shutil.copytree(finished.folder.path, copy.path)
+    (copy.path / "e-tsdm" / lost).unlink()
+    with pytest.warns(UserWarning, match=r"tiny/e-tsdm: is not finished, and left out of the report; run the recipe to finish it"):
+        assert list(gather(copy).runs) == ["baseline"]
 
 
 def test_an_empty_folder_has_no_report(tmp_path):

@@ -123,11 +123,11 @@ def test_an_experiment_samples_by_the_first_section_or_by_name(tmp_path):
 def test_folders_of_the_layout_before_are_refused_whatever_is_asked_for(out):
     record = out / "tiny/experiment.json"
     facts = json.loads(record.read_text())
-    del facts["layout"]
+    del facts["format"]
     record.write_text(json.dumps(facts))
     experiment = etsdm.build(TINY, *SMALL, out=out)
     for refused in (experiment.run, experiment.sample, lambda: experiment.runs, lambda: write_report(experiment.folder)):
-        with pytest.raises(IntegrityError, match=r"tiny: holds runs in a layout that is no longer read; run again into another folder"):
+        with pytest.raises(IntegrityError, match=r"experiment\.json: format None is not known, .*; run again into another folder"):
             refused()
 
 

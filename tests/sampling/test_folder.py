@@ -11,6 +11,7 @@ import etsdm
 from etsdm.errors import IntegrityError, PartError
 from etsdm.samplers import DDIM
 from etsdm.sampling import SampledModel, SamplingTask, generate_folder
+from etsdm.storage.files import sha256_of
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,9 @@ def test_the_folder_holds_the_images_of_sample_with_their_protocol(model, tmp_pa
     assert np.array_equal(np.asarray(picture), pixels[3])
     assert (picture.text["index"], picture.text["seed"], picture.text["label"]) == ("3", "4", "0")
     assert json.loads(picture.text["protocol"]) == task.protocol
-    assert json.loads((tmp_path / "job.json").read_text()) == {
-        "protocol_digest": result.protocol_digest,
-        "images": 5,
-        "protocol": task.protocol,
-    }
+    job = json.loads((tmp_path / "job.json").read_text())
+    assert job["files"] == {path.name: sha256_of(path) for path in result.files[2:]}
+    assert (job["protocol_digest"], job["images"], job["protocol"]) == (result.protocol_digest, 5, task.protocol)
 
 
 def test_progress_is_reported_from_the_images_found_on(model, tmp_path):
@@ -73,6 +72,42 @@ def test_ranks_share_the_images_and_the_last_one_writes_the_grid(model, tmp_path
     assert len(generate_folder(model.task(), tmp_path / "shared", n=5, batch_size=2, rank=0, world=2).files) == 2
     generate_folder(model.task(), tmp_path / "alone", n=5, batch_size=2)
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_more_images_renew_the_files_made_of_fewer(model, tmp_path):
+    generate_folder(model.task(), tmp_path / "grown", n=3, batch_size=2, exports=["npz", "zip", "gif"])
+    (tmp_path / "grown/job.json").unlink()
+    with pytest.warns(UserWarning, match=r"job\.json: is missing; it is written again from the images"):
+        grown = generate_folder(model.task(), tmp_path / "grown", n=6, batch_size=2)
+    generate_folder(model.task(), tmp_path / "whole", n=6, batch_size=2, exports=["npz", "zip", "gif"])
+    assert [path.name for path in grown.files] == ["images", "grid.png", "trajectory.gif", "samples.npz", "samples.zip"]
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+
+
+def test_files_made_of_fewer_images_do_not_outlive_an_interrupted_call(model, tmp_path):
+    generate_folder(model.task(), tmp_path, n=3, batch_size=2, exports=["npz", "zip"])
+
+    def stop(progress):
+        if progress.done > 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate_folder(model.task(), tmp_path, n=6, batch_size=2, on_progress=stop)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["images", "job.json"]
+    generate_folder(model.task(), tmp_path, n=6, batch_size=2)
+    with np.load(tmp_path / "samples.npz") as archive:
+        assert len(archive["arr_0"]) == 6
+
+
+def test_a_swapped_picture_goes_into_nothing_and_is_generated_again(model, tmp_path):
+    generate_folder(model.task(), tmp_path, n=4, batch_size=2, exports=["npz", "zip"])
+    before = contents(tmp_path)
+    one, two = tmp_path / "images/000001.png", tmp_path / "images/000002.png"
+    one.write_bytes(two.read_bytes())
+    (tmp_path / "samples.npz").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"000001\.png: is an image of index 2; it is generated again"):
+        assert generate_folder(model.task(), tmp_path, n=4, batch_size=2).generated == 1
+    assert contents(tmp_path) == before
 
 
 def test_another_task_in_the_same_folder_is_refused(model, tmp_path):

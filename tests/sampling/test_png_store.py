@@ -1,5 +1,6 @@
 """A job's folder: which images are in it, whose they are, and what is made of them."""
 
+import hashlib
 import io
 import json
 import os
@@ -49,9 +50,12 @@ def test_a_file_says_how_it_was_drawn(folder):
     folder.write([4], levels(1)[1])
     text = Image.open(folder.file(4)).text
     assert json.loads(text["protocol"]) == PROTOCOL
+    body, _, _ = folder.file(4).read_bytes().rpartition(b"\0\0\0\x47tEXtsha256")
+    assert text.pop("sha256") == hashlib.sha256(body).hexdigest()
     assert {**text, "protocol": ""} == {"index": "4", "seed": "0", "label": "1", "protocol": "", "protocol_digest": digest_of(PROTOCOL)}
 
 
+@pytest.mark.filterwarnings("ignore:.*it is generated again")
 def test_a_file_that_was_cut_short_is_missing(folder):
     folder.write(range(4), levels(4)[1])
     whole = folder.file(1).read_bytes()
@@ -59,8 +63,44 @@ def test_a_file_that_was_cut_short_is_missing(folder):
     folder.file(2).write_bytes(b"")
     (folder.images / ".000003.tmp").write_bytes(whole)
     assert folder.missing(range(6)) == [1, 2, 4, 5]
+    assert folder.is_complete(1)
+    assert not folder.is_complete(4)
+    folder.write([1, 2], levels(4)[1][1:3])
     assert folder.is_complete(4)
     assert not folder.is_complete(5)
+
+
+def test_a_picture_in_the_place_of_another_is_missing(folder, tmp_path):
+    other = PngStore(tmp_path / "other", {**PROTOCOL, "seed": 1})
+    for store in (folder, other):
+        store.write(range(3), levels(3)[1])
+    content = {k: folder.file(k).read_bytes() for k in range(3)}
+    folder.file(0).write_bytes(content[1])
+    with pytest.warns(UserWarning, match=r"000000\.png: is an image of index 1; it is generated again$"):
+        assert folder.missing(range(3)) == [0]
+    folder.file(0).write_bytes(other.file(0).read_bytes())
+    with pytest.warns(UserWarning, match=r"000000\.png: is an image of another protocol; it is generated again$"):
+        assert not folder.is_complete(3)
+    folder.file(0).write_bytes(content[0].replace(b"index\x000", b"index\x001"))
+    with pytest.warns(UserWarning, match=r"000000\.png: was changed or damaged: .*; it is generated again$"):
+        assert folder.missing([0]) == [0]
+    folder.file(0).write_bytes(content[0])
+    assert folder.is_complete(3)
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"protocol_digest": 5}'])
+def test_a_lost_record_is_written_again_from_the_images(folder, content):
+    folder.open_for(3)
+    folder.write(range(3), levels(3)[1])
+    before = folder.job_file.read_bytes()
+    folder.job_file.unlink()
+    if content is not None:
+        folder.job_file.write_text(content)
+    with pytest.raises(IntegrityError, match=r"holds images that differ in seed \(0 -> 1\); give another folder"):
+        PngStore(folder.path, {**PROTOCOL, "seed": 1}).open_for(3)
+    with pytest.warns(UserWarning, match=r"job\.json: .*; it is written again from the images$"):
+        PngStore(folder.path, PROTOCOL).open_for(3)
+    assert folder.job_file.read_bytes() == before
 
 
 def test_other_files_in_the_folder_are_left_alone(folder):

@@ -56,7 +56,7 @@ def test_content_that_cannot_be_written_leaves_the_old_one(tmp_path, content):
 
 def test_a_folder_in_the_way_of_a_file_is_left_alone(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(IntegrityError, match=r"a: is a folder in the place of a file; remove it"):
         write_atomically(tmp_path / "a", "content")
     assert everything(tmp_path) == ["a", "a/b"]
 
