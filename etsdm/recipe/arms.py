@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 
-from etsdm.recipe.tree import Document, Node, merge, nested, recipe_error
-from etsdm.registry import suggestion
+from etsdm.recipe.limits import MAX_ARMS
+from etsdm.recipe.locations import recipe_error
+from etsdm.recipe.tree import Document, Node, merge, nested
+from etsdm.registry import quoted, suggestion
 
 __all__ = ["DEFAULT_ARM", "arm_document", "arm_names", "nested_arms"]
 
@@ -34,7 +36,9 @@ def nested_arms(root: Node) -> dict[str, Node]:
     if arms.value is None:
         return {}
     if not isinstance(arms.value, dict):
-        raise recipe_error(("arms",), f"found {arms.plain!r}; give a mapping of names to changes", arms.location)
+        raise recipe_error(("arms",), f"found {quoted(arms.plain)}; give a mapping of names to changes", arms.location)
+    if len(arms.value) > MAX_ARMS:
+        raise recipe_error(("arms",), f"{len(arms.value):,} arms; give {MAX_ARMS} or fewer", arms.location)
     return {name: _nested_arm(name, changes) for name, changes in arms.value.items()}
 
 
@@ -45,7 +49,7 @@ def _nested_arm(name: str, changes: Node) -> Node:
     if changes.value is None:
         return changes
     if not isinstance(changes.value, dict):
-        raise recipe_error(("arms", name), f"found {changes.plain!r}; give a mapping of changes, or nothing", changes.location)
+        raise recipe_error(("arms", name), f"found {quoted(changes.plain)}; give a mapping of changes, or nothing", changes.location)
     return Node(nested(changes, ("arms", name)).value, changes.location)
 
 

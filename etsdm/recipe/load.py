@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 from etsdm.errors import RecipeError
 from etsdm.recipe.arms import DEFAULT_ARM, arm_document, arm_names
 from etsdm.recipe.files import find, read
+from etsdm.recipe.limits import MAX_OVERRIDES, MAX_PROBLEMS, check_key
+from etsdm.recipe.locations import COMMAND_LINE, recipe_error
 from etsdm.recipe.models import Recipe
-from etsdm.recipe.tree import COMMAND_LINE, Document, Node, merge, nested, recipe_error
+from etsdm.recipe.tree import Document, Node, merge, nested
 from etsdm.recipe.yaml import compose
-from etsdm.registry import REGISTRIES, format_errors, json_schema
+from etsdm.registry import REGISTRIES, format_errors, json_schema, quoted
 
 __all__ = ["Arms", "load_arms", "override", "recipe_schema", "validate"]
 
@@ -33,6 +35,9 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
         RecipeError: an override has another form, or its value is no YAML.
     """
     root = document.root
+    assignments = list(assignments)
+    if len(assignments) > MAX_OVERRIDES:
+        raise recipe_error((), f"{len(assignments):,} overrides; give {MAX_OVERRIDES:,} or fewer, or a file", COMMAND_LINE)
     for assignment in assignments:
         root = merge(root, nested(_parse(assignment)))
     return Document(root)
@@ -42,7 +47,8 @@ def _parse(assignment: str) -> Node:
     key, sign, text = assignment.partition("=")
     key = key.strip()
     if not sign or not key:
-        raise recipe_error((), f"override {assignment!r}: write key=value, for example training.images=20000", COMMAND_LINE)
+        raise recipe_error((), f"override {quoted(assignment)}: write key=value, for example training.images=20000", COMMAND_LINE)
+    check_key(key, (), COMMAND_LINE)
     value = compose(text, lambda line: COMMAND_LINE, (key,))
     if value is None:
         raise recipe_error(
@@ -61,8 +67,12 @@ def validate(document: Document, model: type[M]) -> M:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        problems = [recipe_error(found.location, found.message, document.location_of(found.location)) for found in format_errors(error)]
-    raise RecipeError("\n".join(" ".join(str(problem).splitlines()) for problem in problems))
+        found = format_errors(error)
+    problems = [recipe_error(one.location, one.message, document.location_of(one.location)) for one in found[:MAX_PROBLEMS]]
+    lines = [" ".join(str(problem).splitlines()) for problem in problems]
+    if len(found) > MAX_PROBLEMS:
+        lines.append(f"and {len(found) - MAX_PROBLEMS:,} more")
+    raise RecipeError("\n".join(lines))
 
 
 class Arms(NamedTuple):

@@ -11,9 +11,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from etsdm.errors import PartError
 
-__all__ = ["FieldProblem", "Frozen", "field_error", "format_errors", "suggestion"]
+__all__ = ["FieldProblem", "Frozen", "cut", "field_error", "format_errors", "quoted", "suggestion"]
 
 Location = tuple[str | int, ...]
+
+MAX_QUOTED = 60  # characters of a value in a message
+MAX_COMPARED = 100  # characters of a name for which close ones are looked up; longer ones take long and have none
 
 
 def suggestion(name: str, known: Iterable[str], noun: str) -> str:
@@ -28,10 +31,24 @@ def suggestion(name: str, known: Iterable[str], noun: str) -> str:
         A clause for the end of an error message, without a full stop.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    near = get_close_matches(name, names, n=3, cutoff=0.6) if len(name) <= MAX_COMPARED else []
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"{noun}: {', '.join(names) or 'none'}"
+
+
+def cut(text: str, length: int = MAX_QUOTED) -> str:
+    """A text for a message, cut with dots at a number of characters."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def quoted(value: Any) -> str:
+    """The `repr` of a value for a message, cut with dots at 60 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = f"an integer of {value.bit_length():,} bits"
+    return cut(text)
 
 
 def field_error(model: str, location: Location, message: str, found: Any = None) -> ValidationError:
@@ -121,11 +138,6 @@ _EXPECTED = {
 }
 
 
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def format_errors(error: ValidationError) -> list[FieldProblem]:
     """Formats the errors of a validation, one message each: what was found, and what to give instead."""
     problems = []
@@ -141,10 +153,10 @@ def format_errors(error: ValidationError) -> list[FieldProblem]:
             if isinstance(cause, PartError):
                 location, message = (*location, *cause.path), cause.message
             else:
-                message = f"{_show(item['input'])}: {cause}"
+                message = f"{quoted(item['input'])}: {cause}"
         elif kind in _EXPECTED:
-            message = f"found {_show(item['input'])}; {_EXPECTED[kind].format(**context)}"
+            message = f"found {quoted(item['input'])}; {_EXPECTED[kind].format(**context)}"
         else:
-            message = f"found {_show(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
+            message = f"found {quoted(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
         problems.append(FieldProblem(location, message))
     return problems

@@ -17,7 +17,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 from pydantic_core import PydanticCustomError, core_schema
 
 from etsdm.errors import RegistryError
-from etsdm.registry.frozen import Frozen, field_error
+from etsdm.registry.frozen import Frozen, field_error, quoted
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -62,7 +62,9 @@ class Part(Frozen):
         # Runs before `_refuse_unknown_fields`: pydantic calls before-validators of a subclass first.
         if isinstance(value, Mapping) and "type" in value:
             if value["type"] != cls.type_name:
-                raise field_error(cls.__name__, ("type",), f"found {value['type']!r}; only {cls.type_name!r} fits here", value["type"])
+                raise field_error(
+                    cls.__name__, ("type",), f"found {quoted(value['type'])}; only {cls.type_name!r} fits here", value["type"]
+                )
             return {key: field for key, field in value.items() if key != "type"}
         return value
 

@@ -4,7 +4,8 @@ import pytest
 
 from etsdm.errors import RecipeError
 from etsdm.recipe.arms import arm_document, arm_names
-from etsdm.recipe.tree import Document, SourceLocation
+from etsdm.recipe.locations import SourceLocation
+from etsdm.recipe.tree import Document
 from etsdm.recipe.yaml import compose
 
 ARMS = """\
