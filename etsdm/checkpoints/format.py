@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones import External
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
-from etsdm.errors import CheckpointError
+from etsdm.errors import CheckpointError, PartError
 from etsdm.registry import format_errors
 from etsdm.storage.tensors import read_tensors, write_tensors
 
@@ -109,7 +109,10 @@ def read_checkpoint(folder: Path, device: torch.device | str = "cpu", *, backbon
         if key not in record:
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no {key!r}; copy the checkpoint again")
     spec = _read_spec(folder / DENOISER_FILE, record["denoiser"], backbone)
-    denoiser = spec.build()
+    try:
+        denoiser = spec.build()
+    except PartError as error:
+        raise CheckpointError(f"{folder / DENOISER_FILE}: denoiser.{error}") from None
     _load(denoiser.backbone, read_tensors(folder, record["weights"]), folder, f"backbone {spec.backbone.type_name!r}")
     if denoiser.first_stage is not None:
         if "first_stage" not in record:

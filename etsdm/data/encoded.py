@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
 from etsdm.data.decode import Filter, decode_resized
 from etsdm.data.split import HeldOut, Split, split_indices
 from etsdm.errors import DataError
+from etsdm.registry.counts import Classes, ImageCount, ImageSize, Seed
 
 __all__ = ["EncodedDataset", "EncodedImages"]
 
@@ -49,13 +50,13 @@ class EncodedDataset(Dataset):
     container: ClassVar[str] = "archive"
 
     path: str = Field(min_length=1)
-    image_size: PositiveInt
+    image_size: ImageSize
     channels: Literal[1, 3] = 3
-    classes: PositiveInt | None = None
+    classes: Classes | None = None
     filter: Filter = "lanczos"
     held_out: HeldOut = 0.1
-    split_seed: int = 0
-    count: PositiveInt | None = None
+    split_seed: Seed = 0
+    count: ImageCount | None = None
     source: str = ""
 
     @abstractmethod

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from etsdm.metrics.base import Metric
 from etsdm.registry import Frozen, field_error
+from etsdm.registry.counts import Seed
 
 __all__ = ["Evaluation"]
 
@@ -19,8 +20,8 @@ class Evaluation(Frozen):
     A type may stand several times, with other fields or under another `name`.
     """
 
-    metrics: tuple[Metric, ...] = ()
-    seed: int = 0
+    metrics: tuple[Metric, ...] = Field((), max_length=100)
+    seed: Seed = 0
 
     @property
     def names(self) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
 
 from etsdm.analysis import lipschitz_curve, timesteps
 from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
+from etsdm.registry.counts import BatchSize, ImageCount, Index, Timesteps
 
 __all__ = ["Lipschitz"]
 
@@ -19,10 +19,10 @@ class Lipschitz(Metric):
     Of a continuous schedule, timestep i is t = (i + 1) / 1000 of the horizon.
     """
 
-    images: PositiveInt = 128
-    start: NonNegativeInt = 0
-    stop: PositiveInt = 200
-    batch_size: PositiveInt = 128
+    images: ImageCount = 128
+    start: Index = 0
+    stop: Timesteps = 200
+    batch_size: BatchSize = 128
 
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """The curve on noised training images, and the mean over the timesteps below and above 100."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveInt
 
 from etsdm.losses import MSE, Loss
 from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import metrics
+from etsdm.registry.counts import BatchSize, Timesteps
 
 __all__ = ["LossPerTime"]
 
@@ -22,9 +22,9 @@ class LossPerTime(Metric):
     uses_held_out: ClassVar[bool] = True
 
     loss: Loss = MSE()
-    fine: PositiveInt = 4
-    coarse: PositiveInt = 50
-    batch_size: PositiveInt = 256
+    fine: Timesteps = 4
+    coarse: Timesteps = 50
+    batch_size: BatchSize = 256
 
     @torch.no_grad()
     def compute(self, inputs: EvaluationInputs) -> MetricResult:

@@ -64,7 +64,7 @@ class _Composer(yaml.SafeLoader):
         self._depth += 1
         if self._depth > MAX_DEPTH + 1 or self._values > 2 * MAX_VALUES:  # keys are nodes, too
             problem = TOO_DEEP if self._depth > MAX_DEPTH + 1 else TOO_MANY
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from etsdm.errors import PartError
+from etsdm.registry.numbers import plain_numbers
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
 
 __all__ = ["FieldProblem", "Frozen", "cut", "field_error", "format_errors", "quoted", "suggestion"]
 
@@ -47,7 +51,7 @@ def quoted(value: Any) -> str:
     try:
         text = repr(value)
     except ValueError:  # Python writes no integer of more than 4,300 digits
-        text = f"an integer of {value.bit_length():,} bits"
+        text = f"an integer of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__} of long integers"
     return cut(text)
 
 
@@ -65,7 +69,10 @@ def field_error(model: str, location: Location, message: str, found: Any = None)
 
 
 class Frozen(BaseModel):
-    """Base model: immutable, hashable, without unknown fields (the error suggests a close name), NaN or infinity."""
+    """Base model: immutable, hashable, without unknown fields (the error suggests a close name), NaN or infinity.
+
+    Truth values and text are no numbers, nor numbers and text truth values.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
 
@@ -84,6 +91,10 @@ class Frozen(BaseModel):
         """A copy with some fields updated and all validators run; `deep` is ignored, as models are immutable."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return self.model_validate({**fields, **(update or {})})
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return plain_numbers(handler(source))
 
     @model_validator(mode="before")
     @classmethod
@@ -121,6 +132,7 @@ _EXPECTED = {
     "finite_number": "give a finite number",
     "literal_error": "give {expected}",
     "int_parsing": "give an integer",
+    "int_parsing_size": "give a smaller integer",
     "int_type": "give an integer",
     "int_from_float": "give an integer",
     "float_parsing": "give a number",

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from etsdm.errors import RegistryError
 from etsdm.registry.frozen import Frozen, field_error, quoted
+from etsdm.registry.numbers import plain_numbers
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -75,7 +76,7 @@ class Part(Frozen):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         if not cls._is_root:
-            return handler(source)
+            return plain_numbers(handler(source))
 
         def parse(value: Any) -> Any:
             try:

@@ -16,9 +16,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, PlainSerializer, PlainValidator, PositiveInt, SerializationInfo, TypeAdapter
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, SerializationInfo, TypeAdapter
 
 from etsdm.registry import Frozen, field_error
+from etsdm.registry.counts import BatchSize, ImageCount, Seed
 from etsdm.samplers import DDIM, Sampler
 
 __all__ = ["DEFAULT_SAMPLING", "Sampling", "Samplings"]
@@ -37,9 +38,9 @@ class Sampling(Frozen):
     """
 
     sampler: Sampler = DDIM()
-    n: PositiveInt = 64
-    seed: int = 0
-    batch_size: PositiveInt = 64
+    n: ImageCount = 64
+    seed: Seed = 0
+    batch_size: BatchSize = 64
 
 
 def _parse(value: Any) -> Sampling | dict[str, Sampling]:

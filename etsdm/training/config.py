@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
 from etsdm.registry import Frozen, field_error
+from etsdm.registry.counts import BatchSize, ImageCount, ImagesSeen, TrainingImages
 from etsdm.training.ema import EMA, PerStepEMA
 from etsdm.training.lr_schedules import ConstantLR, LRSchedule
 from etsdm.training.optimizers import Adam, Optimizer
@@ -39,20 +40,20 @@ class Training(Frozen):
         first_stage_weights: safetensors file with the state dict of the first stage, which is not trained.
     """
 
-    images: PositiveInt
-    batch_size: PositiveInt = 128
+    images: TrainingImages
+    batch_size: BatchSize = 128
     loss: Loss = MSE()
     time_sampler: TimeSampler = Uniform()
     optimizer: Optimizer = Adam()
     learning_rate: PositiveFloat = 1e-4
     lr_schedule: LRSchedule = ConstantLR()
-    warmup_images: NonNegativeInt = 0
+    warmup_images: ImagesSeen = 0
     gradient_clip: PositiveFloat | None = None
     label_dropout: float = Field(0.0, ge=0, lt=1)
     ema: Annotated[EMA, BeforeValidator(_per_step, json_schema_input_type=EMA | float)] = PerStepEMA()
-    log_every: PositiveInt = 10_000
-    checkpoint_every: PositiveInt = 100_000
-    keep_checkpoints: PositiveInt = 2
+    log_every: TrainingImages = 10_000
+    checkpoint_every: TrainingImages = 100_000
+    keep_checkpoints: ImageCount = 2
     first_stage_weights: str | None = None
 
     @model_validator(mode="after")
