@@ -20,6 +20,7 @@ from etsdm.data.decode import Filter, decode_resized
 from etsdm.data.split import HeldOut, Split, split_indices
 from etsdm.errors import DataError
 from etsdm.registry.counts import Classes, ImageCount, ImageSize, Seed
+from etsdm.registry.paths import FilePath
 
 __all__ = ["EncodedDataset", "EncodedImages"]
 
@@ -34,7 +35,7 @@ class EncodedDataset(Dataset):
     A source (a folder, an archive) is a subclass with `names`, `read` and `files`. Image k is the k-th of `names`.
 
     Attributes:
-        path: where the images are, absolute or from the working directory.
+        path: where the images are; relative to the recipe's file, or to the working directory if it is given elsewhere.
         image_size: side in pixels; smaller images are refused.
         channels: 3 for RGB, 1 for grey.
         classes: number of top-level sub-folders, which are classes, labelled in the order of their names; None for no labels.
@@ -49,7 +50,7 @@ class EncodedDataset(Dataset):
     descriptive: ClassVar[frozenset[str]] = frozenset({"path", "count", "source"})
     container: ClassVar[str] = "archive"
 
-    path: str = Field(min_length=1)
+    path: FilePath = Field(min_length=1)
     image_size: ImageSize
     channels: Literal[1, 3] = 3
     classes: Classes | None = None

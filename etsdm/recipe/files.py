@@ -4,8 +4,8 @@ The name `digits` stands for the file `digits.yaml` in the first of these folder
 `recipes/` of a checkout of etsdm, and the recipes installed with the package.
 
 `extends: base.yaml`, or a list of files, names the recipes that a file starts from, relative to its own folder. Later files of a list
-override earlier ones, and the file itself overrides all (the rule is that of `etsdm.recipe.tree`). Arms are inherited like any field; an
-arm without changes also drops the changes that it would inherit.
+override earlier ones, and the file itself overrides all (the rule is that of `etsdm.recipe.tree`). Arms are inherited like any field, and
+can be dropped (`etsdm.recipe.arms`). The `extends` of a mapping takes names, too, and paths from the working directory.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 
 import etsdm
 from etsdm.errors import RecipeError
-from etsdm.recipe.arms import nested_arms
+from etsdm.recipe.arms import merge_recipes, nested_arms
 from etsdm.recipe.limits import MAX_BYTES, MAX_FILES, MAX_LEVELS, MAX_TEXT, Budget
 from etsdm.recipe.locations import FieldPath, SourceLocation, recipe_error
-from etsdm.recipe.tree import Document, Node, merge
+from etsdm.recipe.tree import Document, Node
 from etsdm.recipe.yaml import compose
 from etsdm.registry import cut, quoted, suggestion
 from etsdm.storage.regular import read_regular
 
-__all__ = ["find", "names", "read", "why_not_a_file"]
+__all__ = ["extended", "find", "names", "read", "why_not_a_file"]
 
 MAX_FILE_NAME = 255  # bytes, of most file systems
 
@@ -80,6 +80,15 @@ def read(path: str | Path) -> Document:
     return Document(_Reader().read(file))
 
 
+def extended(document: Document) -> Document:
+    """Merges a recipe given as a mapping over those that it extends, by paths from the working directory or by names.
+
+    Raises:
+        RecipeError: as `read`.
+    """
+    return Document(_Reader().over_bases(document.root))
+
+
 def why_not_a_file(file: Path) -> str | None:
     """An error message, with close names of the folder, for a path that is no file; None for a file."""
     if os.path.isfile(file):
@@ -122,19 +131,22 @@ class _Reader:
         if not isinstance(root.value, dict):
             # What a file that is no recipe holds may not be for all eyes.
             raise recipe_error((), f"found {_kind(root.value)}; give a mapping of fields", root.location)
+        return self.over_bases(root, (*extending, file))
+
+    def over_bases(self, root: Node, chain: tuple[Path, ...] = ()) -> Node:
+        """Merges a recipe over those that it extends. Args: chain: files that led here, the recipe's own last; none of a mapping."""
         merged = Node({})
-        chain = (*extending, file)
         for path, node in _extended(root):
-            base = _base(file, path, node, chain)
+            base = _base(path, node, chain) if chain else find(node.value)
             if len(chain) > MAX_LEVELS or len(self._merged) + len(chain) > MAX_FILES:
                 limits = f"{MAX_LEVELS} levels of files that extend files, or {MAX_FILES} files"
                 raise recipe_error(path, f"these are more than {limits}; put some of them together", node.location)
-            merged = merge(merged, self.read(base, chain))
+            merged = merge_recipes(merged, self.read(base, chain))
         own = {key: node for key, node in root.value.items() if key != "extends"}
         # Nested before merging, so that dotted and nested spellings of one field in two files meet.
         if arms := nested_arms(root):
             own["arms"] = Node(arms, own["arms"].location)
-        return merge(merged, Node(own, root.location))
+        return merge_recipes(merged, Node(own, root.location))
 
     def _text(self, file: Path) -> str:
         try:
@@ -169,8 +181,8 @@ def _extended(root: Node) -> list[tuple[FieldPath, Node]]:
     return files
 
 
-def _base(file: Path, path: FieldPath, node: Node, chain: tuple[Path, ...]) -> Path:
-    base = Path(os.path.normpath(file.parent / node.value))
+def _base(path: FieldPath, node: Node, chain: tuple[Path, ...]) -> Path:
+    base = Path(os.path.normpath(chain[-1].parent / node.value))
     message = why_not_a_file(base)
     if message:
         raise recipe_error(path, message, node.location)

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.arms import DEFAULT_ARM, arm_document, arm_names
-from etsdm.recipe.files import find, read
+from etsdm.recipe.arms import DEFAULT_ARM, DROP, arm_document, arm_names, merge_recipes
+from etsdm.recipe.files import extended, find, read
 from etsdm.recipe.limits import MAX_OVERRIDES, MAX_PROBLEMS, check_key
 from etsdm.recipe.locations import COMMAND_LINE, recipe_error
 from etsdm.recipe.models import Recipe
-from etsdm.recipe.tree import Document, Node, merge, nested
+from etsdm.recipe.tree import Document, Node, nested
 from etsdm.recipe.yaml import compose
 from etsdm.registry import REGISTRIES, format_errors, json_schema, quoted
 
@@ -39,7 +39,7 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
     if len(assignments) > MAX_OVERRIDES:
         raise recipe_error((), f"{len(assignments):,} overrides; give {MAX_OVERRIDES:,} or fewer, or a file", COMMAND_LINE)
     for assignment in assignments:
-        root = merge(root, nested(_parse(assignment)))
+        root = merge_recipes(root, nested(_parse(assignment)))
     return Document(root)
 
 
@@ -101,7 +101,7 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
         file = find(source)
         document = _named(read(file), file)
     else:
-        document = Document.of(source)
+        document = _unnamed(Document.of(source))
     document = override(document, overrides)
     names = arm_names(document)
     documents = {name: arm_document(document, name) for name in names}
@@ -126,10 +126,21 @@ def _named(document: Document, file: Path) -> Document:
     return Document(Node(entries, document.root.location))
 
 
+def _unnamed(document: Document) -> Document:
+    """A mapping with what it extends, whose names are not inherited."""
+    whole = extended(document)
+    entries = {key: node for key, node in whole.root.value.items() if key != "name" or key in document.root.value}
+    return Document(Node(entries, whole.root.location))
+
+
 def recipe_schema() -> dict[str, Any]:
     """JSON schema of recipe files, with every registered part, for completion and checks in editors."""
     schema = json_schema(Recipe, REGISTRIES)
-    changes = {"type": ["object", "null"], "description": "changes of the recipe, with dotted or nested keys"}
+    kinds = [{"type": ["object", "null"]}, {"const": DROP}]
+    changes = {
+        "anyOf": kinds,
+        "description": f"changes of the recipe, with dotted or nested keys; {DROP!r} for an inherited arm to leave out",
+    }
     arms = {"type": "object", "additionalProperties": changes, "description": f"variants to compare; without them one, {DEFAULT_ARM!r}"}
     extends = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}], "description": "recipes to start from"}
     # A required field may come from an extended file.

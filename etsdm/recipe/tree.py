@@ -20,6 +20,7 @@ own name contains a dot can be set in a recipe, not in an arm or override. Short
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from pydantic import BaseModel
 from etsdm.recipe.limits import Budget, check_key, check_scalar
 from etsdm.recipe.locations import FieldPath, SourceLocation, recipe_error
 from etsdm.registry import quoted
+from etsdm.registry.paths import TextOfFile
 
 __all__ = ["Document", "Node", "merge", "nested"]
 
@@ -70,11 +72,13 @@ class Node:
 
     @property
     def plain(self) -> Any:
-        """The value as dicts, lists and scalars."""
+        """The value as dicts, lists and scalars; text of a file knows its folder."""
         if isinstance(self.value, dict):
             return {key: node.plain for key, node in self.value.items()}
         if isinstance(self.value, list):
             return [node.plain for node in self.value]
+        if isinstance(self.value, str) and self.location and self.location.line is not None:
+            return TextOfFile(self.value, os.path.dirname(self.location.file))
         return self.value
 
     @property

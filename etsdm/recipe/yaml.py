@@ -25,6 +25,7 @@ from etsdm.recipe.limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, TOO_DEEP, TOO_
 from etsdm.recipe.locations import FieldPath, SourceLocation, recipe_error
 from etsdm.recipe.tree import Node
 from etsdm.registry import cut, quoted
+from etsdm.registry.paths import ABSOLUTE_PATHS
 
 __all__ = ["compose", "to_yaml"]
 
@@ -206,5 +207,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def to_yaml(recipe: BaseModel) -> str:
-    """A recipe as YAML with all fields and the `type` of every part, in the order of declaration."""
-    return yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9)
+    """A recipe as YAML with all fields and the `type` of every part, in the order of declaration; paths are absolute."""
+    return yaml.dump(
+        recipe.model_dump(mode="json", context=ABSOLUTE_PATHS), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9
+    )

@@ -104,7 +104,25 @@ class Frozen(BaseModel):
                 if key not in cls.model_fields:
                     hint = suggestion(str(key), cls.model_fields, "it has")
                     raise field_error(cls.__name__, (str(key),), f"unknown field; {hint}", value[key])
+            return {key: cls._over_default(key, field) for key, field in value.items()}
         return value
+
+    @classmethod
+    def _over_default(cls, key: str, value: Any) -> Any:
+        """Fields of a part without its `type`, put over the part that the field has by default."""
+        default = cls.model_fields[key].default
+        if not (isinstance(value, Mapping) and "type" not in value and isinstance(default, Frozen)):
+            return value
+        name = getattr(default, "type_name", "")
+        if not name:  # a section, which completes itself
+            return value
+        for field in value:
+            if field not in type(default).model_fields:
+                hint = suggestion(str(field), type(default).model_fields, "it has")
+                message = f"is no field of {name!r}, the default (give `type` for another); {hint}"
+                raise field_error(cls.__name__, (key, str(field)), message, value[field])
+        given = {field: getattr(default, field) for field in default.model_fields_set}
+        return {"type": name, **given, **value}
 
 
 class FieldProblem(NamedTuple):

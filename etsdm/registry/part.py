@@ -85,7 +85,7 @@ class Part(Frozen):
                 raise PydanticCustomError("etsdm", "{message}", {"message": str(error)}) from None
 
         def dump(value: Any, info: core_schema.SerializationInfo) -> Any:
-            return value.model_dump(mode=info.mode)
+            return value.model_dump(mode=info.mode, context=info.context)
 
         dumped = core_schema.plain_serializer_function_ser_schema(dump, info_arg=True)
         return core_schema.no_info_plain_validator_function(parse, serialization=dumped)

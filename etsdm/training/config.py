@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
 from etsdm.registry import Frozen, field_error
 from etsdm.registry.counts import BatchSize, ImageCount, ImagesSeen, TrainingImages
+from etsdm.registry.paths import FilePath
 from etsdm.training.ema import EMA, PerStepEMA
 from etsdm.training.lr_schedules import ConstantLR, LRSchedule
 from etsdm.training.optimizers import Adam, Optimizer
@@ -37,7 +38,7 @@ class Training(Frozen):
         ema: moving average of the weights; a bare number is the decay of `per-step`.
         log_every, checkpoint_every: images between log records and between checkpoints.
         keep_checkpoints: number of latest checkpoints that are kept.
-        first_stage_weights: safetensors file with the state dict of the first stage, which is not trained.
+        first_stage_weights: safetensors file with the state dict of the first stage, which is not trained; relative to the recipe's file.
     """
 
     images: TrainingImages
@@ -54,7 +55,7 @@ class Training(Frozen):
     log_every: TrainingImages = 10_000
     checkpoint_every: TrainingImages = 100_000
     keep_checkpoints: ImageCount = 2
-    first_stage_weights: str | None = None
+    first_stage_weights: FilePath | None = None
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Self:
