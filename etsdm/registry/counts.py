@@ -1,4 +1,4 @@
-"""Types of integer fields: counts with an upper bound that says why, and seeds.
+"""Types of number fields: counts with an upper bound that says why, seeds, ratios and noise levels.
 
 A number above the bound cannot be meant: it is a slip of the keyboard, or meant to fill the memory. The bounds leave room for ten times
 what has been published.
@@ -28,6 +28,7 @@ __all__ = [
     "Index",
     "IntervalCount",
     "Multiplier",
+    "NoiseLevel",
     "Order",
     "Processes",
     "Ratio",
@@ -78,6 +79,7 @@ Channels = Annotated[PositiveInt, AtMost(2**16, "weights grow with the square of
 ExtraChannels = Annotated[NonNegativeInt, AtMost(2**16, "weights grow with the square of the width")]
 Multiplier = Annotated[PositiveInt, AtMost(1024, "widths are counted in thousands")]
 Ratio = Annotated[PositiveFloat, Field(le=1024)]
+NoiseLevel = Annotated[PositiveFloat, Field(ge=1e-9, le=1e9)]  # its square and inverse are float32, too
 Depth = Annotated[PositiveInt, AtMost(300, "ten times the deepest published network")]
 Classes = Annotated[PositiveInt, AtMost(10**6, "each class has an embedding")]
 IntervalCount = Annotated[PositiveInt, AtMost(100_000, "no schedule has more timesteps")]
