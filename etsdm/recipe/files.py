@@ -62,6 +62,8 @@ def find(name_or_path: str | Path) -> Path:
     known = names()
     name = path.name.removesuffix(".yaml")
     if name not in known:
+        if os.path.exists(path):  # a folder, a named pipe
+            raise RecipeError(message)
         searched = ", ".join(str(folder) for folder in _folders())
         raise RecipeError(f"no recipe {quoted(path.name)}; {suggestion(name, known, 'known')} (searched in {searched})")
     return known[name]
