@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, cat, nn
 
 from etsdm.backbones.adm_presets import ADM_PRESETS
@@ -19,6 +19,7 @@ from etsdm.backbones.base import Backbone
 from etsdm.backbones.layers import Downsample, GroupNorm32, ResBlock, Stage, Upsample, conv3x3, timestep_embedding, zero_init
 from etsdm.backbones.network import Network
 from etsdm.registry import backbones, field_error
+from etsdm.registry.counts import Channels, Classes, Depth, ImageSize, Ratio
 
 __all__ = ["ADMUNet", "ADMUNetwork"]
 
@@ -52,24 +53,24 @@ class ADMUNet(Backbone):
         norm_groups: groups of every group norm; 32 in the original.
     """
 
-    image_size: PositiveInt
-    in_channels: PositiveInt
-    model_channels: PositiveInt
-    out_channels: PositiveInt
-    num_res_blocks: PositiveInt
-    attention_resolutions: tuple[PositiveInt, ...]
+    image_size: ImageSize
+    in_channels: Channels
+    model_channels: Channels
+    out_channels: Channels
+    num_res_blocks: Depth
+    attention_resolutions: tuple[ImageSize, ...]
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    channel_mult: tuple[PositiveFloat, ...] = Field(default=(1, 2, 4, 8), min_length=1)
+    channel_mult: tuple[Ratio, ...] = Field(default=(1, 2, 4, 8), min_length=1)
     conv_resample: bool = True
-    num_classes: PositiveInt | None = None
-    num_heads: PositiveInt = 1
-    num_head_channels: Annotated[PositiveInt | None, Unset] = None
-    num_heads_upsample: Annotated[PositiveInt | None, Unset] = None
+    num_classes: Classes | None = None
+    num_heads: Channels = 1
+    num_head_channels: Annotated[Channels | None, Unset] = None
+    num_heads_upsample: Annotated[Channels | None, Unset] = None
     use_scale_shift_norm: bool = False
     resblock_updown: bool = False
     use_new_attention_order: bool = False
-    time_embed_dim: PositiveInt | None = None
-    norm_groups: PositiveInt = 32
+    time_embed_dim: Channels | None = None
+    norm_groups: Channels = 32
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones.summary import Summary, summarize
 from etsdm.registry import Part, backbones
+from etsdm.registry.counts import Channels, Classes, ImageSize
 
 __all__ = ["Backbone"]
 
@@ -24,10 +25,10 @@ class Backbone(Part, family=backbones):
     `num_classes` counts all labels, the null class of classifier-free guidance included, which is the last one.
     """
 
-    in_channels: int
-    out_channels: int
-    image_size: int
-    num_classes: int | None = None
+    in_channels: Channels
+    out_channels: Channels
+    image_size: ImageSize
+    num_classes: Classes | None = None
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etsdm.backbones.edm_blocks import BlockStyle, norm_groups
@@ -20,6 +20,7 @@ from etsdm.backbones.edm_layers import PositionalEmbedding
 from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, UNetLevel
 from etsdm.backbones.layers import GroupNorm32, conv3x3, zero_init
 from etsdm.registry import backbones
+from etsdm.registry.counts import Channels, Depth, ImageSize, Multiplier
 
 __all__ = ["DhariwalUNet", "DhariwalUNetwork"]
 
@@ -47,10 +48,10 @@ class DhariwalUNet(EDMUNet):
         dropout: rate in the residual blocks.
     """
 
-    model_channels: PositiveInt = 192
-    channel_mult: tuple[PositiveInt, ...] = Field(default=(1, 2, 3, 4), min_length=1)
-    num_blocks: PositiveInt = 3
-    attn_resolutions: tuple[PositiveInt, ...] = (32, 16, 8)
+    model_channels: Channels = 192
+    channel_mult: tuple[Multiplier, ...] = Field(default=(1, 2, 3, 4), min_length=1)
+    num_blocks: Depth = 3
+    attn_resolutions: tuple[ImageSize, ...] = (32, 16, 8)
 
     @property
     def stem_width(self) -> int:

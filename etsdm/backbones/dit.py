@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from etsdm.backbones.base import Backbone
 from etsdm.registry import backbones, field_error
+from etsdm.registry.counts import Channels, Classes, Depth, ImageSize, Ratio
 
 __all__ = ["DiT"]
 
@@ -34,15 +35,15 @@ class DiT(Backbone):
         drop_path: stochastic depth rate of the last block; it rises linearly from 0 in the first.
     """
 
-    image_size: PositiveInt
-    in_channels: PositiveInt
-    out_channels: PositiveInt
-    patch_size: PositiveInt
-    hidden_size: PositiveInt
-    depth: PositiveInt
-    num_heads: PositiveInt
-    mlp_ratio: PositiveFloat = 4.0
-    num_classes: PositiveInt | None = None
+    image_size: ImageSize
+    in_channels: Channels
+    out_channels: Channels
+    patch_size: ImageSize
+    hidden_size: Channels
+    depth: Depth
+    num_heads: Channels
+    mlp_ratio: Ratio = 4.0
+    num_classes: Classes | None = None
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from etsdm.backbones.base import Backbone
@@ -26,6 +26,7 @@ from etsdm.backbones.edm_blocks import BlockPlan, BlockStyle, make_block, norm_g
 from etsdm.backbones.layers import conv3x3
 from etsdm.backbones.network import Network
 from etsdm.registry import field_error
+from etsdm.registry.counts import Channels, Classes, Depth, ExtraChannels, ImageSize, Multiplier
 
 __all__ = ["ORIGINAL_PREFIX", "EDMUNet", "EDMUNetwork", "UNetLevel"]
 
@@ -43,16 +44,16 @@ class UNetLevel(NamedTuple):
 class EDMUNet(Backbone):
     """Layout and shared fields of the UNets of EDM, which subclasses describe."""
 
-    image_size: PositiveInt
-    in_channels: PositiveInt
-    out_channels: PositiveInt
-    num_classes: PositiveInt | None = None
-    augment_dim: NonNegativeInt = 0
-    model_channels: PositiveInt
-    channel_mult: tuple[PositiveInt, ...] = Field(min_length=1)
-    channel_mult_emb: PositiveInt = 4
-    num_blocks: PositiveInt
-    attn_resolutions: tuple[PositiveInt, ...]
+    image_size: ImageSize
+    in_channels: Channels
+    out_channels: Channels
+    num_classes: Classes | None = None
+    augment_dim: ExtraChannels = 0
+    model_channels: Channels
+    channel_mult: tuple[Multiplier, ...] = Field(min_length=1)
+    channel_mult_emb: Multiplier = 4
+    num_blocks: Depth
+    attn_resolutions: tuple[ImageSize, ...]
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
 
     @property

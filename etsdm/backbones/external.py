@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic_core import PydanticSerializationError
 from torch import Tensor, nn
 
 from etsdm.backbones.base import Backbone
 from etsdm.backbones.network import check_inputs
 from etsdm.registry import field_error
+from etsdm.registry.counts import Channels, Classes, ImageSize
 
 __all__ = ["External", "ExternalNetwork"]
 
@@ -42,10 +43,10 @@ class External(Backbone):
     """
 
     network: Callable[..., Any] = Field(repr=False)
-    in_channels: PositiveInt
-    out_channels: PositiveInt
-    image_size: PositiveInt
-    num_classes: PositiveInt | None = None
+    in_channels: Channels
+    out_channels: Channels
+    image_size: ImageSize
+    num_classes: Classes | None = None
     label_argument: str = "y"
 
     def __init__(

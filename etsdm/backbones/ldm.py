@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Annotated, Self
 
 import torch
-from pydantic import BeforeValidator, PositiveInt, model_validator
+from pydantic import BeforeValidator, model_validator
 from torch import Tensor, nn
 
 from etsdm.backbones.adm import ADMUNet, ADMUNetwork
@@ -19,6 +19,7 @@ from etsdm.backbones.ldm_presets import LDM_PRESETS
 from etsdm.backbones.transformer import SpatialTransformer
 from etsdm.errors import PartError
 from etsdm.registry import backbones, field_error
+from etsdm.registry.counts import Channels, Depth
 
 __all__ = ["LDMUNet", "LDMUNetwork"]
 
@@ -44,10 +45,10 @@ class LDMUNet(ADMUNet):
             divide the width; otherwise it has `num_head_channels`.
     """
 
-    num_heads: Annotated[PositiveInt, UnsetHeads] = 1
+    num_heads: Annotated[Channels, UnsetHeads] = 1
     use_spatial_transformer: bool = False
-    transformer_depth: PositiveInt = 1
-    context_dim: PositiveInt | None = None
+    transformer_depth: Depth = 1
+    context_dim: Channels | None = None
     label_context: bool = False
     legacy: bool = True
 

@@ -10,13 +10,14 @@ where c embeds time and label. A point of R^D is an image of D channels and one 
 from __future__ import annotations
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from etsdm.backbones.base import Backbone
 from etsdm.backbones.layers import timestep_embedding, zero_init
 from etsdm.backbones.network import Network
 from etsdm.registry import backbones
+from etsdm.registry.counts import Channels, Classes, Depth, ImageSize
 
 __all__ = ["MLP", "MLPNetwork"]
 
@@ -36,13 +37,13 @@ class MLP(Backbone):
         dropout: rate in the hidden layers.
     """
 
-    image_size: PositiveInt
-    in_channels: PositiveInt
-    out_channels: PositiveInt
-    width: PositiveInt = 256
-    depth: PositiveInt = 4
-    time_embed_dim: PositiveInt = Field(default=128, ge=2)
-    num_classes: PositiveInt | None = None
+    image_size: ImageSize
+    in_channels: Channels
+    out_channels: Channels
+    width: Channels = 256
+    depth: Depth = 4
+    time_embed_dim: Channels = Field(default=128, ge=2)
+    num_classes: Classes | None = None
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from etsdm.backbones.edm_blocks import BlockStyle, norm_groups
@@ -22,6 +22,7 @@ from etsdm.backbones.edm_layers import ConvDownsample, FourierEmbedding, Positio
 from etsdm.backbones.edm_network import EDMUNet, EDMUNetwork, UNetLevel
 from etsdm.backbones.layers import GroupNorm32, conv3x3
 from etsdm.registry import backbones, field_error
+from etsdm.registry.counts import Channels, Depth, ImageSize, Multiplier
 
 __all__ = ["SongUNet", "SongUNetwork"]
 
@@ -55,12 +56,12 @@ class SongUNet(EDMUNet):
         resample_filter: filter of one axis, an even number of values, in any scale.
     """
 
-    model_channels: PositiveInt = 128
-    channel_mult: tuple[PositiveInt, ...] = Field(default=(1, 2, 2, 2), min_length=1)
-    num_blocks: PositiveInt = 4
-    attn_resolutions: tuple[PositiveInt, ...] = (16,)
+    model_channels: Channels = 128
+    channel_mult: tuple[Multiplier, ...] = Field(default=(1, 2, 2, 2), min_length=1)
+    num_blocks: Depth = 4
+    attn_resolutions: tuple[ImageSize, ...] = (16,)
     embedding_type: Literal["positional", "fourier"] = "positional"
-    channel_mult_noise: PositiveInt = 1
+    channel_mult_noise: Multiplier = 1
     encoder_type: Literal["standard", "skip", "residual"] = "standard"
     decoder_type: Literal["standard", "skip"] = "standard"
     resample_filter: tuple[float, ...] = Field(default=(1.0, 1.0), min_length=2)

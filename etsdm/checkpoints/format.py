@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones import External
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
-from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.errors import CheckpointError, IntegrityError, PartError
 from etsdm.registry import format_errors
 from etsdm.storage.records import Record, read_record, write_record
 from etsdm.storage.tensors import TensorFile, check_tensors, read_tensors, write_tensors
@@ -159,7 +159,10 @@ def read_checkpoint(
     if file is None:
         raise CheckpointError(f"{folder}: holds one set of weights and no current ones beside it; leave weights out")
     spec = _read_spec(folder / DENOISER_FILE, record.denoiser, backbone)
-    denoiser = spec.build()
+    try:
+        denoiser = spec.build()
+    except PartError as error:
+        raise CheckpointError(f"{folder / DENOISER_FILE}: denoiser.{error}") from None
     _load(denoiser.backbone, read_tensors(folder, file), folder, f"backbone {spec.backbone.type_name!r}")
     if denoiser.first_stage is not None:
         if record.first_stage is None:

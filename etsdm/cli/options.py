@@ -65,7 +65,7 @@ def parse_part(registry: str, option: str, text: str) -> Any:
     from pydantic import ValidationError
 
     from etsdm.errors import RecipeError
-    from etsdm.recipe.tree import COMMAND_LINE
+    from etsdm.recipe.locations import COMMAND_LINE
     from etsdm.recipe.yaml import compose
     from etsdm.registry import REGISTRIES, format_errors
 

@@ -64,7 +64,7 @@ def _plan(experiment: Experiment, kinds: tuple[str, ...], as_json: bool) -> None
     import json
 
     from etsdm.cli.display import console, cost_table, plan, plan_table
-    from etsdm.errors import DataError
+    from etsdm.errors import DataError, RecipeError
     from etsdm.runs.cost import cost_of
 
     costs = {arm: cost_of(recipe) for arm, recipe in experiment.arms.items()}
@@ -72,7 +72,7 @@ def _plan(experiment: Experiment, kinds: tuple[str, ...], as_json: bool) -> None
     try:
         for one in experiment.runs:
             one.check(kinds)
-    except DataError as error:
+    except (DataError, RecipeError) as error:
         missing = str(error)
     if as_json:
         trainings = {one.label: one.train.folder.path.name for one in experiment.runs}

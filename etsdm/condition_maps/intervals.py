@@ -18,12 +18,13 @@ from math import sqrt
 from typing import Literal, Self
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from etsdm.condition_maps.base import ConditionMap
 from etsdm.condition_maps.sub_intervals import SubIntervals
 from etsdm.registry import FieldProblem, condition_maps, field_error
+from etsdm.registry.counts import IntervalCount
 from etsdm.schedules import Schedule
 
 __all__ = ["ETSDM", "Intervals", "SharedIntervals"]
@@ -179,7 +180,7 @@ class ETSDM(Intervals):
     """
 
     t_tilde: PositiveFloat = 100.0
-    n: int = Field(5, gt=0, le=100_000)
+    n: IntervalCount = 5
     share: Share = "condition"
 
     @model_validator(mode="after")

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
 from etsdm.data.decode import Filter, decode_resized
 from etsdm.data.split import HeldOut, Split, split_indices
 from etsdm.errors import DataError
+from etsdm.registry.counts import Classes, ImageCount, ImageSize, Seed
+from etsdm.registry.paths import FilePath
 
 __all__ = ["EncodedDataset", "EncodedImages"]
 
@@ -33,7 +35,7 @@ class EncodedDataset(Dataset):
     A source (a folder, an archive) is a subclass with `names`, `read` and `files`. Image k is the k-th of `names`.
 
     Attributes:
-        path: where the images are, absolute or from the working directory.
+        path: where the images are; relative to the recipe's file, or to the working directory if it is given elsewhere.
         image_size: side in pixels; smaller images are refused.
         channels: 3 for RGB, 1 for grey.
         classes: number of top-level sub-folders, which are classes, labelled in the order of their names; None for no labels.
@@ -48,14 +50,14 @@ class EncodedDataset(Dataset):
     descriptive: ClassVar[frozenset[str]] = frozenset({"path", "count", "source"})
     container: ClassVar[str] = "archive"
 
-    path: str = Field(min_length=1)
-    image_size: PositiveInt
+    path: FilePath = Field(min_length=1)
+    image_size: ImageSize
     channels: Literal[1, 3] = 3
-    classes: PositiveInt | None = None
+    classes: Classes | None = None
     filter: Filter = "lanczos"
     held_out: HeldOut = 0.1
-    split_seed: int = 0
-    count: PositiveInt | None = None
+    split_seed: Seed = 0
+    count: ImageCount | None = None
     source: str = ""
 
     @abstractmethod

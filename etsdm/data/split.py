@@ -15,7 +15,12 @@ __all__ = ["HeldOut", "Split", "split_indices"]
 Split = Literal["train", "test"]
 
 
+MAX_IMAGES = 10**9
+
+
 def _share_or_number(value: int | float) -> int | float:
+    if value > MAX_IMAGES:
+        raise ValueError(f"is more than any set of images has; give {MAX_IMAGES:,} or less")
     if value < 0 or (isinstance(value, float) and value >= 1):
         raise ValueError("is no part of the images; give a share below 1, or a whole number of images, 0 for none")
     return value

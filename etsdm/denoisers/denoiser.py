@@ -20,7 +20,9 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from etsdm.backbones import Backbone
+from etsdm.backbones.external import External
 from etsdm.backbones.first_stages import FirstStage, FirstStageNetwork
+from etsdm.backbones.size import check_fits_memory, check_weights
 from etsdm.condition_maps import ConditionMap, Identity
 from etsdm.condition_maps.time_inputs import Auto, TimeInput
 from etsdm.denoisers.config import condition_at
@@ -126,8 +128,28 @@ class DenoiserSpec(Frozen):
             raise field_error("DenoiserSpec", ("first_stage",), message)
         return self
 
+    def check_weights(self) -> None:
+        """Raises PartError if the weights are too large for any machine; nothing is allocated."""
+        for field, part in self._networks():
+            check_weights(part, field)
+
+    def check_memory(self) -> None:
+        """Raises PartError if the weights do not fit into this machine's memory; nothing is allocated."""
+        for field, part in self._networks():
+            check_fits_memory(part, field)
+
+    def _networks(self) -> list[tuple[str, Backbone | FirstStage]]:
+        parts: list[tuple[str, Backbone | FirstStage | None]] = [("backbone", self.backbone), ("first_stage", self.first_stage)]
+        # An external network exists already.
+        return [(field, part) for field, part in parts if part is not None and not isinstance(part, External)]
+
     def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:
-        """Makes the denoiser, its weights drawn from the streams "model/weights" and "model/first-stage" of a seed."""
+        """Makes the denoiser, its weights drawn from the streams "model/weights" and "model/first-stage" of a seed.
+
+        Raises:
+            PartError: the weights do not fit into this machine's memory.
+        """
+        self.check_memory()
         with seeded_global_rng(seed, "model/weights"):
             network = self.backbone.build()
         if self.first_stage is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from etsdm.registry import Frozen
+from etsdm.registry.counts import ImageSize
 
 __all__ = ["SuperResolution"]
 
@@ -25,7 +26,7 @@ class SuperResolution(Frozen):
             guided-diffusion's upsamplers enlarge by `bilinear`.
     """
 
-    factor: int = Field(4, ge=2)
+    factor: ImageSize = Field(4, ge=2)
     filter: Literal["bicubic", "bilinear"] = "bicubic"
 
     def reduce(self, images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from etsdm.metrics.base import Metric
 from etsdm.metrics.lipschitz import Lipschitz
 from etsdm.metrics.loss import LossPerTime
 from etsdm.registry import Frozen, field_error
+from etsdm.registry.counts import Seed
 
 __all__ = ["Evaluation", "default_metrics"]
 
@@ -34,10 +35,10 @@ class Evaluation(Frozen):
             that the arms of one schedule share (`etsdm.analysis.measured_edges`), so that all arms are measured at the same times.
     """
 
-    metrics: tuple[Metric, ...] = ()
-    seed: int = 0
+    metrics: tuple[Metric, ...] = Field((), max_length=100)
+    seed: Seed = 0
     weights: Weights = "ema"
-    edges: tuple[NonNegativeFloat, ...] | None = Field(None, min_length=2)
+    edges: tuple[NonNegativeFloat, ...] | None = Field(None, min_length=2, max_length=100_001)
 
     @model_validator(mode="after")
     def _edges_increase(self) -> Self:

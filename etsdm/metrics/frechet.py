@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.data import Images, LoadedImages
 from etsdm.errors import DataError
 from etsdm.metrics.base import EvaluationInputs, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
+from etsdm.registry.counts import ImageCount
 
 __all__ = ["PixelFrechet", "frechet_distance"]
 
@@ -56,7 +56,7 @@ class PixelFrechet(Metric):
     uses_samples: ClassVar[bool] = True
     uses_held_out: ClassVar[bool] = True
 
-    chunks: PositiveInt = 4
+    chunks: ImageCount = 4
 
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """The mean over chunks, its standard error over chunks, and the held-out images' distance.

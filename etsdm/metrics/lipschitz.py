@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from etsdm.analysis import lipschitz_curve, range_name, steps_below, timesteps
 from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, Value, mean_value
 from etsdm.registry import metrics
+from etsdm.registry.counts import BatchSize, ImageCount, Index, Timesteps
 from etsdm.schedules import Schedule
 
 __all__ = ["Lipschitz"]
@@ -30,10 +30,10 @@ class Lipschitz(Metric):
         batch_size: images in one pass of the network.
     """
 
-    images: PositiveInt = 128
-    start: NonNegativeInt = 0
-    stop: PositiveInt | None = None
-    batch_size: PositiveInt = 128
+    images: ImageCount = 128
+    start: Index = 0
+    stop: Timesteps | None = None
+    batch_size: BatchSize = 128
 
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """The curve on noised training images, and the means over the first sub-interval, the others, all of them, and beyond."""

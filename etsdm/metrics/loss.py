@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.analysis import measured_times, range_name
@@ -14,6 +13,7 @@ from etsdm.losses import MSE, Loss
 from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, Value, mean_value
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import metrics
+from etsdm.registry.counts import BatchSize, Timesteps
 from etsdm.schedules import Schedule
 
 __all__ = ["LossPerTime"]
@@ -36,9 +36,9 @@ class LossPerTime(Metric):
     uses_held_out: ClassVar[bool] = True
 
     loss: Loss = MSE()
-    fine: PositiveInt = 5
-    coarse: PositiveInt = 18
-    batch_size: PositiveInt = 256
+    fine: Timesteps = 5
+    coarse: Timesteps = 18
+    batch_size: BatchSize = 256
 
     def denoiser_protocol(self, spec: DenoiserSpec) -> dict[str, object]:
         """As that of any metric; the target is the one in whose space the loss is measured."""

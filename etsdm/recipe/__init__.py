@@ -5,8 +5,9 @@ from etsdm.recipe.compare import MISSING, Difference, canonical, diff, fingerpri
 from etsdm.recipe.compute import Compute
 from etsdm.recipe.files import find, names, read
 from etsdm.recipe.load import Arms, load_arms, override, recipe_schema, validate
+from etsdm.recipe.locations import SourceLocation
 from etsdm.recipe.models import Recipe
-from etsdm.recipe.tree import Document, SourceLocation
+from etsdm.recipe.tree import Document
 from etsdm.recipe.yaml import to_yaml
 
 __all__ = [

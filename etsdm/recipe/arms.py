@@ -6,19 +6,22 @@
         model.condition_map: e-tsdm
 
 Each arm is a mapping of changes, merged into the recipe by the rule of `etsdm.recipe.tree`; an arm without changes is the recipe as
-written. A recipe without arms has one, `default`.
+written, also where it would inherit changes. A recipe without arms has one, `default`. `e-tsdm: drop` takes an inherited arm away.
 """
 
 from __future__ import annotations
 
 import re
 
-from etsdm.recipe.tree import Document, Node, merge, nested, recipe_error
-from etsdm.registry import suggestion
+from etsdm.recipe.limits import MAX_ARMS
+from etsdm.recipe.locations import recipe_error
+from etsdm.recipe.tree import Document, Node, merge, nested
+from etsdm.registry import quoted, suggestion
 
-__all__ = ["DEFAULT_ARM", "arm_document", "arm_names", "nested_arms"]
+__all__ = ["DEFAULT_ARM", "DROP", "arm_document", "arm_names", "merge_recipes", "nested_arms"]
 
 DEFAULT_ARM = "default"
+DROP = "drop"  # in place of an arm's changes
 
 # The name of an arm is the name of a folder, on file systems that ignore case too.
 _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
@@ -34,7 +37,9 @@ def nested_arms(root: Node) -> dict[str, Node]:
     if arms.value is None:
         return {}
     if not isinstance(arms.value, dict):
-        raise recipe_error(("arms",), f"found {arms.plain!r}; give a mapping of names to changes", arms.location)
+        raise recipe_error(("arms",), f"found {quoted(arms.plain)}; give a mapping of names to changes", arms.location)
+    if len(arms.value) > MAX_ARMS:
+        raise recipe_error(("arms",), f"{len(arms.value):,} arms; give {MAX_ARMS} or fewer", arms.location)
     return {name: _nested_arm(name, changes) for name, changes in arms.value.items()}
 
 
@@ -42,11 +47,34 @@ def _nested_arm(name: str, changes: Node) -> Node:
     if not _NAME.fullmatch(name):
         message = "is no name for an arm; use lower case letters and digits, joined by single hyphens or underscores"
         raise recipe_error(("arms",), f"{name!r} {message}", changes.nearest_location)
-    if changes.value is None:
+    if changes.value is None or changes.value == DROP:
         return changes
     if not isinstance(changes.value, dict):
-        raise recipe_error(("arms", name), f"found {changes.plain!r}; give a mapping of changes, or nothing", changes.location)
+        raise recipe_error(
+            ("arms", name),
+            f"found {quoted(changes.plain)}; give a mapping of changes, nothing, or {DROP} to take an inherited arm away",
+            changes.location,
+        )
     return Node(nested(changes, ("arms", name)).value, changes.location)
+
+
+def merge_recipes(below: Node, above: Node) -> Node:
+    """Merges two recipes, and takes the arms away that the upper one drops.
+
+    Raises:
+        RecipeError: it drops an arm that the lower one does not have, or as `merge`.
+    """
+    merged = merge(below, above)
+    arms, inherited = (root.value.get("arms", Node(None)) for root in (merged, below))
+    if not isinstance(arms.value, dict):
+        return merged
+    known = inherited.value if isinstance(inherited.value, dict) else {}
+    for name, changes in arms.value.items():
+        if changes.value == DROP and name not in known:
+            message = f"there is no arm to drop; {suggestion(name, known, 'inherited')}"
+            raise recipe_error(("arms", name), message, changes.nearest_location)
+    kept = {name: changes for name, changes in arms.value.items() if changes.value != DROP}
+    return Node({**merged.value, "arms": Node(kept, arms.location)}, merged.location)
 
 
 def arm_names(document: Document) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
-
 from etsdm.backbones import Execution
+from etsdm.registry.counts import Processes
 
 __all__ = ["Compute"]
 
@@ -21,5 +20,5 @@ class Compute(Execution):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt | None = None
-    jobs: PositiveInt | None = None
+    threads: Processes | None = None
+    jobs: Processes | None = None

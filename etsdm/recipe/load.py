@@ -15,12 +15,14 @@ from pydantic import BaseModel, ValidationError
 
 from etsdm.analysis import measured_edges
 from etsdm.errors import RecipeError
-from etsdm.recipe.arms import DEFAULT_ARM, arm_document, arm_names
-from etsdm.recipe.files import find, read
+from etsdm.recipe.arms import DEFAULT_ARM, DROP, arm_document, arm_names, merge_recipes
+from etsdm.recipe.files import extended, find, read
+from etsdm.recipe.limits import MAX_OVERRIDES, MAX_PROBLEMS, check_key
+from etsdm.recipe.locations import COMMAND_LINE, recipe_error
 from etsdm.recipe.models import Recipe
-from etsdm.recipe.tree import COMMAND_LINE, Document, Node, merge, nested, recipe_error
+from etsdm.recipe.tree import Document, Node, nested
 from etsdm.recipe.yaml import compose
-from etsdm.registry import REGISTRIES, format_errors, json_schema
+from etsdm.registry import REGISTRIES, format_errors, json_schema, quoted
 
 __all__ = ["Arms", "load_arms", "override", "recipe_schema", "validate"]
 
@@ -34,8 +36,11 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
         RecipeError: an override has another form, or its value is no YAML.
     """
     root = document.root
+    assignments = list(assignments)
+    if len(assignments) > MAX_OVERRIDES:
+        raise recipe_error((), f"{len(assignments):,} overrides; give {MAX_OVERRIDES:,} or fewer, or a file", COMMAND_LINE)
     for assignment in assignments:
-        root = merge(root, nested(_parse(assignment)))
+        root = merge_recipes(root, nested(_parse(assignment)))
     return Document(root)
 
 
@@ -43,7 +48,8 @@ def _parse(assignment: str) -> Node:
     key, sign, text = assignment.partition("=")
     key = key.strip()
     if not sign or not key:
-        raise recipe_error((), f"override {assignment!r}: write key=value, for example training.images=20000", COMMAND_LINE)
+        raise recipe_error((), f"override {quoted(assignment)}: write key=value, for example training.images=20000", COMMAND_LINE)
+    check_key(key, (), COMMAND_LINE)
     value = compose(text, lambda line: COMMAND_LINE, (key,))
     if value is None:
         raise recipe_error(
@@ -62,8 +68,12 @@ def validate(document: Document, model: type[M]) -> M:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        problems = [recipe_error(found.location, found.message, document.location_of(found.location)) for found in format_errors(error)]
-    raise RecipeError("\n".join(" ".join(str(problem).splitlines()) for problem in problems))
+        found = format_errors(error)
+    problems = [recipe_error(one.location, one.message, document.location_of(one.location)) for one in found[:MAX_PROBLEMS]]
+    lines = [" ".join(str(problem).splitlines()) for problem in problems]
+    if len(found) > MAX_PROBLEMS:
+        lines.append(f"and {len(found) - MAX_PROBLEMS:,} more")
+    raise RecipeError("\n".join(lines))
 
 
 class Arms(NamedTuple):
@@ -92,7 +102,7 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
         file = find(source)
         document = _named(read(file), file)
     else:
-        document = Document.of(source)
+        document = _unnamed(Document.of(source))
     document = override(document, overrides)
     names = arm_names(document)
     documents = {name: arm_document(document, name) for name in names}
@@ -130,10 +140,21 @@ def _named(document: Document, file: Path) -> Document:
     return Document(Node(entries, document.root.location))
 
 
+def _unnamed(document: Document) -> Document:
+    """A mapping with what it extends, whose names are not inherited."""
+    whole = extended(document)
+    entries = {key: node for key, node in whole.root.value.items() if key != "name" or key in document.root.value}
+    return Document(Node(entries, whole.root.location))
+
+
 def recipe_schema() -> dict[str, Any]:
     """JSON schema of recipe files, with every registered part, for completion and checks in editors."""
     schema = json_schema(Recipe, REGISTRIES)
-    changes = {"type": ["object", "null"], "description": "changes of the recipe, with dotted or nested keys"}
+    kinds = [{"type": ["object", "null"]}, {"const": DROP}]
+    changes = {
+        "anyOf": kinds,
+        "description": f"changes of the recipe, with dotted or nested keys; {DROP!r} for an inherited arm to leave out",
+    }
     arms = {"type": "object", "additionalProperties": changes, "description": f"variants to compare; without them one, {DEFAULT_ARM!r}"}
     extends = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}], "description": "recipes to start from"}
     # A required field may come from an extended file.

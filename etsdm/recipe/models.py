@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Self
 
-from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
@@ -14,10 +15,14 @@ from etsdm.errors import PartError, RecipeError
 from etsdm.metrics.config import Evaluation, default_metrics
 from etsdm.recipe.compute import Compute
 from etsdm.registry import Frozen, field_error, suggestion
+from etsdm.registry.counts import RunSeed
 from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling, Samplings
 from etsdm.training.config import Training
 
 __all__ = ["Recipe"]
+
+FLOAT32_BYTES = 4
+MAX_BATCH = 10**11  # bytes of a batch of images; activations are many times that
 
 
 class Recipe(Frozen):
@@ -32,7 +37,7 @@ class Recipe(Frozen):
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
+    seeds: tuple[RunSeed, ...] = Field((0,), min_length=1, max_length=1000)
     data: Dataset
     model: DenoiserSpec
     training: Training
@@ -126,8 +131,22 @@ class Recipe(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _batches_fit_memory(self) -> Self:
+        batches = {("training", "batch_size"): self.training.batch_size}
+        for name, sampling in self.samplings.items():
+            path = ("sampling", name) if isinstance(self.sampling, dict) else ("sampling",)
+            batches[(*path, "batch_size")] = sampling.batch_size
+        for path, batch_size in batches.items():
+            if (size := FLOAT32_BYTES * batch_size * prod(self.data.shape)) > MAX_BATCH:
+                message = f"{batch_size:,} images of {'x'.join(map(str, self.data.shape))} are {size / 1e9:,.0f} GB; give fewer"
+                raise field_error("Recipe", path, message, batch_size)
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         """Runs the parts' own checks."""
+        with _errors_below("model"):
+            self.model.check_weights()
         with _errors_below("model", "backbone"):
             self.model.backbone.check({"y"})
         with _errors_below("training"):

@@ -20,6 +20,7 @@ own name contains a dot can be set in a recipe, not in an arm or override. Short
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,34 +28,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from etsdm.errors import RecipeError
+from etsdm.recipe.limits import Budget, check_key, check_scalar
+from etsdm.recipe.locations import FieldPath, SourceLocation, recipe_error
+from etsdm.registry import quoted
+from etsdm.registry.paths import TextOfFile
 
-__all__ = ["COMMAND_LINE", "Document", "FieldPath", "Node", "SourceLocation", "merge", "nested", "recipe_error"]
-
-
-# The path of a field: names, and indices in lists.
-FieldPath = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class SourceLocation:
-    """The source location of a value: the file as the user named it, and the line from 1, None for the command line."""
-
-    file: str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        return self.file if self.line is None else f"{self.file}:{self.line}"
-
-
-COMMAND_LINE = SourceLocation("command line")
-
-
-def recipe_error(path: FieldPath, message: str, location: SourceLocation | None) -> RecipeError:
-    """A `RecipeError` with the text `field.path: message (file:line)`, without an empty path or unknown location."""
-    field = ".".join(str(step) for step in path)
-    where = f" ({location})" if location else ""
-    return RecipeError(f"{field}: {message}{where}" if field else f"{message}{where}")
+__all__ = ["Document", "Node", "merge", "nested"]
 
 
 @dataclass(frozen=True)
@@ -71,32 +50,43 @@ class Node:
     location: SourceLocation | None = None
 
     @classmethod
-    def of(cls, value: Any, path: FieldPath = ()) -> Node:
-        """A tree without source locations, from plain data and models, which are dumped."""
+    def of(cls, value: Any) -> Node:
+        """A tree without source locations, from plain data and models, which are dumped. Raises: RecipeError if it is too large."""
+        return cls._of(value, (), Budget())
+
+    @classmethod
+    def _of(cls, value: Any, path: FieldPath, budget: Budget) -> Node:
+        budget.spend(path, None)
         if isinstance(value, BaseModel):
             value = value.model_dump(mode="json")
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    raise recipe_error(path, f"the key {key!r} is not text; write it as {str(key)!r}", None)
-            return cls({key: cls.of(entry, (*path, key)) for key, entry in value.items()})
+                    raise recipe_error(path, f"the key {quoted(key)} is not text; write it as {quoted(str(key))}", None)
+                check_key(key, path, None)
+            return cls({key: cls._of(entry, (*path, key), budget) for key, entry in value.items()})
         if isinstance(value, (list, tuple)):
-            return cls([cls.of(entry, (*path, i)) for i, entry in enumerate(value)])
+            return cls([cls._of(entry, (*path, i), budget) for i, entry in enumerate(value)])
+        check_scalar(value, path, None)
         return cls(value)
 
     @property
     def plain(self) -> Any:
-        """The value as dicts, lists and scalars."""
+        """The value as dicts, lists and scalars; text of a file knows its folder."""
         if isinstance(self.value, dict):
             return {key: node.plain for key, node in self.value.items()}
         if isinstance(self.value, list):
             return [node.plain for node in self.value]
+        if isinstance(self.value, str) and self.location and self.location.line is not None:
+            return TextOfFile(self.value, os.path.dirname(self.location.file))
         return self.value
 
     @property
     def nearest_location(self) -> SourceLocation | None:
         """The source location of the node, or else of its first entry with one."""
-        return self.location or next((node.nearest_location for _, node in self.entries() if node.nearest_location), None)
+        if self.location:
+            return self.location
+        return next(filter(None, (node.nearest_location for _, node in self.entries())), None)
 
     def entries(self) -> Iterator[tuple[str | int, Node]]:
         """Yields keys or indices with their nodes; nothing for a scalar."""
@@ -104,6 +94,15 @@ class Node:
             yield from self.value.items()
         elif isinstance(self.value, list):
             yield from enumerate(self.value)
+
+    def entry(self, step: str | int) -> Node | None:
+        """The entry with a key or index, None if there is none."""
+        if isinstance(self.value, dict):
+            return self.value.get(step)
+        if isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
+            entry: Node = self.value[step]
+            return entry
+        return None
 
 
 @dataclass(frozen=True)
@@ -132,10 +131,10 @@ class Document:
         """The source location for a path: that of its longest prefix in the document."""
         node, location = self.root, self.root.nearest_location
         for step in path:
-            entries = dict(node.entries())
-            if step not in entries:
+            entry = node.entry(step)
+            if entry is None:
                 break
-            node = entries[step]
+            node = entry
             location = node.nearest_location or location
         return location
 
@@ -221,6 +220,7 @@ def _values(node: Node, steps: tuple[str, ...], path: FieldPath) -> Iterator[tup
         yield steps, node
         return
     for key, entry in node.value.items():
+        check_key(key, (*path, *steps), entry.nearest_location)
         names = key.split(".")
         if "" in names:
             message = f"the key {key!r} has an empty step; write names with single dots between"

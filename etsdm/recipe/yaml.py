@@ -21,12 +21,15 @@ import yaml
 from pydantic import BaseModel
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.tree import FieldPath, Node, SourceLocation, recipe_error
+from etsdm.recipe.limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, TOO_DEEP, TOO_MANY, Budget, check_key, check_scalar
+from etsdm.recipe.locations import FieldPath, SourceLocation, recipe_error
+from etsdm.recipe.tree import Node
+from etsdm.registry import cut, quoted
+from etsdm.registry.paths import ABSOLUTE_PATHS
 
 __all__ = ["compose", "to_yaml"]
 
 _TAG = "tag:yaml.org,2002:"
-_MAX_VALUES = 100_000  # of a document; nested aliases can expand to more than fits into memory
 
 
 def _integer(text: str) -> int:
@@ -49,39 +52,56 @@ _CONVERSIONS: dict[str, Callable[[str], object]] = {f"{_TAG}str": str} | {_TAG +
 
 
 class _Composer(yaml.SafeLoader):
+    """PyYAML's composer with other scalars, and with limits that stop it early: it is slow, and recurses."""
+
     yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML's own name, without its rules of YAML 1.1)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._values += 1
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 1 or self._values > 2 * MAX_VALUES:  # keys are nodes, too
+            problem = TOO_DEEP if self._depth > MAX_DEPTH + 1 else TOO_MANY
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 for _tag, _pattern in SCALARS.items():
     _Composer.add_implicit_resolver(_tag, _pattern, None)
 
 
-def compose(text: str, locate: Callable[[int], SourceLocation], path: FieldPath = ()) -> Node | None:
+def compose(text: str, locate: Callable[[int], SourceLocation], path: FieldPath = (), budget: Budget | None = None) -> Node | None:
     """Parses one YAML document.
 
     Args:
         text: the document.
         locate: maps a line, from 1, to its source location.
         path: path of the document in the recipe, for messages.
+        budget: of several documents together; a new one by default.
 
     Returns:
         The root node; None for a text without a value.
 
     Raises:
-        RecipeError: invalid syntax, a duplicate key, a key that is not text, or a tag outside the core schema.
+        RecipeError: invalid syntax, a duplicate key, a key that is not text, a tag outside the core schema, or more than the limits allow.
     """
+    if len(text) > MAX_BYTES:
+        raise recipe_error(path, f"a text of {len(text):,} characters; give {MAX_BYTES:,} or fewer", locate(1))
     try:
         root = _Composer(text).get_single_node()
         if root is None:
             return None
-        return _Converter(locate).node(root, path, locate(root.start_mark.line + 1), frozenset())
+        return _Converter(locate, budget or Budget()).node(root, path, locate(root.start_mark.line + 1), frozenset())
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text, locate, path) from None
     except yaml.reader.ReaderError as error:
         message = f"the character U+{ord(text[error.position]):04X} is not allowed; remove it"
         raise recipe_error(path, message, locate(text.count("\n", 0, error.position) + 1)) from None
-    except RecursionError:
-        raise recipe_error(path, "the values are nested too deep; write them flatter", locate(1)) from None
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, locate: Callable[[int], SourceLocation], path: FieldPath) -> RecipeError:
@@ -94,21 +114,19 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, locate: Callable[[int]
     clauses = [error.problem or "this is not YAML"]
     if clauses[0].startswith("but ") and error.context:
         clauses.insert(0, error.context)
-    return recipe_error(path, f"{', '.join(clauses)}, column {column + 1}", locate(line + 1))
+    return recipe_error(path, f"{cut(', '.join(clauses), 100)}, column {column + 1}", locate(line + 1))
 
 
 class _Converter:
     """Converts the nodes of PyYAML of one document to `Node`s with source locations."""
 
-    def __init__(self, locate: Callable[[int], SourceLocation]) -> None:
+    def __init__(self, locate: Callable[[int], SourceLocation], budget: Budget) -> None:
         self.locate = locate
-        self.left = _MAX_VALUES
+        self.budget = budget
 
     def node(self, node: yaml.Node, path: FieldPath, location: SourceLocation, around: frozenset[int]) -> Node:
         """Converts a node. Args: around: `id`s of the nodes around it, in which an alias to one of them is an endless loop."""
-        self.left -= 1
-        if self.left < 0:
-            raise recipe_error(path, f"aliases make more than {_MAX_VALUES} values; write fewer", location)
+        self.budget.spend(path, location)
         if id(node) in around:
             raise recipe_error(path, "an alias stands inside its own anchor; write the value out", location)
         inside = around | {id(node)}
@@ -120,7 +138,7 @@ class _Converter:
         if isinstance(node, yaml.ScalarNode) and node.tag in _CONVERSIONS:
             return Node(self.scalar(node, path, location), location)
         tag = f"!!{node.tag.removeprefix(_TAG)}" if node.tag.startswith(_TAG) else node.tag
-        raise recipe_error(path, f"the tag {tag} is not read here; leave it out", location)
+        raise recipe_error(path, f"the tag {cut(tag)} is not read here; leave it out", location)
 
     def mapping(self, node: yaml.MappingNode, path: FieldPath, inside: frozenset[int]) -> dict[str, Node]:
         entries: dict[str, Node] = {}
@@ -129,8 +147,9 @@ class _Converter:
             if not isinstance(key, yaml.ScalarNode):
                 raise recipe_error(path, "a key is a list or a mapping; give a name", location)
             if key.tag != f"{_TAG}str":
-                raise recipe_error(path, f"the key {key.value or 'null'} is not text; write it in quotes", location)
+                raise recipe_error(path, f"the key {cut(key.value) or 'null'} is not text; write it in quotes", location)
             name = key.value
+            check_key(name, path, location)
             if name == "<<" and key.style is None:
                 raise recipe_error(path, "merge keys (<<) are not read; use extends, or write the fields out", location)
             if name in entries:
@@ -143,12 +162,14 @@ class _Converter:
         pattern = SCALARS.get(node.tag)
         kind = node.tag.removeprefix(_TAG)
         if pattern and not pattern.match(node.value):
-            raise recipe_error(path, f"{node.value!r} does not fit the tag !!{kind}; leave the tag out", location)
+            raise recipe_error(path, f"{quoted(node.value)} does not fit the tag !!{kind}; leave the tag out", location)
         try:
-            return _CONVERSIONS[node.tag](node.value)
+            value = _CONVERSIONS[node.tag](node.value)
         except ValueError:
             # Python bounds the digits of an integer.
-            raise recipe_error(path, f"an integer of {len(node.value)} digits; give a shorter number", location) from None
+            raise recipe_error(path, f"an integer of {len(node.value):,} digits; give a shorter number", location) from None
+        check_scalar(value, path, location)
+        return value
 
     def _line(self, node: yaml.Node) -> SourceLocation:
         return self.locate(node.start_mark.line + 1)
@@ -186,5 +207,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def to_yaml(recipe: BaseModel) -> str:
-    """A recipe as YAML with all fields and the `type` of every part, in the order of declaration."""
-    return yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9)
+    """A recipe as YAML with all fields and the `type` of every part, in the order of declaration; paths are absolute."""
+    return yaml.dump(
+        recipe.model_dump(mode="json", context=ABSOLUTE_PATHS), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9
+    )

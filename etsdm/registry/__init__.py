@@ -9,7 +9,7 @@ Importing this package does not import torch: a registry imports the package of 
 
 from typing import Any
 
-from etsdm.registry.frozen import FieldProblem, Frozen, field_error, format_errors, suggestion
+from etsdm.registry.frozen import FieldProblem, Frozen, cut, field_error, format_errors, quoted, suggestion
 from etsdm.registry.part import Part
 from etsdm.registry.registry import Registry
 from etsdm.registry.schema import json_schema
@@ -22,6 +22,7 @@ __all__ = [
     "Registry",
     "backbones",
     "condition_maps",
+    "cut",
     "datasets",
     "emas",
     "field_error",
@@ -33,6 +34,7 @@ __all__ = [
     "lr_schedules",
     "metrics",
     "optimizers",
+    "quoted",
     "samplers",
     "schedules",
     "suggestion",

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from etsdm.errors import PartError
+from etsdm.registry.numbers import plain_numbers
 
-__all__ = ["FieldProblem", "Frozen", "field_error", "format_errors", "suggestion"]
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+
+__all__ = ["FieldProblem", "Frozen", "cut", "field_error", "format_errors", "quoted", "suggestion"]
 
 Location = tuple[str | int, ...]
+
+MAX_QUOTED = 60  # characters of a value in a message
+MAX_COMPARED = 100  # characters of a name for which close ones are looked up; longer ones take long and have none
 
 
 def suggestion(name: str, known: Iterable[str], noun: str) -> str:
@@ -28,10 +35,24 @@ def suggestion(name: str, known: Iterable[str], noun: str) -> str:
         A clause for the end of an error message, without a full stop.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    near = get_close_matches(name, names, n=3, cutoff=0.6) if len(name) <= MAX_COMPARED else []
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"{noun}: {', '.join(names) or 'none'}"
+
+
+def cut(text: str, length: int = MAX_QUOTED) -> str:
+    """A text for a message, cut with dots at a number of characters."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def quoted(value: Any) -> str:
+    """The `repr` of a value for a message, cut with dots at 60 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = f"an integer of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__} of long integers"
+    return cut(text)
 
 
 def field_error(model: str, location: Location, message: str, found: Any = None) -> ValidationError:
@@ -48,7 +69,10 @@ def field_error(model: str, location: Location, message: str, found: Any = None)
 
 
 class Frozen(BaseModel):
-    """Base model: immutable, hashable, without unknown fields (the error suggests a close name), NaN or infinity."""
+    """Base model: immutable, hashable, without unknown fields (the error suggests a close name), NaN or infinity.
+
+    Truth values and text are no numbers, nor numbers and text truth values.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
 
@@ -68,6 +92,10 @@ class Frozen(BaseModel):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return self.model_validate({**fields, **(update or {})})
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return plain_numbers(handler(source))
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_fields(cls, value: Any) -> Any:
@@ -76,7 +104,25 @@ class Frozen(BaseModel):
                 if key not in cls.model_fields:
                     hint = suggestion(str(key), cls.model_fields, "it has")
                     raise field_error(cls.__name__, (str(key),), f"unknown field; {hint}", value[key])
+            return {key: cls._over_default(key, field) for key, field in value.items()}
         return value
+
+    @classmethod
+    def _over_default(cls, key: str, value: Any) -> Any:
+        """Fields of a part without its `type`, put over the part that the field has by default."""
+        default = cls.model_fields[key].default
+        if not (isinstance(value, Mapping) and "type" not in value and isinstance(default, Frozen)):
+            return value
+        name = getattr(default, "type_name", "")
+        if not name:  # a section, which completes itself
+            return value
+        for field in value:
+            if field not in type(default).model_fields:
+                hint = suggestion(str(field), type(default).model_fields, "it has")
+                message = f"is no field of {name!r}, the default (give `type` for another); {hint}"
+                raise field_error(cls.__name__, (key, str(field)), message, value[field])
+        given = {field: getattr(default, field) for field in default.model_fields_set}
+        return {"type": name, **given, **value}
 
 
 class FieldProblem(NamedTuple):
@@ -104,6 +150,7 @@ _EXPECTED = {
     "finite_number": "give a finite number",
     "literal_error": "give {expected}",
     "int_parsing": "give an integer",
+    "int_parsing_size": "give a smaller integer",
     "int_type": "give an integer",
     "int_from_float": "give an integer",
     "float_parsing": "give a number",
@@ -119,11 +166,6 @@ _EXPECTED = {
     "too_short": "give {min_length} or more entries",
     "too_long": "give {max_length} or fewer entries",
 }
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def format_errors(error: ValidationError) -> list[FieldProblem]:
@@ -143,10 +185,10 @@ def format_errors(error: ValidationError) -> list[FieldProblem]:
             if isinstance(cause, PartError):
                 location, message = (*location, *cause.path), cause.message
             else:
-                message = f"{_show(item['input'])}: {cause}"
+                message = f"{quoted(item['input'])}: {cause}"
         elif kind in _EXPECTED:
-            message = f"found {_show(item['input'])}; {_EXPECTED[kind].format(**context)}"
+            message = f"found {quoted(item['input'])}; {_EXPECTED[kind].format(**context)}"
         else:
-            message = f"found {_show(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
+            message = f"found {quoted(item['input'])}; {item['msg'][:1].lower()}{item['msg'][1:]}"
         problems.append(FieldProblem(location, message))
     return problems

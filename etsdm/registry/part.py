@@ -17,7 +17,8 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 from pydantic_core import PydanticCustomError, core_schema
 
 from etsdm.errors import RegistryError
-from etsdm.registry.frozen import Frozen, field_error
+from etsdm.registry.frozen import Frozen, field_error, quoted
+from etsdm.registry.numbers import plain_numbers
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -62,7 +63,9 @@ class Part(Frozen):
         # Runs before `_refuse_unknown_fields`: pydantic calls before-validators of a subclass first.
         if isinstance(value, Mapping) and "type" in value:
             if value["type"] != cls.type_name:
-                raise field_error(cls.__name__, ("type",), f"found {value['type']!r}; only {cls.type_name!r} fits here", value["type"])
+                raise field_error(
+                    cls.__name__, ("type",), f"found {quoted(value['type'])}; only {cls.type_name!r} fits here", value["type"]
+                )
             return {key: field for key, field in value.items() if key != "type"}
         return value
 
@@ -73,7 +76,7 @@ class Part(Frozen):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         if not cls._is_root:
-            return handler(source)
+            return plain_numbers(handler(source))
 
         def parse(value: Any) -> Any:
             try:
@@ -82,7 +85,7 @@ class Part(Frozen):
                 raise PydanticCustomError("etsdm", "{message}", {"message": str(error)}) from None
 
         def dump(value: Any, info: core_schema.SerializationInfo) -> Any:
-            return value.model_dump(mode=info.mode)
+            return value.model_dump(mode=info.mode, context=info.context)
 
         dumped = core_schema.plain_serializer_function_ser_schema(dump, info_arg=True)
         return core_schema.no_info_plain_validator_function(parse, serialization=dumped)

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from etsdm.errors import RegistryError
-from etsdm.registry.frozen import format_errors, suggestion
+from etsdm.registry.frozen import format_errors, quoted, suggestion
 from etsdm.registry.part import Part
 
 __all__ = ["Registry"]
@@ -100,8 +100,9 @@ class Registry(Generic[P]):
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):
-            names = ", ".join(self.names())
-            raise RegistryError(f"found {_short(value)}; give the name of {self._a_noun} or a mapping with `type` ({names})")
+            raise RegistryError(
+                f"found {quoted(value)}; give the name of {self._a_noun} or a mapping with `type` ({', '.join(self.names())})"
+            )
         if not isinstance(value.get("type"), str):
             raise RegistryError(f"{self._a_noun} needs `type`, one of: {', '.join(self.names())}")
         entry = self._entry(value["type"])
@@ -182,7 +183,7 @@ class Registry(Generic[P]):
             plugins = self._plugins()
             if name not in plugins:
                 known = {*entries, *plugins}
-                raise RegistryError(f"unknown {self.noun} {name!r}; {suggestion(name, known, 'known')}")
+                raise RegistryError(f"unknown {self.noun} {quoted(name)}; {suggestion(name, known, 'known')}")
             self._load_plugin(name, plugins[name])
         return entries[name]
 

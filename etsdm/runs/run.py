@@ -14,7 +14,7 @@ import torch
 from etsdm.checkpoints.format import DENOISER_FILE, DenoiserRecord, Weights
 from etsdm.data import Files
 from etsdm.denoisers.denoiser import Denoiser
-from etsdm.errors import DataError, IntegrityError
+from etsdm.errors import DataError, IntegrityError, PartError, RecipeError
 from etsdm.metrics import MetricResult
 from etsdm.recipe import Recipe, to_yaml
 from etsdm.runs.digests import StageDigests, find_inputs, stage_digests, with_recorded
@@ -97,10 +97,19 @@ class Run:
         return all(stage.is_done() for stage in self.stages() if stage.kind == kind)
 
     def check(self, kinds: tuple[str, ...] = STAGES) -> None:
-        """Checks that all files are there that unfinished stages need; reads none. Raises: DataError if one is missing."""
+        """Checks that all files are there that unfinished stages need, and reads none; and that the network fits into memory.
+
+        Raises:
+            DataError: a file is missing.
+            RecipeError: the network does not fit.
+        """
         todo = [kind for kind in kinds if not self.is_done(kind)]
         if not todo:
             return
+        try:
+            self.recipe.model.check_memory()
+        except PartError as error:
+            raise RecipeError(f"model.{error}") from None
         # Samples are drawn without the data, except those that enlarge its images.
         if todo != ["sample"] or not self.train.is_done() or self.recipe.model.super_resolution is not None:
             self.recipe.data.check()

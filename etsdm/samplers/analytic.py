@@ -13,11 +13,12 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
+from etsdm.registry.counts import Steps
 from etsdm.samplers.base import Sampler
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.step import NoiseSource, StepResult
@@ -37,7 +38,7 @@ class Analytic(Sampler):
         std: standard deviation of the clean data.
     """
 
-    steps: PositiveInt = 10
+    steps: Steps = 10
     std: NonNegativeFloat = 1.0
 
     def _steps(self, model: CountedModel, path: Sequence[TimePoint], x: Tensor, noise: NoiseSource) -> Iterator[StepResult]:

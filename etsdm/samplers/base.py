@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 from torch import Tensor
 
 from etsdm.denoisers.config import DenoiserConfig, ScheduleConfig
@@ -26,6 +26,7 @@ from etsdm.grids import Grid, Linspace
 from etsdm.grids.base import timesteps_until
 from etsdm.randomness import SampleNoise
 from etsdm.registry import Part, field_error, samplers, schedules
+from etsdm.registry.counts import Steps
 from etsdm.samplers.ends import warn_of_noise_left, warn_of_noised_images, warn_of_pure_noise
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.plan import Plan, plan_of
@@ -47,7 +48,7 @@ class Sampler(Part, family=samplers):
         dynamic_threshold: the quantile of |x0| to which they are clipped instead, if it is above 1, and scaled.
     """
 
-    steps: PositiveInt | None = None
+    steps: Steps | None = None
     grid: Grid = Linspace()
     t_end: NonNegativeFloat | None = None
     denoise_to_zero: bool = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
+from etsdm.registry.counts import Steps
 from etsdm.samplers.ancestral import Ancestral, Coefficients, beta_over_variance
 
 __all__ = ["DDIM"]
@@ -17,7 +18,7 @@ __all__ = ["DDIM"]
 class DDIM(Ancestral):
     """Denoising diffusion implicit models: deterministic at eta = 0, DDPM's posterior at eta = 1 (Song et al. 2021)."""
 
-    steps: PositiveInt = 50
+    steps: Steps = 50
     eta: float = Field(0.0, ge=0, le=1)
 
     def _coefficients(self, t: TimePoint, s: TimePoint) -> Coefficients:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.denoisers.config import DenoiserConfig
@@ -15,6 +14,7 @@ from etsdm.denoisers.time_point import TimePoint
 from etsdm.errors import PartError
 from etsdm.grids import Grid, Respaced
 from etsdm.registry import samplers
+from etsdm.registry.counts import Steps
 from etsdm.samplers.ancestral import Ancestral, Coefficients, beta_over_variance
 
 __all__ = ["DDPM"]
@@ -29,7 +29,7 @@ class DDPM(Ancestral):
         variance: of a step's noise: `beta`, `posterior`, or `learned`, between the two, by a network that learns it.
     """
 
-    steps: PositiveInt | None = None
+    steps: Steps | None = None
     variance: Literal["beta", "posterior", "learned"] = "beta"
     grid: Grid = Respaced()
 

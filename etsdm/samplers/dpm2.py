@@ -7,10 +7,9 @@ With d_2 = eps predicted after Euler's step to sigma_mid, half-way to sigma_down
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
-
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
+from etsdm.registry.counts import Steps
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import AncestralSampler, Correction, SigmaSampler, StepContext, mid_sigma
 from etsdm.samplers.step import NoiseSource
@@ -25,7 +24,7 @@ class DPM2(SigmaSampler):
     `steps` steps of two network calls each, but of one where the end is the clean image.
     """
 
-    steps: PositiveInt = 25
+    steps: Steps = 25
 
     def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
         return mid_sigma(self, t, s)
@@ -38,7 +37,7 @@ class DPM2(SigmaSampler):
 class DPM2Ancestral(AncestralSampler):
     """`dpm2` with the noise of ancestral sampling; at eta = 0 it is `dpm2`. Calls are counted as for `dpm2`."""
 
-    steps: PositiveInt = 25
+    steps: Steps = 25
 
     def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
         return mid_sigma(self, t, s)

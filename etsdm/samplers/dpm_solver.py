@@ -24,7 +24,7 @@ from itertools import accumulate, pairwise
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction
@@ -34,6 +34,7 @@ from etsdm.grids import Explicit, Grid, Linspace, LogSNRGrid, UniformGrid
 from etsdm.grids.base import RealGrid
 from etsdm.grids.timesteps import TimestepGrid
 from etsdm.registry import field_error, samplers
+from etsdm.registry.counts import Steps
 from etsdm.samplers.base import Sampler
 from etsdm.samplers.lambda_space import ExponentialStep, ModelValue, exact_moments, has_finite_step, phi
 from etsdm.samplers.model import CountedModel
@@ -75,7 +76,7 @@ class DPMSolver(Sampler):
         solver_type: which moments; see the module's beginning.
     """
 
-    steps: PositiveInt = 20
+    steps: Steps = 20
     order: int = Field(3, ge=1, le=3)
     predicts: Predicted = "eps"
     solver_type: Literal["dpmsolver", "taylor"] = "dpmsolver"

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
+from etsdm.registry.counts import Steps
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import (
     AncestralSampler,
@@ -53,7 +54,7 @@ class MultistepSDE(SigmaSampler):
         eta: 0 for no noise, 1 for that of the reverse process (paper Eq. 3).
     """
 
-    steps: PositiveInt = 25
+    steps: Steps = 25
     eta: float = Field(1.0, ge=0)
 
     def _sigmas(self, t: TimePoint, s: TimePoint) -> tuple[float, float]:
@@ -118,7 +119,7 @@ class DPMSolverPP2SAncestral(AncestralSampler):
     `steps` steps of two network calls each, but of one where the end is the clean image.
     """
 
-    steps: PositiveInt = 25
+    steps: Steps = 25
 
     def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
         return mid_sigma(self, t, s)
@@ -138,7 +139,7 @@ class DPMSolverPPSDE(AncestralSampler):
     `steps` steps of two network calls each, but of one where the end is the clean image.
     """
 
-    steps: PositiveInt = 25
+    steps: Steps = 25
 
     def _stage_sigma(self, t: TimePoint, s: TimePoint, n: int) -> float | None:
         corrects = t.alpha > 0 and s.sigma > 0 and self._sigmas(t, s)[0] > 0

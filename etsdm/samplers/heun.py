@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.registry import samplers
+from etsdm.registry.counts import Steps
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.sigma_space import Correction, SigmaSampler, StepContext, sigma_of
 from etsdm.samplers.step import NoiseSource
@@ -31,7 +32,7 @@ class Heun(SigmaSampler):
     `steps` steps of two network calls each, but of one where the end is the clean image: 2 steps - 1 calls.
     """
 
-    steps: PositiveInt = 18
+    steps: Steps = 18
 
     def _correction(self, step: StepContext, model: CountedModel, noise: NoiseSource) -> Correction | None:
         x_2 = step.prediction.combine(x0=step.s.alpha, eps=step.s.sigma)  # x + d dt
@@ -53,7 +54,7 @@ class EDMStochastic(Heun):
         s_noise: standard deviation of the noise that is added.
     """
 
-    steps: PositiveInt = 256
+    steps: Steps = 256
     churn: NonNegativeFloat = 40.0
     s_min: NonNegativeFloat = 0.05
     s_max: NonNegativeFloat = 50.0

@@ -24,12 +24,13 @@ from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.grids import Grid, Karras
+from etsdm.registry.counts import Steps
 from etsdm.samplers.base import Sampler
 from etsdm.samplers.model import CountedModel
 from etsdm.samplers.step import NoiseSource, Predicted, StepResult
@@ -90,7 +91,7 @@ class SigmaSampler(Sampler):
 
     corrects_to_clean: ClassVar[bool] = False
 
-    steps: PositiveInt = 50
+    steps: Steps = 50
     grid: Grid = Karras()
 
     @property

@@ -20,12 +20,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import PositiveInt
 from torch import Tensor
 
 from etsdm.denoisers.time_point import TimePoint
 from etsdm.grids import Grid, UniformGrid
 from etsdm.registry import samplers
+from etsdm.registry.counts import Order, Steps
 from etsdm.samplers.base import Sampler
 from etsdm.samplers.lambda_space import ExponentialStep, ModelValue, exact_moments, has_finite_step, weights_at
 from etsdm.samplers.model import CountedModel
@@ -48,8 +48,8 @@ class UniPC(Sampler):
         lower_order_final: the last steps are of order ..., 2, 1.
     """
 
-    steps: PositiveInt = 20
-    order: PositiveInt = 3
+    steps: Steps = 20
+    order: Order = 3
     predicts: Predicted = "x0"
     variant: Literal["bh1", "bh2", "vary_coeff"] = "bh2"
     lower_order_final: bool = True

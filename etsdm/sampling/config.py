@@ -20,10 +20,8 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PlainSerializer,
     PlainValidator,
-    PositiveInt,
     SerializationInfo,
     TypeAdapter,
     model_validator,
@@ -34,6 +32,7 @@ from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.errors import PartError
 from etsdm.registry import Frozen, field_error
+from etsdm.registry.counts import BatchSize, ImageCount, Label, Seed
 from etsdm.samplers import DDIM, Sampler
 
 __all__ = ["DEFAULT_SAMPLING", "Sampling", "Samplings"]
@@ -59,11 +58,11 @@ class Sampling(Frozen):
     """
 
     sampler: Sampler = DDIM()
-    n: PositiveInt = 64
-    seed: int = 0
-    batch_size: PositiveInt = 64
+    n: ImageCount = 64
+    seed: Seed = 0
+    batch_size: BatchSize = 64
     weights: Weights = "ema"
-    labels: tuple[NonNegativeInt, ...] | None = Field(None, min_length=1)
+    labels: tuple[Label, ...] | None = Field(None, min_length=1, max_length=1_000_000)
     guidance: float | None = None
     guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from etsdm.registry import schedules
+from etsdm.registry.counts import Timesteps
 from etsdm.schedules.base import Continuous, Slope
 from etsdm.schedules.discrete import FromBetas
 
@@ -32,7 +33,7 @@ class Cosine(FromBetas):
         max_beta: upper bound of beta, below 1 so that alpha stays above 0 at the end.
     """
 
-    timesteps: PositiveInt = 1000
+    timesteps: Timesteps = 1000
     s: float = Field(0.008, ge=0)
     max_beta: float = Field(0.999, gt=0, lt=1)
 

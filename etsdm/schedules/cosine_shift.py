@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from etsdm.registry import schedules
+from etsdm.registry.counts import ImageSize, Timesteps
 from etsdm.schedules.base import Continuous, Slope
 from etsdm.schedules.cosine import Cosine, CosineContinuous
 from etsdm.schedules.discrete import Discrete
@@ -34,10 +35,10 @@ class CosineShift(Discrete):
         image_size: side length d of the images in pixels.
     """
 
-    timesteps: PositiveInt = 1000
+    timesteps: Timesteps = 1000
     s: float = Field(0.008, ge=0)
     max_beta: float = Field(0.999, gt=0, lt=1)
-    image_size: PositiveInt = 256
+    image_size: ImageSize = 256
 
     @property
     def log_snrs(self) -> Tensor:
@@ -63,7 +64,7 @@ class CosineShiftContinuous(CosineContinuous):
         image_size: side length d of the images in pixels.
     """
 
-    image_size: PositiveInt = 256
+    image_size: ImageSize = 256
 
     @property
     def _ratio(self) -> float:
@@ -94,7 +95,7 @@ class CosineShiftSimpleContinuous(Continuous):
             atan(exp(-bound/2)) to pi/2 minus that, and sigma(0) > 0.
     """
 
-    image_size: PositiveInt = 256
+    image_size: ImageSize = 256
     log_snr_bound: PositiveFloat | None = None
 
     @property

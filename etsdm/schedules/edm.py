@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
 from etsdm.registry import schedules
+from etsdm.registry.counts import NoiseLevel
 from etsdm.schedules.base import Continuous, Slope
 from etsdm.schedules.linear import LinearContinuous
 
@@ -30,7 +30,7 @@ class EDM(Continuous):
     variance_preserving: ClassVar[bool] = False
     time_is_noise_level: ClassVar[bool] = True
 
-    sigma_max: PositiveFloat = 80.0
+    sigma_max: NoiseLevel = 80.0
 
     @property
     def domain(self) -> tuple[float, float]:

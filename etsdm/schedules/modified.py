@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from etsdm.registry import schedules
+from etsdm.registry.counts import Timesteps
 from etsdm.schedules.cosine import Cosine, CosineContinuous
 from etsdm.schedules.discrete import FromBetas
 from etsdm.schedules.linear import Linear, LinearContinuous
@@ -36,7 +37,7 @@ class ModifiedQuadratic(FromBetas):
             undefined; the latter only for comparison with published results on such schedules.
     """
 
-    timesteps: int = Field(1000, ge=2)
+    timesteps: Timesteps = Field(1000, ge=2)
     beta_start: float = Field(1e-4, gt=0, lt=1)
     beta_end: float = Field(0.02, gt=0, lt=1)
     grid: Literal["paper", "linspace-from-zero"] = "paper"

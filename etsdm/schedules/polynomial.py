@@ -15,11 +15,12 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from etsdm.registry import field_error
+from etsdm.registry.counts import Timesteps
 from etsdm.schedules.base import Continuous, Slope
 from etsdm.schedules.discrete import FromBetas
 
@@ -39,7 +40,7 @@ class PowerBetas(FromBetas):
 
     power: ClassVar[int]
 
-    timesteps: PositiveInt = 1000
+    timesteps: Timesteps = 1000
     beta_start: float = Field(1e-4, ge=0, lt=1)
     beta_end: float = Field(0.02, gt=0, lt=1)
     grid: Literal["linspace", "paper", "linspace-from-zero"] = "linspace"

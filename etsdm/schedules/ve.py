@@ -6,10 +6,11 @@ import math
 from typing import ClassVar, Self
 
 import torch
-from pydantic import PositiveFloat, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from etsdm.registry import field_error, schedules
+from etsdm.registry.counts import NoiseLevel
 from etsdm.schedules.base import Continuous, Slope
 
 __all__ = ["VE"]
@@ -26,8 +27,8 @@ class VE(Continuous):
 
     variance_preserving: ClassVar[bool] = False
 
-    sigma_min: PositiveFloat = 0.02
-    sigma_max: PositiveFloat = 100.0
+    sigma_min: NoiseLevel = 0.02
+    sigma_max: NoiseLevel = 100.0
 
     @model_validator(mode="after")
     def _sigma_grows(self) -> Self:

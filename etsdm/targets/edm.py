@@ -13,10 +13,10 @@ s = sigma / alpha this is, at any (alpha, sigma) and without dividing by either,
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
 from etsdm.registry import targets
+from etsdm.registry.counts import NoiseLevel
 from etsdm.targets.base import Target
 
 __all__ = ["EDM"]
@@ -30,7 +30,7 @@ class EDM(Target):
         sigma_data: standard deviation of the data.
     """
 
-    sigma_data: PositiveFloat = 0.5
+    sigma_data: NoiseLevel = 0.5
 
     def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """F = sigma / (sd r) x0 - sd alpha / r eps."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
 from etsdm.registry import Frozen, field_error
+from etsdm.registry.counts import BatchSize, ImageCount, ImagesSeen, TrainingImages
+from etsdm.registry.paths import FilePath
 from etsdm.training.ema import EMA, PerStepEMA
 from etsdm.training.lr_schedules import ConstantLR, LRSchedule
 from etsdm.training.optimizers import Adam, Optimizer
@@ -43,24 +45,24 @@ class Training(Frozen):
         log_every, checkpoint_every: images between log records and between checkpoints; by default a hundredth and a tenth of the
             training, and at most 10,000 and 100,000 images.
         keep_checkpoints: number of latest checkpoints that are kept.
-        first_stage_weights: safetensors file with the state dict of the first stage, which is not trained.
+        first_stage_weights: safetensors file with the state dict of the first stage, which is not trained; relative to the recipe's file.
     """
 
-    images: PositiveInt
-    batch_size: PositiveInt = 128
+    images: TrainingImages
+    batch_size: BatchSize = 128
     loss: Loss = MSE()
     time_sampler: TimeSampler = Uniform()
     optimizer: Optimizer = Adam()
     learning_rate: PositiveFloat = 1e-4
     lr_schedule: LRSchedule = ConstantLR()
-    warmup_images: NonNegativeInt = 0
+    warmup_images: ImagesSeen = 0
     gradient_clip: PositiveFloat | None = None
     label_dropout: float = Field(0.0, ge=0, lt=1)
     ema: Annotated[EMA, BeforeValidator(_per_step, json_schema_input_type=EMA | float)] = PerStepEMA()
-    log_every: PositiveInt = Field(default_factory=_share_of_images(100, most=10_000))
-    checkpoint_every: PositiveInt = Field(default_factory=_share_of_images(10, most=100_000))
-    keep_checkpoints: PositiveInt = 2
-    first_stage_weights: str | None = None
+    log_every: TrainingImages = Field(default_factory=_share_of_images(100, most=10_000))
+    checkpoint_every: TrainingImages = Field(default_factory=_share_of_images(10, most=100_000))
+    keep_checkpoints: ImageCount = 2
+    first_stage_weights: FilePath | None = None
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Self:

@@ -4,7 +4,8 @@ import pytest
 
 from etsdm.errors import RecipeError
 from etsdm.recipe.arms import arm_document, arm_names
-from etsdm.recipe.tree import Document, SourceLocation
+from etsdm.recipe.locations import SourceLocation
+from etsdm.recipe.tree import Document
 from etsdm.recipe.yaml import compose
 
 ARMS = """\
@@ -80,7 +81,10 @@ def test_an_arm_that_cannot_be_a_folder_is_refused(name):
 
 def test_arms_that_are_no_mappings_are_refused():
     assert refused("arms: [x]\n") == "arms: found ['x']; give a mapping of names to changes (a.yaml:1)"
-    assert refused("arms:\n  x: linear\n") == "arms.x: found 'linear'; give a mapping of changes, or nothing (a.yaml:2)"
+    assert (
+        refused("arms:\n  x: linear\n")
+        == "arms.x: found 'linear'; give a mapping of changes, nothing, or drop to take an inherited arm away (a.yaml:2)"
+    )
 
 
 def test_a_change_given_twice_in_an_arm_is_refused():

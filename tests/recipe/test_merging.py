@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.tree import Node, SourceLocation, merge, nested
+from etsdm.recipe.locations import SourceLocation
+from etsdm.recipe.tree import Node, merge, nested
 
 
 def merged(*trees):

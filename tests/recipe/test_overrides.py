@@ -2,7 +2,8 @@ import pytest
 
 from etsdm.errors import RecipeError
 from etsdm.recipe.load import override
-from etsdm.recipe.tree import COMMAND_LINE, Document, Node, SourceLocation
+from etsdm.recipe.locations import COMMAND_LINE, SourceLocation
+from etsdm.recipe.tree import Document, Node
 
 RECIPE = {"model": {"schedule": "linear"}, "training": {"images": 10}, "metrics": ["fid", {"type": "is"}]}
 

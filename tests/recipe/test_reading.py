@@ -5,7 +5,7 @@ import pytest
 from etsdm.errors import RecipeError
 from etsdm.recipe.arms import arm_document
 from etsdm.recipe.files import read
-from etsdm.recipe.tree import SourceLocation
+from etsdm.recipe.locations import SourceLocation
 
 
 def write(folder, **files):
@@ -69,7 +69,7 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_a_file_that_holds_no_mapping_is_refused(tmp_path):
     write(tmp_path, a="\n- linear\n", b="linear\n")
     assert refused(tmp_path / "a.yaml") == f"found a list; give a mapping of fields ({tmp_path}/a.yaml:2)"
-    assert refused(tmp_path / "b.yaml") == f"found 'linear'; give a mapping of fields ({tmp_path}/b.yaml:1)"
+    assert refused(tmp_path / "b.yaml") == f"found text; give a mapping of fields ({tmp_path}/b.yaml:1)"
 
 
 def test_wrong_syntax_names_the_file(tmp_path):

@@ -2,7 +2,8 @@ import pytest
 from pydantic import BaseModel
 
 from etsdm.errors import RecipeError
-from etsdm.recipe.tree import COMMAND_LINE, Document, Node, SourceLocation, recipe_error
+from etsdm.recipe.locations import COMMAND_LINE, SourceLocation, recipe_error
+from etsdm.recipe.tree import Document, Node
 
 
 def at(line, value):

@@ -7,7 +7,8 @@ from pydantic import Field, PositiveInt
 
 from etsdm.recipe.files import read
 from etsdm.recipe.load import validate
-from etsdm.recipe.tree import Document, SourceLocation
+from etsdm.recipe.locations import SourceLocation
+from etsdm.recipe.tree import Document
 from etsdm.recipe.yaml import compose, to_yaml
 from etsdm.registry import Frozen, Part, Registry
 

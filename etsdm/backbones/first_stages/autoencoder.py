@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from etsdm.backbones.first_stages.base import FirstStage
 from etsdm.registry import field_error
+from etsdm.registry.counts import Channels, Depth, ImageSize, Multiplier
 
 __all__ = ["Autoencoder"]
 
@@ -36,21 +37,21 @@ class Autoencoder(FirstStage):
         norm_groups: groups of every group norm; 32 in the original.
     """
 
-    resolution: PositiveInt
-    in_channels: PositiveInt
-    out_ch: PositiveInt
-    ch: PositiveInt
-    num_res_blocks: PositiveInt
-    attn_resolutions: tuple[PositiveInt, ...]
-    z_channels: PositiveInt
-    embed_dim: PositiveInt | None = None
+    resolution: ImageSize
+    in_channels: Channels
+    out_ch: Channels
+    ch: Channels
+    num_res_blocks: Depth
+    attn_resolutions: tuple[ImageSize, ...]
+    z_channels: Channels
+    embed_dim: Channels | None = None
     double_z: bool
-    ch_mult: tuple[PositiveInt, ...] = Field(default=(1, 2, 4, 8), min_length=1)
+    ch_mult: tuple[Multiplier, ...] = Field(default=(1, 2, 4, 8), min_length=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
     attn_type: Literal["vanilla", "none"] = "vanilla"
     tanh_out: bool = False
-    norm_groups: PositiveInt = 32
+    norm_groups: Channels = 32
 
     @property
     def widths(self) -> tuple[int, ...]:

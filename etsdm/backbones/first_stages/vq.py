@@ -12,13 +12,13 @@ from contextlib import nullcontext
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from etsdm.backbones.first_stages.autoencoder import Autoencoder
 from etsdm.backbones.first_stages.network import AutoencoderNetwork
 from etsdm.backbones.first_stages.presets import VQ_PRESETS
 from etsdm.registry import first_stages
+from etsdm.registry.counts import Classes
 
 __all__ = ["Codebook", "VQAutoencoder", "VQNetwork"]
 
@@ -34,7 +34,7 @@ class VQAutoencoder(Autoencoder):
     """
 
     double_z: Literal[False] = False
-    n_embed: PositiveInt
+    n_embed: Classes
 
     def build(self) -> VQNetwork:
         return VQNetwork(self)

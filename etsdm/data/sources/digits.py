@@ -9,6 +9,7 @@ from etsdm.data.dataset import Dataset, LoadedImages
 from etsdm.data.split import Split, split_indices
 from etsdm.errors import DataError
 from etsdm.registry import datasets
+from etsdm.registry.counts import Seed
 
 __all__ = ["Digits"]
 
@@ -27,7 +28,7 @@ class Digits(Dataset):
     """
 
     held_out: float = Field(0.2, gt=0, lt=1)
-    split_seed: int = 0
+    split_seed: Seed = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
