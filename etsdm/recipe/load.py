@@ -20,6 +20,7 @@ from etsdm.recipe.models import Recipe
 from etsdm.recipe.tree import COMMAND_LINE, Document, Node, merge, nested, recipe_error
 from etsdm.recipe.yaml import compose
 from etsdm.registry import REGISTRIES, format_errors, json_schema
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["Arms", "load_arms", "override", "recipe_schema", "validate"]
 
@@ -75,6 +76,7 @@ class Arms(NamedTuple):
     as_written: str
 
 
+@storage_errors()
 def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) -> Arms:
     """Loads a recipe, applies overrides, and validates every arm.
 

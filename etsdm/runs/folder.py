@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 from etsdm.checkpoints.latest import CHECKPOINTS, RUN_RECORD, all_checkpoints, latest_checkpoint
 from etsdm.errors import IntegrityError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import locked, read_record, write_atomically, write_record
 
 __all__ = [
@@ -116,15 +117,16 @@ class TrainingFolder(_StageFolder):
         return latest_checkpoint(self.path)
 
     def keep_checkpoints(self, count: int) -> None:
-        """Removes all checkpoints but the latest `count`, and the unfinished one of a killed process."""
-        for path in (*self.all_checkpoints()[:-count], *self.checkpoints.glob(".*.tmp")):
+        """Removes all checkpoints but the latest `count`."""
+        for path in self.all_checkpoints()[:-count]:
             shutil.rmtree(path)
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to the training log."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._log_file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        with storage_errors(self._log_file):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self._log_file.open("a") as file:
+                file.write(json.dumps(record) + "\n")
 
     def training_log(self) -> list[dict[str, Any]]:
         """All records of the training log; an incomplete last line of a killed process is left out."""
@@ -145,7 +147,7 @@ class TrainingFolder(_StageFolder):
 
     def locked(self) -> AbstractContextManager[None]:
         """Holds the training, so that no two processes train it at once. Raises: IntegrityError if another one does."""
-        return locked(self.path, ".lock", "another process trains this; wait for it")
+        return locked(self.path, ".lock", "another process trains this; wait for it", also=(self.checkpoints,))
 
 
 class SampleFolder(_StageFolder):
@@ -223,4 +225,5 @@ class ExperimentFolder:
 
     def locked(self) -> AbstractContextManager[None]:
         """Holds the folder, so that two processes never write it at once. Raises: IntegrityError if another one does."""
-        return locked(self.path, ".lock", "another etsdm run is writing here; wait for it, or give another folder with --out")
+        held = "another etsdm run is writing here; wait for it, or give another folder with --out"
+        return locked(self.path, ".lock", held, also=(Path(folder) for folder, _, _ in os.walk(self.path)))

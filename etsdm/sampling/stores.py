@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from etsdm.errors import IntegrityError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import locked, read_record, write_record
 
 __all__ = ["FolderStore", "Store"]
@@ -60,7 +59,8 @@ class FolderStore(ABC):
         """Makes the folder, and records that it holds images 0 to n - 1 of this digest.
 
         Raises:
-            IntegrityError: the folder cannot be made or written to, or holds something that must not be replaced.
+            IntegrityError: the folder holds something that must not be replaced.
+            StorageError: it cannot be made or written to.
         """
         self._make()
         job = read_record(self.job_file)
@@ -72,18 +72,12 @@ class FolderStore(ABC):
     def locked(self, rank: int = 0) -> AbstractContextManager[None]:
         """Locks the share of one rank. Raises: IntegrityError while another process holds it."""
         held = f"another process generates images here as rank {rank}; wait for it, or give each process its own rank"
-        return locked(self.path, f".lock-{rank}", held)
+        return locked(self.path, f".lock-{rank}", held, also=(self.images,))
 
     def is_ours(self) -> bool:
         """Whether the folder's images belong to this digest."""
         return read_record(self.job_file).get("protocol_digest") == self.digest
 
     def _make(self) -> None:
-        if self.path.is_file():
-            raise IntegrityError(f"{self.path}: is a file; give a folder")
-        try:
+        with storage_errors(self.images):
             self.images.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise IntegrityError(f"{self.images}: cannot be made ({error.strerror}); give another folder") from None
-        if not os.access(self.images, os.W_OK):
-            raise IntegrityError(f"{self.images}: cannot be written to; give another folder")

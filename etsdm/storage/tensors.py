@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import sha256_of
 
 __all__ = ["read_tensors", "write_tensors"]
@@ -17,7 +18,12 @@ __all__ = ["read_tensors", "write_tensors"]
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, str]:
     """Writes a safetensors file. Returns: `{file, sha256}`, by which `read_tensors` verifies it."""
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+    with storage_errors(path):
+        path.touch()
+        mode = path.stat().st_mode
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+        # safetensors writes another file, readable by its owner alone whatever the umask, and renames it.
+        path.chmod(mode)
     return {"file": path.name, "sha256": sha256_of(path)}
 
 
