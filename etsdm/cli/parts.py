@@ -32,7 +32,7 @@ def parts(
         _one(registry, name, as_json)
         return
     chosen = {key: value for key, value in REGISTRIES.items() if registry in (None, key)}
-    listed = {key: {entry: value.describe(entry) for entry in value.names()} for key, value in chosen.items()}
+    listed = {key: {entry: value.describe(entry) for entry in value.loadable()} for key, value in chosen.items()}
     if as_json:
         typer.echo(json.dumps(listed, indent=2))
         return
