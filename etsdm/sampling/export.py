@@ -17,6 +17,7 @@ from PIL import Image
 
 from etsdm.sampling.job import SamplingTask
 from etsdm.sampling.png_store import PngStore
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import open_atomically
 from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes
 
@@ -90,5 +91,5 @@ def _archive(path: Path, members: Iterable[tuple[str, Iterable[bytes]]]) -> Path
 
 def _pixels(file: Path) -> np.ndarray:
     """(H, W, C), C = 1 or 3."""
-    with Image.open(file, formats=("PNG",)) as picture:
+    with storage_errors(file), Image.open(file, formats=("PNG",)) as picture:
         return np.atleast_3d(np.array(picture))
