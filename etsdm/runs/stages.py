@@ -103,6 +103,8 @@ class Train(Stage):
             yield from self._train()
 
     def _train(self) -> Iterator[Progress]:
+        for done, total in self.recipe.data.check_files():
+            yield Progress(self.kind, "check images", done, total, self.unit)
         folder, training, clock = self.folder, self.recipe.training, time.perf_counter()
         write_atomically(folder.recipe_file, to_yaml(self.recipe))
         write_record(folder.environment_file, {**environment(), "device": str(self.device), "threads": torch.get_num_threads()})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import IO, ClassVar
 
 from pydantic import Field
 
 from etsdm.data.dataset import Files
 from etsdm.data.decode import EXTENSIONS, Extension
 from etsdm.data.encoded import EncodedDataset
-from etsdm.data.listing import image_files, quick_fingerprint, read_file
+from etsdm.data.listing import image_files, open_file, quick_fingerprint, read_file
 from etsdm.registry import datasets
 
 __all__ = ["ImageFolder"]
@@ -40,6 +40,9 @@ class ImageFolder(EncodedDataset):
 
     def read(self, name: str) -> bytes:
         return read_file(self.root / name)
+
+    def stream(self, name: str) -> IO[bytes]:
+        return open_file(self.root / name)
 
     def files(self) -> Files:
         """The folder and a quick fingerprint of its images; an empty folder counts as none."""
