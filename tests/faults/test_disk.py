@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 import etsdm
 from etsdm.errors import StorageError
+from etsdm.registry import datasets
 from etsdm.runs.launch import run_in_processes
 from etsdm.sampling import PngStore, SampledModel, generate_folder, write_npz
 from etsdm.storage.faults import storage_error
@@ -170,6 +171,8 @@ def test_the_python_interface_raises_one_kind_of_error(tmp_path, finished):
         lambda: generate_folder(model.task(), tmp_path / "file", n=1),
         lambda: etsdm.build("n" * 300),
         lambda: etsdm.load(tmp_path / ("n" * 300)),
+        lambda: datasets.create("image-folder", path="n" * 300, image_size=8).open("train"),
+        lambda: datasets.create("image-folder", path="n" * 300, image_size=8).files(),
     ):
         with pytest.raises(StorageError, match=r": .*; give a (folder|shorter name); nothing that was saved is lost$") as error:
             call()
