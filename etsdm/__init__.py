@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from etsdm.analysis import LipschitzCurve, lipschitz_curve
     from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
     from etsdm.denoisers.prediction import Prediction
-    from etsdm.errors import CheckpointError, DataError, EtsdmError, IntegrityError, PartError, RecipeError, RegistryError
+    from etsdm.errors import CheckpointError, DataError, EtsdmError, IntegrityError, PartError, RecipeError, RegistryError, StorageError
     from etsdm.experiment import Experiment, build
     from etsdm.recipe import Recipe
     from etsdm.sampling import sample
@@ -40,6 +40,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RegistryError",
+    "StorageError",
     "build",
     "lipschitz_curve",
     "load",
@@ -53,7 +54,16 @@ _HOMES = {
     "etsdm.zoo": ("load", "save"),
     "etsdm.analysis": ("LipschitzCurve", "lipschitz_curve"),
     "etsdm.recipe": ("Recipe",),
-    "etsdm.errors": ("CheckpointError", "DataError", "EtsdmError", "IntegrityError", "PartError", "RecipeError", "RegistryError"),
+    "etsdm.errors": (
+        "CheckpointError",
+        "DataError",
+        "EtsdmError",
+        "IntegrityError",
+        "PartError",
+        "RecipeError",
+        "RegistryError",
+        "StorageError",
+    ),
     "etsdm.sampling": ("sample",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -6,7 +6,7 @@ message of an `EtsdmError` alone and exits with its `exit_code`.
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DataError", "EtsdmError", "IntegrityError", "PartError", "RecipeError", "RegistryError"]
+__all__ = ["CheckpointError", "DataError", "EtsdmError", "IntegrityError", "PartError", "RecipeError", "RegistryError", "StorageError"]
 
 
 class PartError(ValueError):
@@ -61,3 +61,7 @@ class DataError(EtsdmError):
 
 class IntegrityError(EtsdmError):
     """A damaged file, a run that another process holds, or a training whose numbers are no longer finite."""
+
+
+class StorageError(EtsdmError, OSError):
+    """A file or folder that cannot be read or written: a full or read-only disk, missing permissions, a name that is too long."""

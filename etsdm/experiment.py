@@ -20,6 +20,7 @@ from etsdm.runs.folder import TRAININGS, ExperimentFolder
 from etsdm.runs.launch import Event, execute
 from etsdm.runs.records import ExperimentRecord
 from etsdm.sampling import sample
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, sha256_of
 
 __all__ = ["Experiment", "build"]
@@ -56,6 +57,7 @@ class Experiment:
         return f"Experiment({self.name!r}, arms {', '.join(self.arms)}, in {str(self.folder.path)!r})"
 
     @cached_property
+    @storage_errors()
     def runs(self) -> list[Run]:
         """Every arm with every seed, arms in the recipe's order. Raises: IntegrityError for a folder of an earlier layout."""
         self.folder.record()
@@ -71,6 +73,7 @@ class Experiment:
         return digest_of({arm: fingerprint(recipe) for arm, recipe in self.arms.items()})
 
     @property
+    @storage_errors()
     def denoiser(self) -> Denoiser:
         """The denoiser of `recipe` and its first seed, in eval mode; untrained before training. Read from disk at each access."""
         return next(run for run in self.runs if run.recipe is self.recipe).load_denoiser()
@@ -113,12 +116,14 @@ class Experiment:
         Raises:
             EtsdmError: something that a run needs is missing, a run failed, or another process writes the folder.
         """
-        for run in self.runs:
-            run.check(kinds)
-        with self.folder.locked():
-            self.prepare()
-            yield from execute(self.runs, kinds, jobs or self.recipe.compute.jobs or 1)
+        with storage_errors():
+            for run in self.runs:
+                run.check(kinds)
+            with self.folder.locked():
+                self.prepare()
+                yield from execute(self.runs, kinds, jobs or self.recipe.compute.jobs or 1)
 
+    @storage_errors()
     def report(self) -> Path:
         """Writes the report of what is in the folder, unless it is current. Returns: its path."""
         if not self.report_is_current():
@@ -127,6 +132,7 @@ class Experiment:
             self.folder.write_record(self._record().model_copy(update=shown))
         return self.folder.report_file
 
+    @storage_errors()
     def report_is_current(self) -> bool:
         """Whether the report shows the results of these runs."""
         record, file = self.folder.record(), self.folder.report_file
@@ -134,6 +140,7 @@ class Experiment:
             return False
         return sha256_of(file) == record.report_sha256
 
+    @storage_errors()
     def prepare(self) -> None:
         """Records the recipe's arms and seeds in the folder, from which alone the report is made."""
         before, record = self.folder.record(), self._record()

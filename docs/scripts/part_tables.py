@@ -7,7 +7,7 @@ MAX_NAMES = 30  # of a registry with more, the README counts the presets and doe
 
 def built_in(registry: Registry) -> list[str]:
     """Names of the parts that come with etsdm, without the plug-ins that happen to be installed."""
-    return [name for name in registry.names() if registry[name].__module__.startswith("etsdm.")]
+    return [name for name in registry.loadable() if registry[name].__module__.startswith("etsdm.")]
 
 
 def compact() -> str:

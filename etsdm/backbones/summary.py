@@ -197,20 +197,20 @@ def _run(network: nn.Module, x: Tensor, time: Tensor, cond: dict[str, Tensor]) -
         if isinstance(output, Tensor) and call.caller is not None:
             call.size = tuple(output.shape[2:] if output.ndim == 4 else output.shape[1:2] if output.ndim == 3 else ())
 
-    def save(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> None:
+        # Nothing is kept, as there is no backward pass: a node that kept its own output would be a circle that is never freed.
         storage = tensor.untyped_storage()
         if storage not in weights:
             for call in running:
                 call.saved.add(storage)
             running[-1].activations += 0 if storage in known else storage.nbytes()
             known.add(storage)
-        return tensor
 
     with ExitStack() as stack:
         for module in network.modules():
             stack.callback(module.register_forward_pre_hook(begin).remove)
             stack.callback(module.register_forward_hook(end).remove)
         stack.enter_context(counter)
-        stack.enter_context(saved_tensors_hooks(save, lambda tensor: tensor))
+        stack.enter_context(saved_tensors_hooks(save, lambda nothing: nothing))
         network(x, time, **cond)
     return calls

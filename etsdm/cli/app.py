@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import typer
 
@@ -37,14 +40,37 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Runs the command line. Exits with 2 for mistakes of the user, 1 for other errors, 130 after Ctrl-C."""
+    """Runs the command line. Exits with 2 for mistakes of the user and faults of files, 1 for other errors, 130 after Ctrl-C."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a full disk is reported as any other
     except Exception as error:
-        # Not at the top, for a quick `--help`.
-        from etsdm.errors import EtsdmError
+        sys.exit(_report(error))
 
-        if not isinstance(error, EtsdmError):
-            raise
+
+def _report(error: Exception) -> int:
+    """Prints the message of an expected error. Returns: the exit code. Raises: all other errors."""
+    # Not at the top, for a quick `--help`.
+    from etsdm.errors import EtsdmError
+    from etsdm.storage.faults import storage_error
+
+    if isinstance(error, OSError) and not isinstance(error, EtsdmError):
+        if error.filename is None:
+            _close_stdout()
+        if isinstance(error, BrokenPipeError):
+            return 1  # the reader, such as head, has had enough
+        error = storage_error(error, Path("standard output"))
+    if not isinstance(error, EtsdmError):
+        raise error
+    with suppress(OSError):
         typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    return error.exit_code
+
+
+def _close_stdout() -> None:
+    """Discards what is still to be printed, which could not be written when Python ends either."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

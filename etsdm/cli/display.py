@@ -21,7 +21,7 @@ from etsdm.sampling.config import DEFAULT_SAMPLING
 
 __all__ = ["ProgressDisplay", "console", "cost_table", "plan", "plan_table", "scaled", "summary_table"]
 
-console = Console()
+console = Console(markup=False, emoji=False)  # brackets and colons of paths and names stay as they are
 
 PLAIN_INTERVAL_S = 10.0  # between the lines of one run where there is no terminal
 
@@ -31,11 +31,11 @@ class ProgressDisplay:
 
     def __init__(self) -> None:
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[unit]}", markup=False),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,

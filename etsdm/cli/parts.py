@@ -32,7 +32,7 @@ def parts(
         _one(registry, name, as_json)
         return
     chosen = {key: value for key, value in REGISTRIES.items() if registry in (None, key)}
-    listed = {key: {entry: value.describe(entry) for entry in value.names()} for key, value in chosen.items()}
+    listed = {key: {entry: value.describe(entry) for entry in value.loadable()} for key, value in chosen.items()}
     if as_json:
         typer.echo(json.dumps(listed, indent=2))
         return
@@ -43,7 +43,7 @@ def parts(
         table = Table(title=key, title_justify="left", show_header=False)
         for entry, description in entries.items():
             table.add_row(entry, description)
-        Console().print(table)
+        Console(markup=False, emoji=False).print(table)
 
 
 def _one(registry: str, name: str, as_json: bool) -> None:
@@ -76,10 +76,11 @@ def _one(registry: str, name: str, as_json: bool) -> None:
         table.add_column(heading)
     for key, facts in fields.items():
         table.add_row(key, str(facts["type"]), json.dumps(facts["default"]) if facts["default"] != "required" else "required")
-    Console().print(table)
+    console = Console(markup=False, emoji=False)
+    console.print(table)
     if summary:
-        Console().print()
-        Console().print(_summary_table(summary))
+        console.print()
+        console.print(_summary_table(summary))
 
 
 def _summary_table(summary: Summary) -> Table:

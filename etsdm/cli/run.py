@@ -83,7 +83,7 @@ def _plan(experiment: Experiment, kinds: tuple[str, ...], as_json: bool) -> None
     console.print(plan_table(experiment, kinds))
     console.print(cost_table(costs, experiment))
     if missing:
-        console.print(f"missing: {missing}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"missing: {missing}", soft_wrap=True, highlight=False)
 
 
 def _finish(experiment: Experiment, *, fresh: bool) -> None:

@@ -142,6 +142,17 @@ class Dataset(Part, family=datasets):
             DataError: they do not, or are not as declared; the message says how to get them and where to put them.
         """
 
+    def check_files(self) -> Iterator[tuple[int, int]]:
+        """Reads the headers of all images, before a training.
+
+        Yields:
+            The number of headers that were read, and of all.
+
+        Raises:
+            DataError: some are damaged, or of images that cannot be used; the message names them.
+        """
+        return iter(())
+
     def files(self) -> Files | None:
         """Files that hold the images, with a quick fingerprint as their content; None where the fields determine the images."""
         return None

@@ -11,8 +11,10 @@ so these are refused here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -22,8 +24,9 @@ from torch import Tensor
 
 from etsdm.errors import DataError
 
-__all__ = ["EXTENSIONS", "Extension", "Filter", "decode_exact", "decode_resized"]
+__all__ = ["EXTENSIONS", "Background", "Extension", "Filter", "check_header", "decode_exact", "decode_resized"]
 
+Background = Literal["white", "black"]
 Filter = Literal["lanczos", "bicubic", "hamming", "bilinear", "box"]
 Extension = Literal["png", "jpg", "jpeg", "webp"]
 EXTENSIONS: tuple[Extension, ...] = ("png", "jpg", "jpeg", "webp")
@@ -31,7 +34,9 @@ PILLOW_FORMATS = ("PNG", "JPEG", "WEBP")
 PILLOW_MODES = {1: "L", 3: "RGB"}  # 8-bit pixels by number of channels
 
 
-def decode_resized(content: bytes, name: str, *, image_size: int, channels: int, filter: Filter) -> Tensor:
+def decode_resized(
+    content: bytes, name: str, *, image_size: int, channels: int, filter: Filter, background: Background | None = None
+) -> Tensor:
     """Decodes an image, crops its middle square and reduces it to one size.
 
     Args:
@@ -40,6 +45,7 @@ def decode_resized(content: bytes, name: str, *, image_size: int, channels: int,
         image_size: side of the result in pixels.
         channels: 3 for RGB, 1 for grey (ITU-R 601-2 luma).
         filter: Pillow's resampling filter, with its support scaled to the new pixels (anti-aliased).
+        background: colour behind transparent pixels; None refuses them.
 
     Returns:
         uint8, (channels, image_size, image_size).
@@ -47,12 +53,8 @@ def decode_resized(content: bytes, name: str, *, image_size: int, channels: int,
     Raises:
         DataError: the content is damaged or of another format, smaller than `image_size`, transparent, or above 8 bits a channel.
     """
-    picture = _decode(content, name, channels)
-    width, height = picture.size
-    if min(width, height) < image_size:
-        raise DataError(
-            f"{name}: {width}x{height} pixels cannot be reduced to {image_size}x{image_size}; remove it, or give a smaller image_size"
-        )
+    picture = _decode(content, name, channels, background, ", or set data.background=white")
+    _check_size(picture, name, image_size)
     return _pixels(_resized_square(picture, image_size, filter))
 
 
@@ -79,27 +81,62 @@ def decode_exact(content: bytes, name: str, *, width: int, height: int, channels
     return _pixels(picture)
 
 
-def _decode(content: bytes, name: str, channels: int) -> Image.Image:
-    """The image with 8 bits a channel, rotated as its EXIF orientation says."""
+def check_header(stream: IO[bytes], name: str, *, image_size: int) -> None:
+    """Reads the header of an image and decodes no pixel.
+
+    Args:
+        stream: an encoded image.
+        name: as for `decode_resized`.
+        image_size: as for `decode_resized`.
+
+    Raises:
+        DataError: the header is damaged or of another format, or says less than `image_size` pixels or above 8 bits a channel.
+    """
+    with _named_faults(name), Image.open(stream, formats=PILLOW_FORMATS) as opened:
+        _refuse_deep(opened, name)
+        _check_size(opened, name, image_size)
+
+
+def _decode(content: bytes, name: str, channels: int, background: Background | None = None, mend: str = "") -> Image.Image:
+    """The image with 8 bits a channel, rotated as its EXIF orientation says. Args: mend: another mend of transparent pixels."""
+    with _named_faults(name), Image.open(BytesIO(content), formats=PILLOW_FORMATS) as opened:
+        _refuse_deep(opened, name)
+        picture = ImageOps.exif_transpose(opened)
+    if picture.has_transparency_data:
+        layers = picture.convert("RGBA")
+        if background is not None:
+            picture = Image.alpha_composite(Image.new("RGBA", layers.size, background), layers)
+        elif layers.getchannel("A").getextrema() != (255, 255):
+            raise DataError(f"{name}: is transparent in places, so its colours there are undefined; save it on a background{mend}")
+    return picture.convert("RGB").convert(PILLOW_MODES[channels])
+
+
+@contextmanager
+def _named_faults(name: str) -> Iterator[None]:
+    """Raises DataError, which names the image, for all errors of Pillow."""
     try:
-        with Image.open(BytesIO(content), formats=PILLOW_FORMATS) as opened:
-            deep = _exceeds_8_bits(opened)
-            picture = ImageOps.exif_transpose(opened)
+        yield
+    except DataError:
+        raise
     except UnidentifiedImageError:
         accepted = "a PNG, JPEG or WebP image of 8 bits a channel"
         raise DataError(f"{name}: is not {accepted}, or is damaged; convert it to one, replace or remove it") from None
     except Exception as error:  # each of Pillow's decoders fails in its own ways
         raise DataError(f"{name}: cannot be decoded ({type(error).__name__}: {error}); replace or remove it") from error
-    if deep:
-        raise DataError(f"{name}: has more than 8 bits a channel; save it with 8")
-    if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise DataError(f"{name}: is transparent in places, so its colours there are undefined; save it on a background")
-    return picture.convert("RGB").convert(PILLOW_MODES[channels])
 
 
-def _exceeds_8_bits(opened: ImageFile) -> bool:
+def _refuse_deep(opened: ImageFile, name: str) -> None:
     # The raw mode of the PNG decoder, for example RGB;16B, before Pillow has decoded anything.
-    return opened.format == "PNG" and "16" in str(opened.tile[0][3])
+    if opened.format == "PNG" and "16" in str(opened.tile[0][3]):
+        raise DataError(f"{name}: has more than 8 bits a channel; save it with 8")
+
+
+def _check_size(picture: Image.Image, name: str, image_size: int) -> None:
+    width, height = picture.size
+    if min(width, height) < image_size:
+        raise DataError(
+            f"{name}: {width}x{height} pixels cannot be reduced to {image_size}x{image_size}; remove it, or give a smaller image_size"
+        )
 
 
 def _pixels(picture: Image.Image) -> Tensor:

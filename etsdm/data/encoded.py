@@ -8,15 +8,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import IO, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
-from etsdm.data.decode import Filter, decode_resized
+from etsdm.data.decode import Background, Filter, check_header, decode_resized
 from etsdm.data.split import HeldOut, Split, split_indices
 from etsdm.errors import DataError
 from etsdm.registry.counts import Classes, ImageCount, ImageSize, Seed
@@ -25,6 +26,8 @@ from etsdm.registry.paths import FilePath
 __all__ = ["EncodedDataset", "EncodedImages"]
 
 MAX_FOLDERS_LISTED = 8  # in a message
+MAX_REFUSED = 8  # images in a message
+HEADERS_AT_A_TIME = 256
 
 T = TypeVar("T")
 
@@ -40,6 +43,7 @@ class EncodedDataset(Dataset):
         channels: 3 for RGB, 1 for grey.
         classes: number of top-level sub-folders, which are classes, labelled in the order of their names; None for no labels.
         filter: Pillow's resampling filter.
+        background: colour behind transparent pixels, `white` or `black`; None refuses images that are transparent in places.
         held_out: the test split, as a share below 1 or a whole number of images; 0 trains on all.
         split_seed: seed of the split.
         count: required number of images; None for any.
@@ -55,6 +59,7 @@ class EncodedDataset(Dataset):
     channels: Literal[1, 3] = 3
     classes: Classes | None = None
     filter: Filter = "lanczos"
+    background: Background | None = None
     held_out: HeldOut = 0.1
     split_seed: Seed = 0
     count: ImageCount | None = None
@@ -67,6 +72,10 @@ class EncodedDataset(Dataset):
     @abstractmethod
     def read(self, name: str) -> bytes:
         """Reads one encoded image, also from several threads at once and in forked processes. Raises: DataError if it cannot."""
+
+    def stream(self, name: str) -> IO[bytes]:
+        """Opens one encoded image, of which the header alone may be read. Raises: DataError as `read`."""
+        return BytesIO(self.read(name))
 
     @abstractmethod
     def files(self) -> Files:
@@ -100,6 +109,17 @@ class EncodedDataset(Dataset):
         """
         self.open("train")
 
+    def check_files(self) -> Iterator[tuple[int, int]]:
+        """Reads the headers of all images, held-out ones too; see `Dataset.check_files`."""
+        names, refused = self.names(), list[str]()
+        for start in range(0, len(names), HEADERS_AT_A_TIME):
+            block = names[start : start + HEADERS_AT_A_TIME]
+            refused += filter(None, _map_in_threads(self._refusal, block))
+            yield start + len(block), len(names)
+        if refused:
+            more = [f"and {len(refused) - MAX_REFUSED} more images"] if len(refused) > MAX_REFUSED else []
+            raise DataError("\n".join([*refused[:MAX_REFUSED], *more]))
+
     def open(self, split: Split) -> EncodedImages:
         """Opens one split and decodes no image yet. Raises: DataError as `check`."""
         names = self.names()
@@ -132,6 +152,15 @@ class EncodedDataset(Dataset):
             f"put the images there, or name another {self.container} with data.path={self.container.upper()}{mend}",
         ]
         return DataError("\n".join(lines))
+
+    def _refusal(self, name: str) -> str | None:
+        """The message of an image whose header shows that it cannot be used."""
+        try:
+            with self.stream(name) as opened:
+                check_header(opened, self.location(name), image_size=self.image_size)
+        except DataError as error:
+            return str(error)
+        return None
 
     def _labels(self, names: Sequence[str]) -> Tensor:
         """Class label of each image, int64, (N,)."""
@@ -180,7 +209,7 @@ class EncodedImages(Images):
         return LoadedImages(pixels.float() / 127.5 - 1, self.labels[chosen]).to(self.device)
 
     def digest(self) -> str:
-        """sha256 of shape, filter, and of names, labels and contents of the images; the first call reads all of them."""
+        """sha256 of shape, filter, background, and of names, labels and contents of the images; the first call reads all of them."""
         return self._digest
 
     def to(self, device: torch.device | str) -> EncodedImages:
@@ -188,14 +217,15 @@ class EncodedImages(Images):
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256(f"{self.dataset.shape}{self.dataset.filter}".encode())
+        digest = hashlib.sha256(f"{self.dataset.shape}{self.dataset.filter}{self.dataset.background or ''}".encode())
         for name, label, content in zip(self.names, self.labels.tolist(), _map_in_threads(self._sha256, self.names), strict=True):
             digest.update(os.fsencode(f"\n{content} {label} {name}"))
         return digest.hexdigest()
 
     def _decode(self, name: str) -> Tensor:
         d = self.dataset
-        return decode_resized(d.read(name), d.location(name), image_size=d.image_size, channels=d.channels, filter=d.filter)
+        fields = {"image_size": d.image_size, "channels": d.channels}
+        return decode_resized(d.read(name), d.location(name), **fields, filter=d.filter, background=d.background)
 
     def _sha256(self, name: str) -> str:
         return hashlib.sha256(self.dataset.read(name)).hexdigest()

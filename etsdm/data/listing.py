@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import IO
 
 from etsdm.data.decode import EXTENSIONS
 from etsdm.errors import DataError
 from etsdm.storage.files import sha256_of
 
-__all__ = ["image_files", "quick_fingerprint", "read_file"]
+__all__ = ["image_files", "open_file", "quick_fingerprint", "read_file"]
 
 FINGERPRINT_BYTES = 64 * 2**20  # content that a quick fingerprint reads, about
 
@@ -44,6 +45,14 @@ def read_file(file: Path) -> bytes:
     """Reads a file. Raises: DataError if it cannot be read."""
     try:
         return file.read_bytes()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def open_file(file: Path) -> IO[bytes]:
+    """Opens a file for reading. Raises: DataError if it cannot be opened."""
+    try:
+        return file.open("rb")
     except OSError as error:
         raise _unreadable(error) from error
 

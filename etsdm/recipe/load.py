@@ -23,6 +23,7 @@ from etsdm.recipe.models import Recipe
 from etsdm.recipe.tree import Document, Node, nested
 from etsdm.recipe.yaml import compose
 from etsdm.registry import REGISTRIES, format_errors, json_schema, quoted
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["Arms", "load_arms", "override", "recipe_schema", "validate"]
 
@@ -86,6 +87,7 @@ class Arms(NamedTuple):
     as_written: str
 
 
+@storage_errors()
 def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) -> Arms:
     """Loads a recipe, applies overrides, and validates every arm.
 

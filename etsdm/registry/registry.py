@@ -6,9 +6,10 @@ import importlib
 import importlib.util
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.abc import InspectLoader
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pkgutil import walk_packages
 from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from etsdm.errors import RegistryError
 from etsdm.registry.frozen import format_errors, quoted, suggestion
 from etsdm.registry.part import Part
+from etsdm.registry.plugins import find_plugins, load_plugin, origin_of
 
 __all__ = ["Registry"]
 
@@ -60,6 +62,7 @@ class Registry(Generic[P]):
         self._entries: dict[str, Entry] = {}
         self._loaded = False
         self._plugin_of: dict[str, str] = {}
+        self._warned: set[str] = set()
 
     @property
     def _a_noun(self) -> str:
@@ -127,7 +130,15 @@ class Registry(Generic[P]):
 
     def classes(self) -> dict[str, type[P]]:
         """All registered classes by name, plug-ins included, without presets."""
-        return {name: self[name] for name in self.names() if not self._entry(name).fields}
+        return {name: self[name] for name in self.loadable() if not self._entry(name).fields}
+
+    def loadable(self) -> list[str]:
+        """`names` without plug-ins that do not load. Warns: UserWarning: of each of these, once."""
+        return [name for name in self.names() if self._loads(name)]
+
+    def is_plugin(self, name: str) -> bool:
+        """Whether a part comes from another distribution."""
+        return name in self._plugin_of
 
     def __getitem__(self, name: str) -> type[P]:
         return self._entry(name).part  # type: ignore[return-value]
@@ -161,42 +172,67 @@ class Registry(Generic[P]):
                 importlib.import_module(name)
         return self._entries
 
+    def _loads(self, name: str) -> bool:
+        try:
+            self._entry(name)
+        except RegistryError as error:
+            self._warn(f"{error}; it is left out")
+            return False
+        return True
+
     def _plugins(self) -> dict[str, EntryPoint]:
+        """The plug-ins with a name of their own, by name."""
+        offered, broken = find_plugins(f"etsdm.{self.name}")
+        for message in broken:
+            self._warn(message)
         found: dict[str, EntryPoint] = {}
-        for point in entry_points(group=f"etsdm.{self.name}"):
-            taken = found.get(point.name)
-            if taken and taken.value != point.value:
-                raise RegistryError(
-                    f"two plug-ins offer {self.noun} {point.name!r}: {_plugin_origin(taken)} and {_plugin_origin(point)}; remove one"
-                )
-            built_in = self._entries.get(point.name)
-            if built_in and self._plugin_of.get(point.name) != point.value:
-                raise RegistryError(
-                    f"two parts are called {self.noun} {point.name!r}: {built_in.origin} and {_plugin_origin(point)}; remove the plug-in"
-                )
-            found[point.name] = point
+        for name, points in offered.items():
+            built_in = self._entries.get(name)
+            imported = built_in and built_in.origin == f"{points[0].module}.{points[0].attr}"
+            if built_in and not imported and name not in self._plugin_of:
+                origins = f"{built_in.origin} and {origin_of(points[0])}"
+                self._warn(f"two parts are called {self.noun} {name!r}: {origins}; the plug-in is left out, remove it")
+            elif len(points) > 1:
+                self._warn(f"{self._ambiguous(name, points)}; both are left out")
+            else:
+                found[name] = points[0]
         return found
+
+    def _ambiguous(self, name: str, points: list[EntryPoint]) -> str:
+        return f"two plug-ins offer {self.noun} {name!r}: {' and '.join(origin_of(point) for point in points)}; remove one"
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=3)
 
     def _entry(self, name: str) -> Entry:
         entries = self._load()
         if name not in entries:
-            plugins = self._plugins()
-            if name not in plugins:
-                known = {*entries, *plugins}
+            offered, _ = find_plugins(f"etsdm.{self.name}")
+            points = offered.get(name, [])
+            if len(points) > 1:
+                raise RegistryError(self._ambiguous(name, points))
+            if not points:
+                known = {*entries, *self._plugins()}
                 raise RegistryError(f"unknown {self.noun} {quoted(name)}; {suggestion(name, known, 'known')}")
-            self._load_plugin(name, plugins[name])
+            self._load_plugin(name, points[0])
         return entries[name]
 
     def _load_plugin(self, name: str, point: EntryPoint) -> None:
+        before = dict(self._entries)
         try:
-            part = point.load()
-        except Exception as error:
-            raise RegistryError(f"{self.noun} {name!r}: the plug-in {_plugin_origin(point)} does not load: {error!r}") from error
-        if not (isinstance(part, type) and issubclass(part, Part) and getattr(part, "family", None) is self):
-            raise RegistryError(f"{self.noun} {name!r}: the plug-in {_plugin_origin(point)} is not a class of that family")
-        # Importing the plug-in may have registered the class by its decorator.
-        if name not in self._entries:
-            self.register(name)(part)
+            part = load_plugin(point)
+            if not (isinstance(part, type) and issubclass(part, Part) and getattr(part, "family", None) is self):
+                raise RegistryError(f"the plug-in {origin_of(point)} is not a class of that family; mend it or remove it")
+            # Importing the plug-in may have registered the class by its decorator.
+            if name not in self._entries:
+                self.register(name)(part)
+        except RegistryError as error:
+            # What it registered before it failed is no part either.
+            self._entries.clear()
+            self._entries.update(before)
+            raise RegistryError(f"{self.noun} {name!r}: {error}") from error
         self._plugin_of[name] = point.value
 
 
@@ -206,14 +242,3 @@ def _registering_modules(home: ModuleType) -> Iterator[str]:
         spec = importlib.util.find_spec(module.name)
         if spec and isinstance(spec.loader, InspectLoader) and _REGISTERS.search(spec.loader.get_source(module.name) or ""):
             yield module.name
-
-
-def _plugin_origin(point: EntryPoint) -> str:
-    distribution = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
-    return f"{point.value}{distribution}"
-
-
-def _short(value: Any) -> str:
-    """A value as it is quoted in a message: an object of another library by its type, and no more than a line."""
-    text = repr(value) if value is None or isinstance(value, (bool, int, float, list, tuple, dict)) else f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."

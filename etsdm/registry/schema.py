@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,9 +31,11 @@ def json_schema(model: type[BaseModel], registries: Mapping[str, Registry[Any]])
         registry = registries[waiting.pop()]
         bare: list[str] = []
         definitions[registry.name] = {"anyOf": [{"enum": bare}]}
-        for name in registry.names():
+        for name in registry.loadable():
             key = f"{registry.name}/{name}"
-            part = registry[name].model_json_schema()
+            part = _schema_of(registry, name)
+            if part is None:
+                continue
             definitions.update(part.pop("$defs", {}))
             properties = {"type": {"const": name}, **part.get("properties", {})}
             for field, value in registry.defaults(name).items():
@@ -51,6 +54,19 @@ def json_schema(model: type[BaseModel], registries: Mapping[str, Registry[Any]])
         waiting |= {family for family in _families(definitions) if family not in definitions}
     linked: dict[str, Any] = _link(schema)
     return linked
+
+
+def _schema_of(registry: Registry[Any], name: str) -> dict[str, Any] | None:
+    """The schema of a part, None for a plug-in that has none."""
+    part: type[BaseModel] = registry[name]
+    try:
+        return part.model_json_schema()
+    except Exception as error:
+        if not registry.is_plugin(name):
+            raise
+        origin = f"{part.__module__}.{part.__qualname__}"
+        warnings.warn(f"{registry.noun} {name!r}: {origin} has no JSON schema: {error}; it is left out", stacklevel=3)
+        return None
 
 
 def _escape(key: str) -> str:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,6 +22,9 @@ STYLES = ("-", "--", ":", "-.")
 SHADE = "#00000010"
 DOTS_PER_INCH = 150
 SMOOTHING = 5  # records in the running mean of the training loss
+
+# A matplotlibrc of the user, or in the working directory, changes no figure and starts no LaTeX.
+_own_style = style.context("default")
 
 
 def _svg(figure: Figure) -> str:
@@ -55,6 +58,11 @@ def intervals_of(contents: Contents, arms: Iterable[str]) -> tuple[float, ...]:
     return ()
 
 
+def _plain(text: str) -> str:
+    """A label in which dollar signs begin no formula."""
+    return text.replace("$", r"\$")
+
+
 def _shade(axes: Axes, edges: Sequence[float], first: float) -> None:
     """Shades every other sub-interval, from the first time of the axis on, which may be logarithmic."""
     for i in range(0, len(edges) - 1, 2):
@@ -62,6 +70,7 @@ def _shade(axes: Axes, edges: Sequence[float], first: float) -> None:
             axes.axvspan(max(edges[i], first), edges[i + 1], color=SHADE, linewidth=0)
 
 
+@_own_style
 def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> str:
     """A curve of every arm over time, averaged over seeds, with two standard errors, the sub-intervals shaded.
 
@@ -74,6 +83,7 @@ def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> 
     return _svg(_curves(curves, edges))
 
 
+@_own_style
 def curves_png(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> bytes:
     """The figure of `curves_figure` as PNG, with all times."""
     return _png(_curves(curves, edges))
@@ -90,7 +100,7 @@ def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure
         many = len(of_seeds) > 1
         se = np.std([c.mean for c in of_seeds], axis=0, ddof=1) / len(of_seeds) ** 0.5 if many else np.array(of_seeds[0].se or 0.0)
         colour = COLOURS[k % len(COLOURS)]
-        axes.plot(t, mean, color=colour, linestyle=STYLES[k % len(STYLES)], linewidth=1.4, label=arm)
+        axes.plot(t, mean, color=colour, linestyle=STYLES[k % len(STYLES)], linewidth=1.4, label=_plain(arm))
         axes.fill_between(t, mean - 2 * se, mean + 2 * se, color=colour, alpha=0.2, linewidth=0)
         lowest = min(lowest, *mean[mean > 0]) if (mean > 0).any() else lowest
     if first.log_scale and np.isfinite(lowest):
@@ -105,6 +115,7 @@ def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure
     return figure
 
 
+@_own_style
 def histogram_figure(histograms: Mapping[str, Histogram]) -> str:
     """Shares of classes of every arm beside those of held-out images."""
     figure, axes = _axes(height=2.8)
@@ -113,13 +124,14 @@ def histogram_figure(histograms: Mapping[str, Histogram]) -> str:
     width = 0.8 / len(bars)
     for k, (name, shares) in enumerate(bars.items()):
         colour = "#bbbbbb" if name == "held-out" else COLOURS[k % len(COLOURS)]
-        axes.bar(np.arange(len(shares)) + (k - (len(bars) - 1) / 2) * width, shares, width, label=name, color=colour)
+        axes.bar(np.arange(len(shares)) + (k - (len(bars) - 1) / 2) * width, shares, width, label=_plain(name), color=colour)
     axes.set_xticks(range(len(first.names)), first.names)
     axes.set_ylabel(first.label)
     axes.legend(frameon=False, ncols=len(bars))
     return _svg(figure)
 
 
+@_own_style
 def training_figure(runs: Mapping[str, RunRecord]) -> str:
     """The training loss of every arm over images seen, as a running mean."""
     figure, axes = _axes(height=2.8)
@@ -128,7 +140,7 @@ def training_figure(runs: Mapping[str, RunRecord]) -> str:
         seen = np.array([record["images_seen"] for record in run.log])
         window = min(SMOOTHING, len(loss))
         smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-        axes.plot(seen[window - 1 :], smooth, color=COLOURS[k % len(COLOURS)], linestyle=STYLES[k % len(STYLES)], label=arm)
+        axes.plot(seen[window - 1 :], smooth, color=COLOURS[k % len(COLOURS)], linestyle=STYLES[k % len(STYLES)], label=_plain(arm))
     axes.set_yscale("log")
     axes.set_xlabel("images seen")
     axes.set_ylabel(f"training loss, mean of {SMOOTHING} records")

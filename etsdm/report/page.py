@@ -15,11 +15,13 @@ from etsdm.metrics import Curve
 from etsdm.report.contents import Contents, gather
 from etsdm.report.figures import curves_figure, histogram_figure, intervals_of, training_figure
 from etsdm.runs.folder import ExperimentFolder
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import write_atomically
 
 __all__ = ["write_report"]
 
 
+@storage_errors()
 def write_report(folder: ExperimentFolder) -> Path:
     """Writes `report.html`, which compares the arms of an experiment.
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from etsdm.data import Files
 from etsdm.recipe import Recipe
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, sha256_of
 
 __all__ = ["StageDigests", "find_inputs", "stage_digests", "with_recorded"]
@@ -58,6 +59,7 @@ def stage_digests(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> Sta
     return StageDigests(train, samples, values)
 
 
+@storage_errors()
 def find_inputs(recipe: Recipe) -> dict[str, Files]:
     """The files that a recipe's training reads, by the part of the recipe that names them; content None where they are missing.
 

@@ -35,6 +35,7 @@ from PIL.Image import Image
 from etsdm.checkpoints.latest import CHECKPOINTS, RUN_RECORD, all_checkpoints, latest_checkpoint
 from etsdm.errors import IntegrityError
 from etsdm.runs.records import EnvironmentRecord, ExperimentRecord, Manifest, StageRecord, ValueRecord
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import locked, write_atomically
 from etsdm.storage.images import png_bytes, read_sealed_png
 from etsdm.storage.records import read_bytes, read_record, write_record
@@ -120,15 +121,16 @@ class TrainingFolder(_StageFolder):
         return checkpoint.rename(checkpoint.with_name(f"{name}-{taken + 1}" if taken else name))
 
     def keep_checkpoints(self, count: int) -> None:
-        """Removes all checkpoints but the latest `count`, and the unfinished one of a killed process."""
-        for path in (*self.all_checkpoints()[:-count], *self.checkpoints.glob(".*.tmp")):
+        """Removes all checkpoints but the latest `count`."""
+        for path in self.all_checkpoints()[:-count]:
             shutil.rmtree(path)
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to the training log."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._log_file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        with storage_errors(self._log_file):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self._log_file.open("a") as file:
+                file.write(json.dumps(record) + "\n")
 
     def restart_log(self, records: list[dict[str, Any]]) -> None:
         """Writes the training log with these records, those up to the checkpoint that a training goes on from."""
@@ -136,7 +138,7 @@ class TrainingFolder(_StageFolder):
 
     def locked(self) -> AbstractContextManager[None]:
         """Holds the training, so that no two processes train it at once. Raises: IntegrityError if another one does."""
-        return locked(self.path, ".lock", "another process trains this; wait for it")
+        return locked(self.path, ".lock", "another process trains this; wait for it", also=(self.checkpoints,))
 
 
 class SampleFolder(_StageFolder):
@@ -259,7 +261,8 @@ class ExperimentFolder:
 
     def locked(self) -> AbstractContextManager[None]:
         """Holds the folder, so that two processes never write it at once. Raises: IntegrityError if another one does."""
-        return locked(self.path, ".lock", "another etsdm run is writing here; wait for it, or give another folder with --out")
+        held = "another etsdm run is writing here; wait for it, or give another folder with --out"
+        return locked(self.path, ".lock", held, also=(Path(folder) for folder, _, _ in os.walk(self.path)))
 
 
 def _sha256(text: str) -> str:

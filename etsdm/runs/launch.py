@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -118,7 +119,8 @@ class _Pool:
 
     def __init__(self, jobs: int, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._events: Any = context.Queue()
+        with _safe_path():
+            self._events: Any = context.Queue()
         self._executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(self._events, threads))
         self._workers: dict[int | None, BaseProcess] = {}
         self._worker_of: dict[str, int] = {}
@@ -129,7 +131,8 @@ class _Pool:
         """Hands a run to a worker, which is started if none is idle."""
         before = set(multiprocessing.active_children())
         recipe = run.recipe.model_dump(mode="json")
-        self.working[run.label] = self._executor.submit(_work, run.arm, recipe, run.seed, str(run.experiment.path), kinds)
+        with _safe_path():
+            self.working[run.label] = self._executor.submit(_work, run.arm, recipe, run.seed, str(run.experiment.path), kinds)
         self._workers |= {process.pid: process for process in set(multiprocessing.active_children()) - before}
 
     def poll(self) -> Iterator[Event]:
@@ -178,6 +181,19 @@ class _Pool:
                 cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 died.append(f"{label}: its process ended with {cause}")
         return "; ".join(died) or f"{', '.join(self.working)}: a worker process ended"
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Context in which processes are started that import no modules from the working directory, where a stranger's files may lie."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 _events: Any = None  # queue of a worker process, set when it starts

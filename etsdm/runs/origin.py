@@ -7,10 +7,12 @@ from pathlib import Path
 from etsdm.checkpoints.latest import CHECKPOINTS, checkpoint_folder
 from etsdm.recipe import Recipe, load_arms
 from etsdm.runs.folder import RunFolder, TrainingFolder
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["recipe_of_checkpoint"]
 
 
+@storage_errors()
 def recipe_of_checkpoint(path: Path | str) -> Recipe | None:
     """The recipe that trained a checkpoint.
 

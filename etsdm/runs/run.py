@@ -23,6 +23,7 @@ from etsdm.runs.records import Manifest, ValueEntry
 from etsdm.runs.stages import STAGES, Evaluate, Measurement, Progress, Sample, Stage, Train
 from etsdm.sampling import SampledImages
 from etsdm.sampling.config import DEFAULT_SAMPLING
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.records import read_record
 
 __all__ = ["Run"]
@@ -130,7 +131,10 @@ class Run:
         Args:
             kinds: of stages; all before the last of them are run as well.
         """
-        kinds = STAGES[: max(STAGES.index(kind) for kind in kinds) + 1]
+        with storage_errors():
+            yield from self._run(STAGES[: max(STAGES.index(kind) for kind in kinds) + 1])
+
+    def _run(self, kinds: tuple[str, ...]) -> Iterator[Progress]:
         self.check(kinds)
         stages = [stage for stage in self.stages() if stage.kind in kinds]
         self._record(changed=not all(stage.is_done() for stage in stages))

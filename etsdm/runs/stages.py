@@ -112,6 +112,8 @@ class Train(Stage):
             yield from self._train()
 
     def _train(self) -> Iterator[Progress]:
+        for done, total in self.recipe.data.check_files():
+            yield Progress(self.kind, "check images", done, total, self.unit)
         folder, training, clock = self.folder, self.recipe.training, time.perf_counter()
         machine: dict[str, str | int] = {**environment(), "device": str(self.device), "threads": torch.get_num_threads()}
         folder.start(self.digest, to_yaml(self.recipe), machine)

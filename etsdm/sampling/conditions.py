@@ -19,6 +19,7 @@ from etsdm.data.listing import image_files, read_file
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.denoisers.super_resolution import SuperResolution
 from etsdm.errors import PartError
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["Conditions", "LowRes", "ReducedImages", "read_low_res"]
 
@@ -75,6 +76,7 @@ class ReducedImages:
         return self._super_resolution.reduce(self._images.batch(indices).pixels)
 
 
+@storage_errors()
 def read_low_res(path: Path | str, spec: DenoiserSpec) -> Tensor:
     """Reads the low-resolution images of a super-resolution denoiser.
 

@@ -5,19 +5,19 @@ Images go through one by one, so memory does not grow with their number.
 
 from __future__ import annotations
 
-import shutil
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from PIL import Image
 
 from etsdm.sampling.job import SamplingTask
 from etsdm.sampling.png_store import PngStore
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import open_atomically
 from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes
 
@@ -60,33 +60,36 @@ def write_npz(store: PngStore, n: int, name: str, label: Callable[[int], int] | 
         name: of the file, ending in `.npz`.
         label: class label of image k; None without classes.
     """
-    with TemporaryDirectory(dir=store.path, prefix=".npz-") as folder:
-        arrays = {"arr_0.npy": Path(folder) / "arr_0.npy"}
-        pixels = open_memmap(arrays["arr_0.npy"], "w+", np.uint8, (n, *_pixels(store.file(0)).shape))
-        for k in range(n):
-            pixels[k] = _pixels(store.file(k))
-        pixels.flush()
-        if label is not None:
-            arrays["arr_1.npy"] = Path(folder) / "arr_1.npy"
-            np.save(arrays["arr_1.npy"], np.array([label(k) for k in range(n)], dtype=np.int64))
-        return _archive(store.path / name, arrays.items())
+    members = {"arr_0.npy": _npy(np.uint8, (n, *_pixels(store.file(0)).shape), (_pixels(store.file(k)) for k in range(n)))}
+    if label is not None:
+        members["arr_1.npy"] = _npy(np.int64, (n,), (np.array(label(k), np.int64) for k in range(n)))
+    return _archive(store.path / name, members.items())
 
 
 def write_zip(store: PngStore, n: int, name: str) -> Path:
     """Writes the PNG files into one uncompressed archive, the input of tools that measure FID."""
-    return _archive(store.path / name, ((store.file(k).name, store.file(k)) for k in range(n)))
+    return _archive(store.path / name, ((store.file(k).name, [store.file(k).read_bytes()]) for k in range(n)))
 
 
-def _archive(path: Path, members: Iterable[tuple[str, Path]]) -> Path:
+def _npy(dtype: type[np.generic], shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """The content of a NumPy file, its rows one by one. Not a mapped file, which ends the process where the disk is full."""
+    head = BytesIO()
+    write_array_header_1_0(head, {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape})
+    yield head.getvalue()
+    yield from (row.tobytes() for row in rows)
+
+
+def _archive(path: Path, members: Iterable[tuple[str, Iterable[bytes]]]) -> Path:
     with open_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, source in members:
+        for name, pieces in members:
             # Not `archive.write`, which takes the date from the file.
-            with archive.open(zipfile.ZipInfo(name, ARCHIVE_DATE), "w", force_zip64=True) as member, source.open("rb") as opened:
-                shutil.copyfileobj(opened, member)
+            with archive.open(zipfile.ZipInfo(name, ARCHIVE_DATE), "w", force_zip64=True) as member:
+                for piece in pieces:
+                    member.write(piece)
     return path
 
 
 def _pixels(file: Path) -> np.ndarray:
     """(H, W, C), C = 1 or 3."""
-    with Image.open(file, formats=["PNG"]) as picture:
+    with storage_errors(file), Image.open(file, formats=("PNG",)) as picture:
         return np.atleast_3d(np.array(picture))

@@ -13,6 +13,7 @@ from etsdm.registry import suggestion
 from etsdm.sampling.export import write_animation, write_grid, write_npz, write_zip
 from etsdm.sampling.job import Progress, SamplingTask, check_rank, generate_missing
 from etsdm.sampling.png_store import PngStore
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["Export", "GeneratedFolder", "generate_folder"]
 
@@ -36,6 +37,7 @@ class GeneratedFolder(NamedTuple):
     files: tuple[Path, ...]
 
 
+@storage_errors()
 def generate_folder(
     task: SamplingTask,
     folder: Path | str,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from etsdm.errors import IntegrityError
 from etsdm.sampling.stores import FolderStore
-from etsdm.storage.files import digest_of, sha256_of, write_atomically
+from etsdm.storage.files import digest_of, replacing, sha256_of, write_atomically
 from etsdm.storage.images import png_bytes, read_sealed_png, to_pil, to_uint8
 from etsdm.storage.records import Record, read_record, write_record
 
@@ -189,9 +189,8 @@ class PngStore(FolderStore):
         self.images.mkdir(parents=True, exist_ok=True)
         for k, pixels in zip(indices, to_uint8(images), strict=True):
             # Without the fsync of `write_atomically`: `missing` finds a file that a power failure cut short.
-            temporary = self.images / f".{k:06d}.tmp"
-            temporary.write_bytes(png_bytes(to_pil(pixels), self.text(k)))
-            temporary.replace(self.file(k))
+            with replacing(self.file(k)) as file:
+                file.write(png_bytes(to_pil(pixels), self.text(k)))
 
     def text(self, k: int | None = None) -> dict[str, str]:
         """Text chunks of image k, or of the grid without a number."""

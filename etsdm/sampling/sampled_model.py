@@ -29,6 +29,7 @@ from etsdm.samplers import DDIM, DDPM, Sampler
 from etsdm.sampling.conditions import Conditions
 from etsdm.sampling.generate import SamplerLike, resolve_sampler
 from etsdm.sampling.job import SamplingTask
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["Guidance", "SampledModel"]
 
@@ -70,6 +71,7 @@ class SampledModel(NamedTuple):
         return cls(denoiser, facts, None, sampler or DDIM(), data_classes)
 
     @classmethod
+    @storage_errors()
     def from_checkpoint(
         cls,
         path: Path | str,

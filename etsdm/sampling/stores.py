@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from etsdm.errors import IntegrityError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import locked
 
 __all__ = ["FolderStore", "Store"]
@@ -52,15 +51,8 @@ class FolderStore(ABC):
     def locked(self, rank: int = 0) -> AbstractContextManager[None]:
         """Locks the share of one rank. Raises: IntegrityError while another process holds it."""
         held = f"another process generates images here as rank {rank}; wait for it, or give each process its own rank"
-        return locked(self.path, f".lock-{rank}", held)
+        return locked(self.path, f".lock-{rank}", held, also=(self.images,))
 
     def _make(self) -> None:
-        """Makes the folder. Raises: IntegrityError if it cannot be made or written to."""
-        if self.path.is_file():
-            raise IntegrityError(f"{self.path}: is a file; give a folder")
-        try:
+        with storage_errors(self.images):
             self.images.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise IntegrityError(f"{self.images}: cannot be made ({error.strerror}); give another folder") from None
-        if not os.access(self.images, os.W_OK):
-            raise IntegrityError(f"{self.images}: cannot be written to; give another folder")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from etsdm.errors import IntegrityError
+from etsdm.storage.faults import storage_errors
 
 __all__ = [
     "atomic_folder",
@@ -24,11 +27,14 @@ __all__ = [
     "known_sha256_of",
     "locked",
     "open_atomically",
+    "remove_leftovers",
+    "replacing",
     "sha256_of",
     "write_atomically",
 ]
 
 SETTLED_NS = 2 * 10**9  # age of a file whose next change certainly has another time
+_TEMPORARY = re.compile(r"\.(.+\.[0-9a-f]{4,}|\d{6,})\.tmp")  # names from `_claim`, and those of images of earlier versions
 
 T = TypeVar("T")
 
@@ -55,18 +61,23 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     """Context with a temporary file that replaces `path` on exit; after an exception `path` is unchanged."""
     if path.is_dir():
         raise IntegrityError(f"{path}: is a folder in the place of a file; remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
-    try:
-        with temporary.open("wb") as file:
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
+        with replacing(path) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """As `open_atomically`, in an existing folder and without fsync: a power failure may cut the file short."""
+    with storage_errors(path), _temporary(path, lambda temporary: temporary.touch(exist_ok=False)) as temporary:
+        with temporary.open("wb") as file:
+            yield file
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
 
 
 @contextmanager
@@ -76,25 +87,35 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         IntegrityError: `path` exists, at entry or, made by another process, on exit.
     """
-    if path.exists():
-        raise _exists(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-        try:
-            temporary.rename(path)
-        except OSError as error:
-            raise _exists(path) if path.exists() else error from None
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync_folder(path.parent)
+    with storage_errors(path):
+        if path.exists():
+            raise _exists(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path, Path.mkdir) as temporary:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as opened:
+                        os.fsync(opened.fileno())
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                raise _exists(path) if path.exists() else error from None
+        _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Removes the temporary files and folders of writers that were killed; those of living writers stay.
+
+    Args:
+        folder: where they are; folders in it are left alone.
+        name: of the file that they were to replace; any by default.
+    """
+    for path in sorted(folder.glob(".*.tmp")):
+        if _TEMPORARY.fullmatch(path.name) and path.name.startswith(f".{name}"):
+            with suppress(OSError), _opened(path, os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
 
 
 def checked_once(check: Callable[[Path], T]) -> Callable[[Path], T]:
@@ -122,37 +143,83 @@ def known_sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path, name: str, held: str) -> Iterator[None]:
-    """Context that holds a lock file in a folder, which is created.
+def locked(folder: Path, name: str, held: str, also: Iterable[Path] = ()) -> Iterator[None]:
+    """Context that holds a lock file in a folder, which is created; leftovers of killed writers are removed from it.
 
     Args:
         folder: folder of the lock file.
         name: name of the lock file.
         held: message for the case that another process holds the lock: the cause, and the mend.
+        also: further folders from which leftovers are removed; they need not exist.
 
     Raises:
         IntegrityError: another process holds the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / name, timeout=0)
+    with storage_errors(folder / name):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise IntegrityError(f"{folder}: {held}") from None
     try:
-        with FileLock(folder / name, timeout=0):
-            yield
-    except Timeout:
-        raise IntegrityError(f"{folder}: {held}") from None
+        for place in (folder, *also):
+            remove_leftovers(place)
+        yield
+    finally:
+        lock.release()
 
 
 def _exists(path: Path) -> IntegrityError:
     return IntegrityError(f"{path}: exists and is not overwritten; remove it, or give another folder")
 
 
-def _beside(path: Path) -> Path:
-    # The leading dot keeps leftovers of a killed process out of every listing of finished work.
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+@contextmanager
+def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """A temporary file or folder beside a path, locked so that it is not taken for a leftover, and removed unless it was renamed."""
+    temporary, descriptor = _claim(path, make)
+    try:
+        yield temporary
+    except BaseException:
+        _remove(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _claim(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
+    """Makes and locks a temporary file or folder. Returns: its path, and the descriptor that holds the lock."""
+    while True:
+        # The leading dot keeps leftovers of a killed process out of every listing of finished work.
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        make(temporary)
+        try:
+            descriptor = os.open(temporary, os.O_RDONLY)
+        except FileNotFoundError:  # taken for a leftover before it was locked
+            continue
+        with suppress(OSError):  # without locks on this file system nobody removes it
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+@contextmanager
+def _opened(path: Path, flags: int = 0) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    with _opened(folder) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import known_sha256_of, sha256_of
 from etsdm.storage.records import Record
 
@@ -26,7 +27,12 @@ class TensorFile(Record):
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> TensorFile:
     """Writes a safetensors file. Returns: its record, by which `read_tensors` verifies it."""
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+    with storage_errors(path):
+        path.touch()
+        mode = path.stat().st_mode
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+        # safetensors writes another file, readable by its owner alone whatever the umask, and renames it.
+        path.chmod(mode)
     return TensorFile(file=path.name, sha256=sha256_of(path))
 
 

@@ -11,10 +11,12 @@ import torch
 from etsdm.checkpoints.format import Weights, read_checkpoint
 from etsdm.checkpoints.latest import checkpoint_folder
 from etsdm.denoisers.denoiser import Denoiser
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["load"]
 
 
+@storage_errors()
 def load(
     path: str | Path, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None, weights: Weights = "ema"
 ) -> Denoiser:

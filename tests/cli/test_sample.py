@@ -382,5 +382,6 @@ def test_labels_that_are_none_are_refused(tiny_denoiser, tmp_path, text, message
 def test_an_output_that_is_a_file_is_refused(checkpoint, tmp_path):
     (tmp_path / "samples.png").write_bytes(b"mine")
     result = run("sample", checkpoint, "--steps", 1, "--out", tmp_path / "samples.png")
-    assert (result.returncode, result.stderr) == (2, f"error: {tmp_path}/samples.png: is a file; give a folder\n")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {tmp_path}/samples.png: is a file where a folder is needed; give a folder;")
     assert (tmp_path / "samples.png").read_bytes() == b"mine"

@@ -20,8 +20,9 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def read(file, size=8, channels=3, filter="lanczos"):
-    return decode_resized(file.read_bytes(), file.name, image_size=size, channels=channels, filter=filter).numpy()
+def read(file, size=8, channels=3, filter="lanczos", background=None):
+    fields = {"image_size": size, "channels": channels, "filter": filter, "background": background}
+    return decode_resized(file.read_bytes(), file.name, **fields).numpy()
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_a_transparent_image_is_refused(save):
     pixels = noise(8, 8, 4) | np.array([0, 0, 0, 255], dtype=np.uint8)
     pixels[3, 3, 3] = 254
     file = save(pixels)
-    with pytest.raises(DataError, match=r"picture.png: is transparent in places, .*; save it on a background$"):
+    with pytest.raises(DataError, match=r"picture.png: is transparent in places, .* a background, or set data\.background=white$"):
         read(file)
 
 
@@ -133,6 +134,28 @@ def test_a_transparent_colour_of_a_palette_is_refused(save):
     file = save(palette, transparency=5)
     with pytest.raises(DataError, match="is transparent in places"):
         read(file)
+
+
+@pytest.mark.parametrize(("background", "level"), [("white", 255), ("black", 0)])
+@pytest.mark.parametrize("name", ["a.png", "a.webp"])
+def test_transparent_pixels_show_the_background(save, name, background, level):
+    # alpha c + (1 - alpha) b: all of the background at 0, none at 255, half of each at 51 * 2.5
+    pixels = np.full((8, 8, 4), (100, 40, 200, 255), dtype=np.uint8)
+    pixels[0, 0, 3], pixels[0, 1, 3] = 0, 102
+    found = read(save(pixels, name, **({"lossless": True, "exact": True} if name == "a.webp" else {})), background=background)
+    assert found[:, 0, 0].tolist() == [level] * 3
+    assert found[:, 0, 1] == pytest.approx(0.4 * np.array([100, 40, 200]) + 0.6 * level, abs=1)
+    assert found[:, 1:].reshape(3, -1).T.tolist() == [[100, 40, 200]] * 56
+
+
+def test_a_transparent_colour_of_a_palette_shows_the_background(save):
+    palette = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).convert("P")
+    assert read(save(palette, transparency=5), background="white")[:, 0, 5].tolist() == [255] * 3
+
+
+def test_a_background_changes_no_opaque_image(save):
+    file = save(noise(8, 8, 3))
+    assert np.array_equal(read(file), read(file, background="white"))
 
 
 def test_a_picture_that_was_taken_sideways_stands_upright(save):

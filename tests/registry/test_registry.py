@@ -1,14 +1,18 @@
+import json
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import PositiveInt, ValidationError
+from pydantic import BaseModel, PositiveInt, ValidationError
 
 from etsdm.errors import RegistryError
-from etsdm.registry import REGISTRIES, Part, Registry, schedules
+from etsdm.registry import REGISTRIES, Part, Registry, json_schema, schedules
 from etsdm.schedules import Cosine, Linear
+
+ETSDM = Path(__file__).parents[2]
 
 shapes: Registry[Any] = Registry("shapes", "etsdm.registry", "shape")
 
@@ -266,30 +270,89 @@ def test_an_unknown_name_is_refused_with_the_names_of_plug_ins_too(folder):
         ("import nowhere_to_be_found", "does not load: ModuleNotFoundError(\"No module named 'nowhere_to_be_found'\")"),
         ("", "does not load: AttributeError(\"module 'acme' has no attribute 'Cone'\")"),
         ("1 / 0", "does not load: ZeroDivisionError('division by zero')"),
+        ("raise SystemExit", "does not load: SystemExit()"),
+        ("import sys; sys.exit(0)", "does not load: SystemExit(0)"),
+        ("class Own(BaseException): ...\nraise Own('own')", "does not load: Own('own')"),
+        ("class Mute(Exception):\n  def __repr__(self): 1 / 0\nraise Mute", "does not load: Mute"),
+        (CONE.replace("class Cone", '@shapes.register("cone")\nclass Cone') + "\nraise SystemExit(3)", "does not load: SystemExit(3)"),
         ("Cone = 3", "is not a class of that family"),
         ("from etsdm.registry import Part as Cone", "is not a class of that family"),
     ],
 )
 def test_a_plug_in_that_is_broken_is_named_and_does_no_harm_to_others(folder, text, reason):
     install(folder, "acme", "cone = acme:Cone", init=text)
-    assert refused(drawing().create, "cone") == f"shape 'cone': the plug-in acme:Cone of acme 1.2 {reason}"
+    install(folder, "emca", "torus = emca:Torus", init=CONE.replace("Cone", "Torus"))
+    message = f"shape 'cone': the plug-in acme:Cone of acme 1.2 {reason}; mend it or remove it"
+    for _ in range(2):
+        assert refused(drawing().create, "cone") == message
+    assert drawing().create("circle").radius == 1
+    assert drawing().names() == ["circle", "cone", "torus"]
+    with pytest.warns(UserWarning, match="does not load|not a class") as warned:
+        assert drawing().loadable() == list(drawing().classes()) == ["circle", "torus"]
+    assert [str(warning.message) for warning in warned] == [f"{message}; it is left out"]
+
+
+def test_ctrl_c_while_a_plug_in_loads_is_no_fault_of_it(folder):
+    install(folder, "acme", "cone = acme:Cone", init="raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        drawing().create("cone")
+
+
+def test_what_a_plug_in_prints_goes_to_stderr(folder, capsys):
+    install(folder, "acme", "cone = acme:Cone", init="print('hello')\n" + CONE)
+    drawing().create("cone")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_a_plug_in_with_the_name_of_a_built_in_part_is_left_out(folder):
+    install(folder, "acme", "circle = acme:Cone", init=CONE)
+    origins = r"drawing\.Circle and acme:Cone of acme 1\.2"
+    with pytest.warns(UserWarning, match=rf"two parts are called shape 'circle': {origins}; the plug-in is left out, remove it$"):
+        assert drawing().names() == ["circle"]
     assert drawing().create("circle").radius == 1
 
 
-def test_a_plug_in_with_the_name_of_a_built_in_part_is_refused_with_both_origins(folder):
-    install(folder, "acme", "circle = acme:Cone", init=CONE)
-    drawing().create("circle")  # the built-in part, as ever
-    expected = "two parts are called shape 'circle': drawing.Circle and acme:Cone of acme 1.2; remove the plug-in"
-    assert refused(drawing().names) == refused(drawing().create, "cone") == expected
-
-
-def test_two_plug_ins_of_one_name_are_refused_with_both_origins(folder):
+def test_of_two_plug_ins_of_one_name_none_is_taken(folder):
     install(folder, "acme", "cone = acme:Cone", init=CONE)
     install(folder, "emca", "cone = emca:Cone", init=CONE)
     message = refused(drawing().create, "cone")
     assert message.startswith("two plug-ins offer shape 'cone': ")
     assert "acme:Cone of acme 1.2" in message
     assert "emca:Cone of emca 1.2" in message
+    with pytest.warns(UserWarning, match="two plug-ins offer shape 'cone': .* remove one; both are left out$"):
+        assert drawing().names() == ["circle"]
+
+
+@pytest.mark.parametrize("entry_points", [b"[etsdm.shapes]\nno equals sign\n", b"\xff\xfe"])
+def test_a_distribution_whose_entry_points_cannot_be_read_is_named_and_the_others_are_found(folder, entry_points):
+    install(folder, "acme", "cone = acme:Cone", init=CONE)
+    install(folder, "emca", "torus = emca:Torus", init=CONE.replace("Cone", "Torus"))
+    (folder / "acme-1.2.dist-info/entry_points.txt").write_bytes(entry_points)
+    with pytest.warns(UserWarning, match=r"the entry points of .*acme-1\.2\.dist-info cannot be read: .*; install it again or remove it"):
+        assert drawing().names() == ["circle", "torus"]
+    assert drawing().create("torus").height == 2
+
+
+def test_a_plug_in_without_a_json_schema_is_left_out_of_the_schema(folder):
+    install(folder, "acme", "cone = acme:Cone", init=CONE + "\n    @classmethod\n    def model_json_schema(cls): 1 / 0\n")
+    registry = drawing()
+
+    class Picture(BaseModel):
+        shape: import_module("drawing").Shape
+
+    with pytest.warns(UserWarning, match=r"shape 'cone': acme\.Cone has no JSON schema: division by zero; it is left out$"):
+        schema = json_schema(Picture, {"shapes": registry})
+    assert [name for name in schema["$defs"] if "/" in name] == ["shapes/circle"]
+
+
+@pytest.mark.parametrize("ending", ["raise SystemExit(0)", "1 / 0"])
+def test_commands_go_on_without_a_broken_plug_in(folder, ending):
+    install(folder, "acme", "gentle = acme:Gentle", group="etsdm.schedules", init=f"print('hello')\n{ending}\n")
+    command = [sys.executable, "-m", "etsdm", "parts", "schedules", "--json"]
+    found = subprocess.run(command, cwd=folder, env={"PYTHONPATH": f"{folder}:{ETSDM}"}, capture_output=True, text=True, check=False)
+    assert found.returncode == 0
+    assert {"linear", "cosine"} <= set(json.loads(found.stdout)["schedules"])
+    assert found.stderr.count("schedule 'gentle': the plug-in acme:Gentle of acme 1.2 does not load: ") == 1
 
 
 def test_a_plug_in_adds_a_schedule_to_etsdm(folder):

@@ -1,5 +1,6 @@
 """What a recipe costs, against counts by hand."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,17 @@ def test_the_papers_networks_have_their_size_and_nothing_is_allocated(name, para
     assert cost.training_flops == images * 4 * cost.flops
     assert (cost.samplings["default"].nfe, cost.samplings["default"].images) == (1000, 10_000)
     assert cost.sampling_flops == 10_000 * 1000 * cost.flops
+
+
+@pytest.mark.parametrize("first_stage", [None, FIRST_STAGE])
+def test_what_is_counted_leaves_no_tensor_in_memory(first_stage):
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+
+    one = recipe(first_stage=first_stage)
+    cost_of(one)
+    before = tensors()
+    for _ in range(3):
+        cost_of(one)
+    assert tensors() == before

@@ -100,7 +100,8 @@ def test_the_latest_checkpoints_are_kept_and_unfinished_ones_removed(folder):
         folder.checkpoint_at(seen).mkdir(parents=True)
     (folder.checkpoints / ".000000040000.1234.tmp").mkdir()
     assert folder.latest_checkpoint() == folder.checkpoint_at(30_000)
-    folder.keep_checkpoints(2)
+    with folder.locked():
+        folder.keep_checkpoints(2)
     assert sorted(path.name for path in folder.checkpoints.iterdir()) == ["000000002000", "000000030000"]
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import tracemalloc
 import zipfile
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from etsdm.errors import IntegrityError
+from etsdm.errors import IntegrityError, StorageError
 from etsdm.sampling import PngStore, write_grid, write_npz, write_zip
 from etsdm.storage.files import digest_of
 
@@ -135,20 +134,11 @@ def test_another_protocol_is_refused(folder, changes, message):
     assert (folder.path / "job.json").read_bytes() == before
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_to_is_refused(folder):
-    folder.open_for(1)
-    folder.images.chmod(0o500)
-    with pytest.raises(IntegrityError, match=r"images: cannot be written to; give another folder$"):
-        folder.open_for(1)
-
-
 def test_what_is_no_job_or_a_larger_one_is_refused(folder, tmp_path):
     (tmp_path / "file.png").write_bytes(b"")
-    with pytest.raises(IntegrityError, match=r"file\.png: is a file; give a folder$"):
-        PngStore(tmp_path / "file.png", PROTOCOL).open_for(1)
-    with pytest.raises(IntegrityError, match=r"file\.png/below/images: cannot be made \(Not a directory\); give another folder$"):
-        PngStore(tmp_path / "file.png" / "below", PROTOCOL).open_for(1)
+    for place in (tmp_path / "file.png", tmp_path / "file.png" / "below"):
+        with pytest.raises(StorageError, match=rf"^{tmp_path}/file\.png: is a file where a folder is needed; give a folder;"):
+            PngStore(place, PROTOCOL).open_for(1)
     folder.open_for(9)
     folder.write(range(4), levels(4)[1])
     folder.open_for(4)
@@ -210,7 +200,7 @@ def test_the_zip_holds_the_files_as_they_are_and_is_the_same_again(folder):
 def test_an_archive_that_fails_half_way_leaves_nothing(folder):
     folder.write(range(3), levels(3)[1])
     for write in (write_zip, write_npz):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(StorageError, match=r"000003\.png: no such file"):
             write(folder, 4, "samples")
     assert sorted(path.name for path in folder.path.iterdir()) == ["images"]
 

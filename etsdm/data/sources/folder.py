@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import IO, ClassVar
 
 from pydantic import Field
 
 from etsdm.data.dataset import Files
 from etsdm.data.decode import EXTENSIONS, Extension
 from etsdm.data.encoded import EncodedDataset
-from etsdm.data.listing import image_files, quick_fingerprint, read_file
+from etsdm.data.listing import image_files, open_file, quick_fingerprint, read_file
 from etsdm.registry import datasets
+from etsdm.storage.faults import storage_errors
 
 __all__ = ["ImageFolder"]
 
@@ -29,6 +30,7 @@ class ImageFolder(EncodedDataset):
 
     extensions: tuple[Extension, ...] = Field(EXTENSIONS, min_length=1)
 
+    @storage_errors()
     def names(self) -> list[str]:
         """Paths below the folder. Raises: DataError if there is no folder, or no image in it."""
         if not self.root.is_dir():
@@ -41,6 +43,10 @@ class ImageFolder(EncodedDataset):
     def read(self, name: str) -> bytes:
         return read_file(self.root / name)
 
+    def stream(self, name: str) -> IO[bytes]:
+        return open_file(self.root / name)
+
+    @storage_errors()
     def files(self) -> Files:
         """The folder and a quick fingerprint of its images; an empty folder counts as none."""
         names = image_files(self.root, self.extensions) if self.root.is_dir() else []
