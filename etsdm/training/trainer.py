@@ -149,11 +149,12 @@ class Trainer:
         self._window.clear()
 
     def _check_losses(self) -> None:
-        """Raises IntegrityError, with the step and the times, if a loss since the last record is not finite."""
-        for back, (t, losses) in enumerate(reversed(self._window)):
+        """Raises IntegrityError, with the first such step and its times, if a loss since the last record is not finite."""
+        at = self.images_seen - sum(len(losses) for _, losses in self._window)
+        for t, losses in self._window:
+            at += len(losses)
             bad = ~torch.isfinite(losses)
             if bad.any():
-                at = self.images_seen - back * self.training.batch_size
                 times = ", ".join(f"{value:g}" for value in t[bad][:8].tolist())
                 raise IntegrityError(
                     f"training: the loss is not finite in the step that ended at {at} images, at t = {times}; {self._mend()}"

@@ -189,6 +189,27 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_step_times_and_check
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000128"]
 
 
+def test_the_first_step_and_its_times_are_named_also_beside_a_short_last_batch(make, tmp_path, monkeypatch):
+    # Batches of 32, 32, 32 and 4; one loss of the second is not finite, and after it all are.
+    trainer = make(images=100, warmup_images=0, log_every=100, checkpoint_every=100)
+    steps, times = [], []
+    per_image = type(trainer.training.loss).per_image
+
+    def diverging(loss, denoiser, x0, t, eps, **cond):
+        losses = per_image(loss, denoiser, x0, t, eps, **cond)
+        steps.append(len(losses))
+        times.append(t)
+        first = torch.arange(len(losses)) == 3
+        return torch.where(first if len(steps) == 2 else torch.full_like(first, len(steps) > 2), torch.nan, losses)
+
+    monkeypatch.setattr(type(trainer.training.loss), "per_image", diverging)
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: None)
+    with pytest.raises(IntegrityError) as error:
+        run(trainer, tmp_path)
+    assert steps == [32, 32, 32, 4]
+    assert f"in the step that ended at 64 images, at t = {times[1][3].item():g}; lower" in str(error.value)
+
+
 def test_weights_that_are_not_finite_are_not_written(make, tmp_path):
     trainer = make()
     trainer.step()
