@@ -41,6 +41,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main() -> None:
     """Runs the command line. Exits with 2 for mistakes of the user and faults of files, 1 for other errors, 130 after Ctrl-C."""
+    _show_warnings()
     try:
         try:
             app()
@@ -49,6 +50,22 @@ def main() -> None:
                 sys.stdout.flush()  # here, where a full disk is reported as any other
     except Exception as error:
         sys.exit(_report(error))
+
+
+def _show_warnings() -> None:
+    """Makes the warnings of the library the program's own: one line each on stderr, each text once."""
+    import warnings
+
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *place: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in shown:
+            shown.add(text)
+            with suppress(OSError):
+                typer.echo(f"warning: {text}", err=True)
+
+    warnings.showwarning = show
 
 
 def _report(error: Exception) -> int:

@@ -61,6 +61,8 @@ class ProgressDisplay:
         since, at = self._began.setdefault(key, (now, progress.done))
         rate = (progress.done - at) / (now - since) if now > since else 0.0
         speed = f"{rate:,.0f} {progress.unit}/s" if rate >= 1 else ""
+        if progress.loss is not None:
+            speed = f"{speed} loss {progress.loss:.4g}".lstrip()
         title = f"{event.label}: {progress.label}"
         if console.is_terminal:
             if key not in self._tasks:
@@ -180,7 +182,7 @@ def summary_table(experiment: Experiment) -> Table:
         title = name if times[name] == 1 else f"{name} ({key})"
         table.add_row(title, *(_number(value.value, value.se) if value else "" for value in values), _number(reference, None))
     speeds = [record.facts["images_per_second"] if (record := run.train.folder.finished()) else None for run in runs]
-    table.add_row("training images/s", *(_number(speed, None) for speed in speeds), "")
+    table.add_row("training images/s, median of log records", *(_number(speed, None) for speed in speeds), "")
     return table
 
 

@@ -13,6 +13,7 @@ import queue
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -146,6 +147,8 @@ class _Pool:
             return
         if kind == "worker":
             self._worker_of[label] = content
+        elif kind == "warning":
+            warnings.warn(content, stacklevel=2)
         elif kind == "finished":
             yield Event(label, None, finished=True)
         else:
@@ -206,6 +209,12 @@ def _start_worker(events: Any, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    warnings.showwarning = _send_warning
+
+
+def _send_warning(message: Warning | str, *place: object) -> None:
+    """Sends a warning to the parent, which has it once for all workers."""
+    _events.put(("warning", "", str(message)))
 
 
 def _work(arm: str, recipe: dict[str, Any], seed: int, folder: str, kinds: tuple[str, ...]) -> None:

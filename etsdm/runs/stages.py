@@ -40,7 +40,11 @@ STAGES = ("train", "sample", "evaluate")
 
 
 class Progress(NamedTuple):
-    """Progress of a run. Fields: stage, its kind; label; done of total, in `unit`s; reused, whether the stage was found finished."""
+    """Progress of a run.
+
+    Fields: stage, its kind; label; done of total, in `unit`s; reused, whether the stage was found finished; loss, the mean training loss of
+    the latest log record, None elsewhere.
+    """
 
     stage: str
     label: str
@@ -48,6 +52,7 @@ class Progress(NamedTuple):
     total: int
     unit: str
     reused: bool = False
+    loss: float | None = None
 
 
 class Stage(ABC):
@@ -114,7 +119,7 @@ class Train(Stage):
     def _train(self) -> Iterator[Progress]:
         for done, total in self.recipe.data.check_files():
             yield Progress(self.kind, "check images", done, total, self.unit)
-        folder, training, clock = self.folder, self.recipe.training, time.perf_counter()
+        folder, training = self.folder, self.recipe.training
         machine: dict[str, str | int] = {**environment(), "device": str(self.device), "threads": torch.get_num_threads()}
         folder.start(self.digest, to_yaml(self.recipe), machine)
         trainer = Trainer(self.recipe.model, training, self.recipe.data.open("train"), seed=self.seed, device=self.device)
@@ -129,11 +134,14 @@ class Train(Stage):
             if progress.record:
                 folder.log(progress.record)
                 folder.keep_checkpoints(training.keep_checkpoints)
-            yield self.progress(progress.images_seen, training.images)
+            loss = trainer.log[-1]["loss"] if trainer.log else None
+            yield self.progress(progress.images_seen, training.images)._replace(loss=loss)
         folder.keep_checkpoints(training.keep_checkpoints)
         rates = sorted(record["images_per_second"] for record in trainer.log)
         facts = {"images_per_second": rates[len(rates) // 2]}
-        folder.finish(StageRecord(digest=self.digest, seconds=_seconds_since(clock), facts=facts, log=trainer.log))
+        # Of all processes that trained it, as far as their checkpoints go.
+        seconds = round(sum(record["seconds"] for record in trainer.log), 2)
+        folder.finish(StageRecord(digest=self.digest, seconds=seconds, facts=facts, log=trainer.log))
 
     def _restore(self, trainer: Trainer) -> bool:
         """Goes on from the latest whole checkpoint. Returns: whether there is one.

@@ -127,7 +127,7 @@ class Trainer:
             record = None
             # A record at every checkpoint too, so that a resumed training averages over the same windows.
             if saves or _passed(before, self.images_seen, training.log_every):
-                record = self._record((self.images_seen - logged_at) / (time.perf_counter() - clock))
+                record = self._record(self.images_seen - logged_at, time.perf_counter() - clock)
                 self.log.append(record)
                 clock, logged_at = time.perf_counter(), self.images_seen
             yield Progress(self.images_seen, training.images, record)
@@ -163,7 +163,8 @@ class Trainer:
     def _mend(self) -> str:
         return f"lower the learning rate or clip the gradient (last good checkpoint: {self._last_good or 'none yet'})"
 
-    def _record(self, rate: float) -> dict[str, Any]:
+    def _record(self, images: int, seconds: float) -> dict[str, Any]:
+        """The log record of the images since the last one, which took so many seconds."""
         self._check_losses()
         t = torch.cat([times for times, _ in self._window])
         losses = torch.cat([values for _, values in self._window]).double()
@@ -176,7 +177,8 @@ class Trainer:
             "loss": float(losses.mean()),
             **by_quarter,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": round(rate, 1),
+            "images_per_second": round(images / seconds, 1),
+            "seconds": round(seconds, 3),
         }
 
 

@@ -103,7 +103,8 @@ def test_an_error_of_one_run_names_it_and_keeps_its_kind(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_ctrl_c_and_sigterm_end_the_workers_and_the_same_command_goes_on(tmp_path, number, code, word):
     long = ["training.images=32000", "compute.jobs=2", "training.checkpoint_every=64"]
     command = [sys.executable, "-m", "etsdm", "run", str(TINY), *long, "--stage", "train", "--out", str(tmp_path)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -112,9 +113,12 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path):
     runs = etsdm.build(TINY, *long, out=tmp_path).runs
     wait_for(lambda: all(run.train.folder.latest_checkpoint() for run in runs))
     workers = children_of(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
     _, shown = process.communicate(timeout=60)
-    assert (process.returncode, shown) == (130, "interrupted; run the same command again to go on\n")
+    assert (process.returncode, shown) == (code, f"{word}; run the same command again to go on\n")
     assert workers
     wait_for(lambda: not any(alive(pid) for pid in workers), seconds=20)
     seen = next(progress.done for progress in runs[0].run(("train",)))
