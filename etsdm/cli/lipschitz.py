@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etsdm.cli.options import WeightsOption
-from etsdm.cli.run import Overrides
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +24,7 @@ NETWORK_IMAGES, NETWORK_BATCH_SIZE = 128, 64  # as many images as the metric tak
 EXACT_SAMPLES, EXACT_BATCH_SIZE = 20_000, 2000
 UNITS = ("time", "step")
 MAX_TIMES = 1_000_000
+PICTURES = ("png", "svg", "pdf")
 EXACT = "Exact optimum of a mixture"  # panel of the help text
 
 
@@ -32,7 +32,9 @@ def lipschitz(
     subject: Annotated[
         str | None, typer.Argument(metavar="[CHECKPOINT|RECIPE]", help="Folder of a checkpoint or of a run, or a recipe that is trained.")
     ] = None,
-    overrides: Overrides = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHECKPOINT|KEY=VALUE]...", help="More checkpoints, or changes of the recipe.")
+    ] = None,
     mode: Annotated[str, typer.Option(help="Estimator: shared-x, coupled, norm, max or derivative.")] = "shared-x",
     t: Annotated[
         str | None,
@@ -45,7 +47,7 @@ def lipschitz(
     seed: Annotated[int, typer.Option(help="Seed of the noise and of the samples of --exact.")] = 0,
     unit: Annotated[str, typer.Option(help="Values per unit of time, where the horizon is 1, or per step.")] = "time",
     runs: Annotated[Path, typer.Option(help="Folder of all experiments, for a recipe.")] = Path("runs"),
-    out: Annotated[Path, typer.Option(help="Folder for lipschitz.csv and lipschitz.png.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder for lipschitz.csv and lipschitz.png, or one file: .csv, .png, .svg or .pdf.")] = Path(),
     exact: Annotated[str | None, typer.Option(help="Mixture: m1, m2 or normal.", rich_help_panel=EXACT)] = None,
     schedule: Annotated[str | None, typer.Option(help="Name or {type: ..., ...}; linear by default.", rich_help_panel=EXACT)] = None,
     target: Annotated[str | None, typer.Option(help="Name or {type: ..., ...}; eps by default.", rich_help_panel=EXACT)] = None,
@@ -62,11 +64,12 @@ def lipschitz(
 
     if unit not in UNITS:
         raise RecipeError(f"--unit: {unit!r} is no unit; {suggestion(unit, UNITS, 'units')}")
+    files = _files(out)
     parts = {"--schedule": schedule, "--target": target, "--condition-map": condition_map}
     if exact is not None:
         models, main = _exact(exact, subject, parts, data, images or EXACT_SAMPLES, seed)
     else:
-        models, main = _trained(subject, overrides or [], parts, data, images or NETWORK_IMAGES, runs, weights)
+        models, main = _trained(subject, more or [], parts, data, images or NETWORK_IMAGES, runs, weights)
     times = {one.label: _checked_times(one, t, mode, dt, _default_count(models, one) if exact is None else None) for one in models}
     size = NETWORK_BATCH_SIZE if exact is None else EXACT_BATCH_SIZE
     raw = {one.label: _measured(one, times[one.label], mode, dt, seed, size) for one in models}
@@ -78,7 +81,7 @@ def lipschitz(
 
         typer.echo(json.dumps(json_record(curves, main, protocol), indent=2, allow_nan=False))
         return
-    _show(models, curves, protocol, out)
+    _show(models, curves, protocol, files)
 
 
 Chosen = tuple[list["MeasuredModel"], str]
@@ -101,9 +104,9 @@ def _exact(mixture: str, subject: str | None, parts: Mapping[str, str | None], d
 
 
 def _trained(
-    subject: str | None, overrides: Sequence[str], parts: Mapping[str, str | None], data: str | None, n: int, runs: Path, weights: str
+    subject: str | None, more: Sequence[str], parts: Mapping[str, str | None], data: str | None, n: int, runs: Path, weights: str
 ) -> Chosen:
-    """A checkpoint, or the trained runs of a recipe, and the label of the main one."""
+    """Checkpoints, or the trained runs of a recipe, and the label of the main one."""
     from etsdm.cli.options import refuse
     from etsdm.errors import RecipeError
 
@@ -112,9 +115,11 @@ def _trained(
     refuse(parts, "a trained denoiser has its own")
     if not Path(subject).is_dir():
         refuse({"--data": data}, "the recipe names its data")
-        return _of_recipe(subject, overrides, runs, n, weights)
-    refuse({text: text for text in overrides}, "a checkpoint has no fields to change")
-    return [_of_checkpoint(subject, data, n, weights)], subject
+        return _of_recipe(subject, more, runs, n, weights)
+    refuse({text: text for text in more if "=" in text and not Path(text).is_dir()}, "a checkpoint has no fields to change")
+    if len({subject, *more}) <= len(more):
+        raise RecipeError("CHECKPOINT: one is given twice; give each once")
+    return [_of_checkpoint(folder, data, n, weights) for folder in (subject, *more)], subject
 
 
 def _of_checkpoint(folder: str, data: str | None, n: int, weights: str) -> MeasuredModel:
@@ -205,12 +210,28 @@ def _measured(model: MeasuredModel, times: list[float], mode: str, dt: float | N
         return lipschitz_curve(model.denoiser, bar, times, mode=mode, dt=dt, seed=seed, batch_size=batch_size)
 
 
-def _show(models: Sequence[MeasuredModel], curves: Mapping[str, LipschitzCurve], protocol: dict[str, Any], out: Path) -> None:
+def _files(out: Path) -> list[Path]:
+    """The files to write: one, if `out` has its suffix, else two in the folder."""
+    from etsdm.errors import RecipeError
+    from etsdm.registry import suggestion
+
+    kind = out.suffix.removeprefix(".").lower()
+    if not kind and out.is_file():
+        raise RecipeError(f"--out: {out}: is a file where a folder is needed; give a folder, or a name that ends in .csv, .png, .svg or .pdf")
+    if not kind or out.is_dir():
+        return [out / "lipschitz.csv", out / "lipschitz.png"]
+    if kind not in ("csv", *PICTURES):
+        raise RecipeError(f"--out: {kind!r} is no format of a file; {suggestion(kind, ('csv', *PICTURES), 'formats')}, or give a folder")
+    return [out]
+
+
+def _show(models: Sequence[MeasuredModel], curves: Mapping[str, LipschitzCurve], protocol: dict[str, Any], files: Sequence[Path]) -> None:
     """Writes the CSV file and the figure, and prints a table and their paths."""
     from etsdm.analysis.records import csv_text
     from etsdm.cli.display import console
+    from etsdm.errors import RecipeError
     from etsdm.metrics import Curve
-    from etsdm.report.figures import curves_png
+    from etsdm.report.figures import curves_picture
     from etsdm.storage.files import write_atomically
 
     edges = max((one.edges for one in models), key=len)
@@ -222,11 +243,15 @@ def _show(models: Sequence[MeasuredModel], curves: Mapping[str, LipschitzCurve],
         schedule = one.denoiser.schedule
         drawn = Curve(t=t, mean=mean, se=se, t_label=schedule.t_label, label=label, log_scale=True, log_time=schedule.time_is_noise_level)
         of_arms.setdefault(one.arm, []).append(drawn)
-    table, figure = out / "lipschitz.csv", out / "lipschitz.png"
-    write_atomically(table, csv_text(curves, protocol))
-    write_atomically(figure, curves_png(of_arms, edges))
+    pictures = [file for file in files if file.suffix != ".csv"]
+    if pictures and len({(one.denoiser.schedule.t_label, one.denoiser.schedule.horizon) for one in models}) > 1:
+        message = "their schedules have times in different units, which make no common figure"
+        raise RecipeError(f"{', '.join(one.label for one in models)}: {message}; give --out FILE.csv or --json, or measure one by one")
+    for file in files:
+        kind = file.suffix.removeprefix(".").lower()
+        write_atomically(file, csv_text(curves, protocol) if kind == "csv" else curves_picture(of_arms, edges, kind))
     console.print(_table(curves, edges))
-    for path in (table, figure):
+    for path in files:
         console.print(str(path), soft_wrap=True, highlight=False)
 
 

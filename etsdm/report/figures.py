@@ -15,7 +15,7 @@ from etsdm.metrics import Curve, Histogram
 from etsdm.registry import condition_maps, schedules
 from etsdm.report.contents import Contents, RunRecord
 
-__all__ = ["curves_figure", "curves_png", "histogram_figure", "intervals_of", "training_figure"]
+__all__ = ["curves_figure", "curves_picture", "histogram_figure", "intervals_of", "training_figure"]
 
 COLOURS = ("#3b6ea5", "#c8553d", "#3a8f5c", "#8a5aa8", "#b8860b", "#4d4d4d")
 STYLES = ("-", "--", ":", "-.")
@@ -35,9 +35,12 @@ def _svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def _png(figure: Figure) -> bytes:
+def _picture(figure: Figure, kind: str) -> bytes:
+    if kind == "svg":
+        return _svg(figure).encode()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", dpi=DOTS_PER_INCH)
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    figure.savefig(buffer, format=kind, bbox_inches="tight", dpi=DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -84,9 +87,9 @@ def curves_figure(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> 
 
 
 @_own_style
-def curves_png(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> bytes:
-    """The figure of `curves_figure` as PNG, with all times."""
-    return _png(_curves(curves, edges))
+def curves_picture(curves: Mapping[str, list[Curve]], edges: Sequence[float], kind: str = "png") -> bytes:
+    """The figure of `curves_figure` as a file. Args: kind: `png`, `svg` or `pdf`."""
+    return _picture(_curves(curves, edges), kind)
 
 
 def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure:

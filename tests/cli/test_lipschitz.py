@@ -212,3 +212,29 @@ def test_help_does_not_import_torch():
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "--condition-map" in result.stdout
     assert result.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(("name", "begins"), [("k.csv", b"# mode"), ("k.svg", b"<?xml"), ("k.pdf", b"%PDF"), ("k.png", b"\x89PNG")])
+def test_out_may_be_one_file_of_a_format(tmp_path, name, begins):
+    result = command("--exact", "m1", "--t", "0:5", "--images", 50, "--out", name, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_a_file_of_another_format_is_refused_before_measuring(tmp_path):
+    result = command("--exact", "m1", "--out", "k.jpg", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: --out: 'jpg' is no format of a file; ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_checkpoints_share_a_figure(trained):
+    found = facts("runs/tiny/baseline", "runs/tiny/e-tsdm", "--t", "0:30", "--images", 2, cwd=trained)
+    assert list(found["curves"]) == ["runs/tiny/baseline", "runs/tiny/e-tsdm"]
+    assert found["curve"] == "runs/tiny/baseline"
+    alone = facts("runs/tiny/e-tsdm", "--t", "0:30", "--images", 2, cwd=trained)
+    assert found["curves"]["runs/tiny/e-tsdm"]["mean"] == alone["mean"]
+    twice = command("runs/tiny/baseline", "runs/tiny/baseline", cwd=trained)
+    assert twice.returncode == 2
+    assert "given twice" in twice.stderr

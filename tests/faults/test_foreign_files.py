@@ -100,9 +100,9 @@ def test_worker_processes_import_nothing_from_the_working_directory(tmp_path, mo
 FIGURE = """
 import hashlib
 from etsdm.metrics import Curve
-from etsdm.report.figures import curves_png
+from etsdm.report.figures import curves_picture
 curve = Curve(t=(0.0, 1.0), mean=(1.0, 2.0), se=(0.0, 0.0), t_label="t", label="K")
-print(hashlib.sha256(curves_png({NAME: [curve]}, ())).hexdigest())
+print(hashlib.sha256(curves_picture({NAME: [curve]}, ())).hexdigest())
 """
 
 
