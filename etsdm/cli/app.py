@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -58,7 +59,7 @@ def _show_warnings() -> None:
 
     shown: set[str] = set()
 
-    def show(message: Warning | str, *place: object) -> None:
+    def show(message: Warning | str, *place: Any, **named: Any) -> None:
         text = " ".join(str(message).split())
         if text not in shown:
             shown.add(text)

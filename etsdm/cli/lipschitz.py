@@ -217,7 +217,9 @@ def _files(out: Path) -> list[Path]:
 
     kind = out.suffix.removeprefix(".").lower()
     if not kind and out.is_file():
-        raise RecipeError(f"--out: {out}: is a file where a folder is needed; give a folder, or a name that ends in .csv, .png, .svg or .pdf")
+        raise RecipeError(
+            f"--out: {out}: is a file where a folder is needed; give a folder, or a name that ends in .csv, .png, .svg or .pdf"
+        )
     if not kind or out.is_dir():
         return [out / "lipschitz.csv", out / "lipschitz.png"]
     if kind not in ("csv", *PICTURES):

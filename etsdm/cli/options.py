@@ -16,6 +16,7 @@ __all__ = [
     "StepsOption",
     "TargetOption",
     "WeightsOption",
+    "is_pattern",
     "option_errors",
     "parse_labels",
     "parse_part",
@@ -102,6 +103,11 @@ def parse_range(option: str, text: str, example: str) -> tuple[float, float]:
     except ValueError:
         raise RecipeError(f"{option}: {text!r} is no interval; give two numbers, as {example}") from None
     return low, high
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name has wildcards, as a shell's patterns do."""
+    return any(sign in name for sign in "*?[")
 
 
 def parse_weights(text: str) -> Literal["ema", "current"]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etsdm.cli.options import JsonOption
+from etsdm.cli.options import JsonOption, is_pattern
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.table import Table
 
     from etsdm.backbones.summary import Summary
@@ -18,21 +21,24 @@ __all__ = ["parts"]
 
 
 def parts(
-    registry: Annotated[str | None, typer.Argument(help="Registry, for example schedules.")] = None,
-    name: Annotated[str | None, typer.Argument(help="Part, to list its fields.")] = None,
+    registry: Annotated[str | None, typer.Argument(help="Registry, for example schedules, or a pattern such as 'sam*'.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Part, to list its fields, or a pattern such as 'dpm*'.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the registered parts; with a name, the fields of one part and the cost of a backbone."""
     from etsdm.errors import RegistryError
     from etsdm.registry import REGISTRIES, suggestion
 
-    if registry is not None and registry not in REGISTRIES:
-        raise RegistryError(f"unknown registry {registry!r}; {suggestion(registry, REGISTRIES, 'known')}")
-    if registry is not None and name is not None:
+    chosen = fnmatch.filter(REGISTRIES, registry or "*")
+    if not chosen:
+        raise RegistryError(f"unknown registry {registry!r}; {suggestion(str(registry), REGISTRIES, 'known')}")
+    if registry in REGISTRIES and name is not None and not is_pattern(name):
         _one(registry, name, as_json)
         return
-    chosen = {key: value for key, value in REGISTRIES.items() if registry in (None, key)}
-    listed = {key: {entry: value.describe(entry) for entry in value.loadable()} for key, value in chosen.items()}
+    named = {key: fnmatch.filter(REGISTRIES[key].loadable(), name or "*") for key in chosen}
+    if not any(named.values()):
+        raise RegistryError(f"no part of {', '.join(chosen)} has a name like {name!r}; list them with etsdm parts {chosen[0]}")
+    listed = {key: {entry: REGISTRIES[key].describe(entry) for entry in entries} for key, entries in named.items() if entries}
     if as_json:
         typer.echo(json.dumps(listed, indent=2))
         return
@@ -58,7 +64,7 @@ def _one(registry: str, name: str, as_json: bool) -> None:
         spec = schema["properties"][key]
         fields[key] = {
             "default": "required" if field.is_required() and key not in preset else _plain(default),
-            "type": spec.get("x-etsdm-registry") or spec.get("type") or "",
+            "type": _type(spec, schema.get("$defs", {})),
             "about": spec.get("description", ""),
         }
     # A backbone has a size once all its fields are set.
@@ -72,15 +78,32 @@ def _one(registry: str, name: str, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(title=f"{registry}: {name}", caption=family.describe(name), title_justify="left", caption_justify="left")
-    for heading in ("field", "type", "default"):
+    for heading in ("field", "type", "default", ""):
         table.add_column(heading)
     for key, facts in fields.items():
-        table.add_row(key, str(facts["type"]), json.dumps(facts["default"]) if facts["default"] != "required" else "required")
+        default = json.dumps(facts["default"]) if facts["default"] != "required" else "required"
+        table.add_row(key, facts["type"], default, facts["about"])
     console = Console(markup=False, emoji=False)
     console.print(table)
     if summary:
         console.print()
         console.print(_summary_table(summary))
+
+
+def _type(spec: Mapping[str, Any], named: Mapping[str, Any]) -> str:
+    """A JSON schema of a field in a few words: the registry of a part, the values of a choice, or types with bars between them."""
+    if "$ref" in spec:
+        return _type(named[spec["$ref"].rpartition("/")[2]], named)
+    if registry := spec.get("x-etsdm-registry"):
+        return str(registry)
+    if choices := spec.get("enum") or ([spec["const"]] if "const" in spec else None):
+        return " | ".join(json.dumps(choice) for choice in choices)
+    if variants := spec.get("anyOf") or spec.get("oneOf"):
+        return " | ".join(dict.fromkeys(_type(variant, named) for variant in variants))
+    if spec.get("type") == "array":
+        entries = spec.get("prefixItems") or [spec.get("items", {})]
+        return f"list of {' | '.join(dict.fromkeys(_type(entry, named) for entry in entries)) or 'values'}"
+    return str(spec.get("type", ""))
 
 
 def _summary_table(summary: Summary) -> Table:

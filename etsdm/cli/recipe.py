@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,11 +22,19 @@ ArmOption = Annotated[str | None, typer.Option("--arm", help="Arm; by default th
 
 
 @app.command("list")
-def list_recipes(as_json: JsonOption = False) -> None:
+def list_recipes(
+    pattern: Annotated[str, typer.Argument(help="Names to list, as 'ffhq*'; all by default.")] = "*", as_json: JsonOption = False
+) -> None:
     """List the recipes that are found by name."""
+    from etsdm.errors import RecipeError
     from etsdm.recipe import names, read
+    from etsdm.registry import suggestion
 
-    found = {name: str(read(file).data.get("description", "")) for name, file in names().items()}
+    known = names()
+    chosen = fnmatch.filter(known, pattern)
+    if not chosen:
+        raise RecipeError(f"no recipe has a name like {pattern!r}; {suggestion(pattern, known, 'recipes')}")
+    found = {name: str(read(known[name]).data.get("description", "")) for name in chosen}
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

@@ -14,7 +14,11 @@ __all__ = ["Constant"]
 
 @condition_maps.register("constant")
 class Constant(ConditionMap):
-    """The same condition at all times, f(t) = `value`: a network without time conditioning."""
+    """The same condition at all times, f(t) = `value`: a network without time conditioning.
+
+    Attributes:
+        value: the condition.
+    """
 
     value: float = 0.0
 

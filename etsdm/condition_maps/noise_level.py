@@ -47,7 +47,11 @@ class Sigma(Remap):
 
 @condition_maps.register("log-snr")
 class LogSNR(Remap):
-    """The condition log-SNR, clipped to [-`bound`, `bound`]."""
+    """The condition log-SNR, clipped to [-`bound`, `bound`].
+
+    Attributes:
+        bound: largest absolute value of the condition before it is scaled.
+    """
 
     bound: PositiveFloat = 20.0
 

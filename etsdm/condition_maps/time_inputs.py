@@ -116,7 +116,11 @@ class Timesteps(TimeInput):
 
 @time_inputs.register("scaled")
 class Scaled(TimeInput):
-    """The condition times a factor, for schedules on [0, 1]."""
+    """The condition times a factor, for schedules on [0, 1].
+
+    Attributes:
+        factor: by which conditions are multiplied.
+    """
 
     factor: PositiveFloat = 1000.0
 
@@ -139,6 +143,10 @@ class LogSigma(TimeInput):
 
     The defaults are EDM's ln(sigma)/4. The VE networks of Song et al. 2021 take ln(sigma/2): factor 1, unit 2. A condition of 0
     gives -inf; give a map that shares conditions a `floor` above 0.
+
+    Attributes:
+        factor: of the logarithm.
+        unit: noise level whose logarithm is 0.
     """
 
     factor: PositiveFloat = 0.25

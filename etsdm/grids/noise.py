@@ -49,7 +49,11 @@ class LogSNRGrid(SpacedInNoise):
 
 @grids.register("karras")
 class Karras(SpacedInNoise):
-    """Uniform in (sigma/alpha)^(1/rho) (Karras et al. 2022, Eq. 5)."""
+    """Uniform in (sigma/alpha)^(1/rho) (Karras et al. 2022, Eq. 5).
+
+    Attributes:
+        rho: the larger, the more steps at small noise levels.
+    """
 
     rho: PositiveFloat = 7.0
 

@@ -53,6 +53,9 @@ class MinSNR(Weighting):
     """min(SNR, gamma) for an error of x0: min(SNR, gamma)/SNR for eps, min(SNR, gamma)/(SNR + 1) for v (Hang et al. 2023).
 
     At alpha = 0 the weight for eps is its limit, 1; at sigma = 0 the weight for x0 is gamma.
+
+    Attributes:
+        gamma: largest weight of an error of x0.
     """
 
     gamma: PositiveFloat = 5.0
@@ -66,7 +69,12 @@ class MinSNR(Weighting):
 
 @weightings.register("p2")
 class P2(Weighting):
-    """1 / (k + SNR)^gamma for an error of eps, which down-weights nearly clean images (Choi et al. 2022)."""
+    """1 / (k + SNR)^gamma for an error of eps, which down-weights nearly clean images (Choi et al. 2022).
+
+    Attributes:
+        gamma: the power; 0 for equal weights.
+        k: SNR that is added, which bounds the weight of noisy images.
+    """
 
     gamma: NonNegativeFloat = 1.0
     k: PositiveFloat = 1.0

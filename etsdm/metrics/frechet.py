@@ -51,6 +51,9 @@ class PixelFrechet(Metric):
 
     Its bias depends on the number of images, so samples are divided into `chunks`, and the reference is the mean over held-out
     chunks of the same size.
+
+    Attributes:
+        chunks: number of parts of the samples, each of which gives one distance.
     """
 
     uses_samples: ClassVar[bool] = True

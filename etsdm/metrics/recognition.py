@@ -23,6 +23,9 @@ class Recognition(Metric):
     """Mean confidence of a classifier, fitted on the training split, on the samples, and the shares of their predicted classes.
 
     The classifier is scikit-learn's support vector machine on pixels with calibrated probabilities, which suits small images.
+
+    Attributes:
+        regularisation: scikit-learn's C, the inverse of the strength.
     """
 
     uses_samples: ClassVar[bool] = True

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from etsdm.errors import PartError
+from etsdm.registry.docs import field_descriptions
 from etsdm.registry.numbers import plain_numbers
 
 if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 __all__ = ["FieldProblem", "Frozen", "cut", "field_error", "format_errors", "quoted", "suggestion"]
 
@@ -95,6 +96,15 @@ class Frozen(BaseModel):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return plain_numbers(handler(source))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        made = handler(schema)
+        described = field_descriptions(cls)
+        for name, entry in handler.resolve_ref_schema(made).get("properties", {}).items():
+            if name in described:
+                entry.setdefault("description", described[name])
+        return made
 
     @model_validator(mode="before")
     @classmethod

@@ -94,4 +94,4 @@ class Part(Frozen):
     def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         if cls._is_root:
             return {FAMILY_KEY: cls.family.name}
-        return handler(schema)
+        return super().__get_pydantic_json_schema__(schema, handler)

@@ -104,7 +104,7 @@ class Registry(Generic[P]):
             value = {"type": value}
         if not isinstance(value, Mapping):
             raise RegistryError(
-                f"found {quoted(value)}; give the name of {self._a_noun} or a mapping with `type` ({', '.join(self.names())})"
+                f"found {self._found(value)}; give the name of {self._a_noun} or a mapping with `type` ({', '.join(self.names())})"
             )
         if not isinstance(value.get("type"), str):
             raise RegistryError(f"{self._a_noun} needs `type`, one of: {', '.join(self.names())}")
@@ -205,6 +205,11 @@ class Registry(Generic[P]):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, stacklevel=3)
+
+    def _found(self, value: Any) -> str:
+        """A value for a message: an object of another kind, such as a network, by its type alone."""
+        plain = value is None or isinstance(value, (bool, int, float, list, tuple, dict))
+        return quoted(value) if plain else f"a {type(value).__name__}"
 
     def _entry(self, name: str) -> Entry:
         entries = self._load()

@@ -212,7 +212,7 @@ def _start_worker(events: Any, threads: int) -> None:
     warnings.showwarning = _send_warning
 
 
-def _send_warning(message: Warning | str, *place: object) -> None:
+def _send_warning(message: Warning | str, *place: Any, **named: Any) -> None:
     """Sends a warning to the parent, which has it once for all workers."""
     _events.put(("warning", "", str(message)))
 

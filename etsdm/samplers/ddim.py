@@ -16,7 +16,11 @@ __all__ = ["DDIM"]
 
 @samplers.register("ddim")
 class DDIM(Ancestral):
-    """Denoising diffusion implicit models: deterministic at eta = 0, DDPM's posterior at eta = 1 (Song et al. 2021)."""
+    """Denoising diffusion implicit models: deterministic at eta = 0, DDPM's posterior at eta = 1 (Song et al. 2021).
+
+    Attributes:
+        eta: noise of a step, relative to that of DDPM's posterior; 0 for none.
+    """
 
     steps: Steps = 50
     eta: float = Field(0.0, ge=0, le=1)

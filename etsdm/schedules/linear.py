@@ -28,7 +28,12 @@ class Linear(PowerBetas):
 
 @schedules.register("linear-continuous")
 class LinearContinuous(PolynomialContinuous):
-    """beta(t) linear from 0.1 to 20, the VP process of Song et al. 2021 (paper Eq. A5)."""
+    """beta(t) linear from 0.1 to 20, the VP process of Song et al. 2021 (paper Eq. A5).
+
+    Attributes:
+        beta_min: beta at t = 0.
+        beta_max: beta at t = 1.
+    """
 
     beta_min: NonNegativeFloat = 0.1
     beta_max: PositiveFloat = 20.0

@@ -33,7 +33,12 @@ schedules.preset("sd", Quadratic, "quadratic from 0.00085 to 0.012 (Stable Diffu
 
 @schedules.register("quadratic-continuous")
 class QuadraticContinuous(PolynomialContinuous):
-    """sqrt(beta(t)) linear, beta from 0.1 to 20 (paper Eq. A6)."""
+    """sqrt(beta(t)) linear, beta from 0.1 to 20 (paper Eq. A6).
+
+    Attributes:
+        beta_min: beta at t = 0.
+        beta_max: beta at t = 1.
+    """
 
     beta_min: NonNegativeFloat = 0.1
     beta_max: PositiveFloat = 20.0
