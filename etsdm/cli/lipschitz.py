@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -214,12 +215,11 @@ def _files(out: Path) -> list[Path]:
     """The files to write: one, if `out` has its suffix, else two in the folder."""
     from etsdm.errors import RecipeError
     from etsdm.registry import suggestion
+    from etsdm.storage.faults import storage_error
 
     kind = out.suffix.removeprefix(".").lower()
     if not kind and out.is_file():
-        raise RecipeError(
-            f"--out: {out}: is a file where a folder is needed; give a folder, or a name that ends in .csv, .png, .svg or .pdf"
-        )
+        raise storage_error(NotADirectoryError(errno.ENOTDIR, "not a folder", str(out)))
     if not kind or out.is_dir():
         return [out / "lipschitz.csv", out / "lipschitz.png"]
     if kind not in ("csv", *PICTURES):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-__all__ = ["MISSING", "Difference", "Missing", "canonical", "diff", "fingerprint"]
+__all__ = ["MISSING", "Difference", "Missing", "canonical", "diff", "differences", "fingerprint"]
 
 
 class Missing(Enum):
@@ -53,7 +53,12 @@ def diff(a: BaseModel, b: BaseModel) -> list[Difference]:
     Parts of different types and lists of plain values are compared as a whole, lists of parts entry by entry. A field or entry that one
     recipe lacks is `MISSING` there.
     """
-    return list(_differences((), a.model_dump(mode="json"), b.model_dump(mode="json")))
+    return differences(a.model_dump(mode="json"), b.model_dump(mode="json"))
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """As `diff`, of the JSON values of two recipes with all fields."""
+    return list(_differences((), a, b))
 
 
 def _json(value: Any) -> str:

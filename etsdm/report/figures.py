@@ -21,6 +21,7 @@ COLOURS = ("#3b6ea5", "#c8553d", "#3a8f5c", "#8a5aa8", "#b8860b", "#4d4d4d")
 STYLES = ("-", "--", ":", "-.")
 SHADE = "#00000010"
 DOTS_PER_INCH = 150
+LEGEND_COLUMNS = 4
 SMOOTHING = 5  # records in the running mean of the training loss
 
 # A matplotlibrc of the user, or in the working directory, changes no figure and starts no LaTeX.
@@ -49,6 +50,11 @@ def _axes(width: float = 8.0, height: float = 3.4) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """The legend above the axes, where it covers no curve."""
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=LEGEND_COLUMNS, borderaxespad=0.2)
 
 
 def intervals_of(contents: Contents, arms: Iterable[str]) -> tuple[float, ...]:
@@ -114,7 +120,7 @@ def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure
     axes.set_xlim(first.t[0], first.t[-1])
     axes.set_xlabel(first.t_label)
     axes.set_ylabel(first.label)
-    axes.legend(frameon=False)
+    _legend(axes)
     return figure
 
 
@@ -147,5 +153,5 @@ def training_figure(runs: Mapping[str, RunRecord]) -> str:
     axes.set_yscale("log")
     axes.set_xlabel("images seen")
     axes.set_ylabel(f"training loss, mean of {SMOOTHING} records")
-    axes.legend(frameon=False)
+    _legend(axes)
     return _svg(figure)

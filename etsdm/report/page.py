@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from etsdm.metrics import Curve
+from etsdm.recipe.compare import MISSING, differences
 from etsdm.report.contents import Contents, gather
 from etsdm.report.figures import curves_figure, histogram_figure, intervals_of, training_figure
 from etsdm.runs.folder import ExperimentFolder
@@ -19,6 +21,8 @@ from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import write_atomically
 
 __all__ = ["write_report"]
+
+MAX_VALUE = 120  # characters of a field below samples
 
 
 @storage_errors()
@@ -62,7 +66,7 @@ def _by_axis(of_arms: dict[str, list[Curve]]) -> list[dict[str, list[Curve]]]:
 
 def _runs(contents: Contents) -> list[dict[str, Any]]:
     """Samples, times, environment and recipe of each arm."""
-    entries = []
+    entries, fields = [], _changed_fields({arm: run.recipe for arm, run in contents.first_runs().items()})
     for arm, run in contents.first_runs().items():
         trained = run.training.finished()
         drawn = {name: run.folder.samples(name) for name in run.samplings}
@@ -71,7 +75,7 @@ def _runs(contents: Contents) -> list[dict[str, Any]]:
             {
                 "arm": arm,
                 "samples": {name: _data_uri(folder.grid(run.manifest.samples[name]), "image/png") for name, folder in drawn.items()},
-                "condition_map": json.dumps(run.recipe["model"]["condition_map"]),
+                "fields": fields[arm],
                 "training": run.training.path.name,
                 "seconds": {"train": trained.seconds if trained else None, **seconds, "evaluate": sum(run.seconds.values())},
                 "rate": trained.facts["images_per_second"] if trained else None,
@@ -81,6 +85,23 @@ def _runs(contents: Contents) -> list[dict[str, Any]]:
             }
         )
     return entries
+
+
+def _changed_fields(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """By arm, the fields in which arms differ from the first; of one arm alone, the condition map."""
+    first = next(iter(recipes.values()))
+    found = {arm: {one.path: (one.a, one.b) for one in differences(first, recipe)} for arm, recipe in recipes.items()}
+    changed = list(dict.fromkeys(path for of_arm in found.values() for path in of_arm)) or ["model.condition_map"]
+    before = {path: values[0] for of_arm in found.values() for path, values in of_arm.items()}
+    before.setdefault("model.condition_map", first["model"]["condition_map"])
+    return {arm: {path: _text(of_arm[path][1] if path in of_arm else before[path]) for path in changed} for arm, of_arm in found.items()}
+
+
+def _text(value: Any) -> str:
+    if value is MISSING:
+        return "none"
+    text = value["type"] if isinstance(value, dict) and value.keys() == {"type"} else json.dumps(value)
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 3]}..."
 
 
 def _data_uri(content: bytes, kind: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from etsdm.errors import IntegrityError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, write_atomically
 
 __all__ = ["Record", "read_bytes", "read_record", "write_record"]
@@ -90,18 +91,22 @@ def read_record(path: Path, kind: type[R]) -> R | None:
 
 
 def read_bytes(path: Path, mend: str) -> bytes | None:
-    """Content of a regular file of bounded size, None if there is none. Raises: IntegrityError, ending in the mend, for all else."""
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise IntegrityError(f"{path}: is no regular file; {mend}")
-        if found.st_size > MAX_BYTES:
-            raise IntegrityError(f"{path}: has {found.st_size:,} bytes, more than the {MAX_BYTES:,} that are read; {mend}")
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise IntegrityError(f"{path}: cannot be read ({error.strerror}); make it readable, or {mend}") from None
+    """Content of a regular file of bounded size, None if there is none.
+
+    Raises:
+        IntegrityError: it is no regular file, or too large; the message ends in the mend.
+        StorageError: it cannot be read.
+    """
+    with storage_errors(path):
+        try:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise IntegrityError(f"{path}: is no regular file; {mend}")
+            if found.st_size > MAX_BYTES:
+                raise IntegrityError(f"{path}: has {found.st_size:,} bytes, more than the {MAX_BYTES:,} that are read; {mend}")
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
 
 
 def _check_format(path: Path, kind: type[Record], values: dict[str, Any]) -> None:

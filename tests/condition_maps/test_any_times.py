@@ -45,7 +45,7 @@ def test_integers_stay_integers_where_conditions_are(dtype):
         assert f(t, Linear()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", time_inputs.names())
+@pytest.mark.parametrize("name", [name for name in time_inputs.names() if name != "auto"])
 def test_a_time_input_takes_them_too(name):
     convert = time_inputs.create(name)
     expected = convert(torch.tensor([5.0, 105.0], dtype=torch.float64))

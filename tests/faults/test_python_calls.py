@@ -5,7 +5,7 @@ import torch
 
 import etsdm
 from etsdm.analysis import lipschitz_curve, log_likelihood
-from etsdm.checkpoints import latest_checkpoint, read_checkpoint, read_json
+from etsdm.checkpoints import latest_checkpoint, read_checkpoint
 from etsdm.denoisers.protocol import MEMBERS, DenoiserLike
 from etsdm.denoisers.wrappers import DenoiserWrapper
 from etsdm.errors import CheckpointError, PartError, RegistryError
@@ -64,7 +64,6 @@ def test_parts_by_name_and_as_mappings():
 def test_paths_as_text(tiny_denoiser, tmp_path):
     folder = str(etsdm.save(tiny_denoiser(), str(tmp_path / "one")))
     assert read_checkpoint(folder).denoiser.spec == etsdm.load(folder).spec
-    assert read_json(f"{folder}/denoiser.json")["format"]
     assert latest_checkpoint(folder) is None
     model = SampledModel.from_checkpoint(folder).with_condition_map({"type": "e-tsdm", "n": 4})
     assert model.trained.condition_map.n == 4

@@ -32,7 +32,7 @@ class LinearInTime(nn.Module):
 
 @pytest.fixture
 def linear_in_time(tiny_spec):
-    return lambda **parts: Denoiser(tiny_spec(**parts), LinearInTime())
+    return lambda **parts: Denoiser(tiny_spec(**parts), LinearInTime().double())
 
 
 def noisy(schedule, t):

@@ -46,7 +46,7 @@ def test_labels_reach_the_network(tiny_denoiser, some):
 
 @pytest.mark.parametrize("timesteps", [1, 7, 60, 100, 4000])
 def test_schedules_of_other_lengths_are_measured_from_their_first_tenth_to_their_end(tiny_denoiser, some, timesteps):
-    denoiser = tiny_denoiser(schedule={"type": "linear", "timesteps": timesteps})
+    denoiser = tiny_denoiser(schedule={"type": "linear", "timesteps": timesteps, "beta_end": 0.005})
     outcome = LossPerTime(fine=1, coarse=3).compute(inputs(denoiser, some))
     times = outcome.curves["loss"].t
     assert all(t == int(t) and 0 <= t < timesteps for t in times)

@@ -1,5 +1,6 @@
 """Sections of `sampling`: which weights, labels and guidance their samples have, and defaults of evaluation."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import etsdm
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.errors import CheckpointError, RecipeError
 from etsdm.metrics import Lipschitz, LossPerTime
-from etsdm.storage.files import read_record
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SHORT = ("training.images=320", "training.warmup_images=0", "training.learning_rate=0.02", "arms=null", "sampling.sampler.steps=3")
@@ -47,7 +47,7 @@ def test_current_weights_are_those_of_the_trainer(weights):
 
 def test_weights_are_in_the_protocol(weights):
     files = sorted((weights.folder.path / "values").rglob("*.json"))
-    found = {file.parent.name: read_record(file)["protocol"]["weights"] for file in files}
+    found = {file.parent.name: json.loads(file.read_text())["protocol"]["weights"] for file in files}
     assert found == {"values": "current", "averaged": "ema", "last": "current"}
 
 
