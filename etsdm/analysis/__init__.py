@@ -5,7 +5,7 @@ from etsdm.analysis.lipschitz import LipschitzCurve, lipschitz_curve
 from etsdm.analysis.measured_model import MeasuredModel
 from etsdm.analysis.modes import MODES
 from etsdm.analysis.stability import StabilityCurve, stability_curve
-from etsdm.analysis.time_grid import edges_of, measured_edges, measured_times, range_name, steps_below
+from etsdm.analysis.time_grid import edges_of, measured_edges, measured_times, range_name, steps_below, steps_of_curve
 from etsdm.analysis.time_pairs import timesteps
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "range_name",
     "stability_curve",
     "steps_below",
+    "steps_of_curve",
     "timesteps",
 ]

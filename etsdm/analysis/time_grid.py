@@ -18,7 +18,7 @@ from etsdm.analysis.time_pairs import timesteps
 from etsdm.condition_maps import EDM_PARTITIONS, Compose, ConditionMap, Intervals
 from etsdm.schedules import Schedule
 
-__all__ = ["edges_of", "measured_edges", "measured_times", "range_name", "steps_below"]
+__all__ = ["edges_of", "measured_edges", "measured_times", "range_name", "steps_below", "steps_of_curve"]
 
 SUB_INTERVALS, SHARE = 5, 10  # the paper's n, and T / t_tilde
 MAX_FINE = 250  # times below the last edge, however many sub-intervals there are
@@ -81,6 +81,13 @@ def steps_below(schedule: Schedule, t: float) -> int:
     """Number of timesteps (`etsdm.analysis.timesteps`) that lie before a time."""
     times = torch.tensor(timesteps(schedule), dtype=torch.float64)
     return int((times < t - TOLERANCE * schedule.horizon).sum())
+
+
+def steps_of_curve(schedule: Schedule, edges: Sequence[float]) -> int:
+    """Number of timesteps of a K curve by default: twice as far as the sub-intervals reach, in t, or in steps where t is a noise level."""
+    last = len(timesteps(schedule))
+    steps = 2 * steps_below(schedule, edges[-1]) if schedule.time_is_noise_level else steps_below(schedule, 2 * edges[-1])
+    return min(last, steps)
 
 
 def range_name(schedule: Schedule, low: float, high: float) -> str:

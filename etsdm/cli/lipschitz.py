@@ -159,12 +159,12 @@ def _of_recipe(recipe: str, overrides: Sequence[str], runs: Path, n: int, weight
 
 
 def _default_count(models: Sequence[MeasuredModel], model: MeasuredModel) -> int:
-    """Twice as many timesteps as lie before the end of the sub-intervals of all models with its schedule."""
-    from etsdm.analysis import measured_edges, steps_below
+    """Number of timesteps that reach twice as far as the sub-intervals of all models with its schedule."""
+    from etsdm.analysis import measured_edges, steps_of_curve
 
     schedule = model.denoiser.schedule
     maps = [one.denoiser.condition_map for one in models if one.denoiser.schedule == schedule]
-    return 2 * steps_below(schedule, measured_edges(maps, schedule)[-1])
+    return steps_of_curve(schedule, measured_edges(maps, schedule))
 
 
 def _checked_times(model: MeasuredModel, text: str | None, mode: str, dt: float | None, count: int | None) -> list[float]:

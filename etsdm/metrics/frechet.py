@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,9 @@ from etsdm.metrics.base import EvaluationInputs, Metric, MetricResult, mean_valu
 from etsdm.registry import metrics
 from etsdm.registry.counts import ImageCount
 
-__all__ = ["PixelFrechet", "frechet_distance"]
+__all__ = ["PixelFrechet", "frechet_distance", "frechet_distance_of_samples"]
+
+MAX_PIXELS = 12_288  # values of an image, 64x64 in colour: their covariance in float64 has 1.2 GB
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
@@ -34,15 +37,34 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     return float((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
 
 
+def frechet_distance_of_samples(samples: Tensor, mean: Tensor, cov: Tensor) -> float:
+    """`frechet_distance` of the Gaussian fitted to samples.
+
+    With centred samples A / sqrt(N - 1) as rows, C_a = A^T A, and the root of the formula has the same trace as (A C_b A^T)^{1/2}, which is
+    N x N: fewer samples than dimensions cost no decomposition of a covariance.
+
+    Args:
+        samples: (N, D), float64.
+        mean: of the other Gaussian, (D,).
+        cov: (D, D).
+    """
+    n, d = samples.shape
+    if n > d:
+        return frechet_distance(samples.mean(0), samples.T.cov(), mean, cov)
+    own = samples.mean(0)
+    rows = (samples - own) / (n - 1) ** 0.5
+    cross = torch.linalg.eigvalsh(rows @ cov @ rows.T).clamp(min=0).sqrt().sum()
+    return float((own - mean).square().sum() + rows.square().sum() + cov.trace() - 2 * cross)
+
+
 def _distances(images: Images, chunks: int, size: int, train: tuple[Tensor, Tensor]) -> Tensor:
     """Distances of the first `chunks` chunks of `size` images to the training images, float64, (chunks,)."""
     each = (images.batch(range(k * size, (k + 1) * size)) for k in range(chunks))
-    return torch.tensor([frechet_distance(*_moments(chunk), *train) for chunk in each], dtype=torch.float64)
+    return torch.tensor([frechet_distance_of_samples(_flat(chunk), *train) for chunk in each], dtype=torch.float64)
 
 
-def _moments(images: LoadedImages) -> tuple[Tensor, Tensor]:
-    flat = images.pixels.flatten(1).double()
-    return flat.mean(0), flat.T.cov()
+def _flat(images: LoadedImages) -> Tensor:
+    return images.pixels.flatten(1).double()
 
 
 @metrics.register("pixel-frechet")
@@ -65,9 +87,13 @@ class PixelFrechet(Metric):
         """The mean over chunks, its standard error over chunks, and the held-out images' distance.
 
         Raises:
-            DataError: there are too few samples, or no image is held out.
+            DataError: there are too few samples, no image is held out, or images are too large.
         """
-        test, train = inputs.test.load(), _moments(inputs.train.load())
+        if (pixels := math.prod(inputs.denoiser.spec.image_shape)) > MAX_PIXELS:
+            message = f"{pixels:,} values of an image are more than the {MAX_PIXELS:,} whose covariance it takes"
+            raise DataError(f"pixel-frechet: {message}; leave it out for images of this size")
+        test, flat = inputs.test.load(), _flat(inputs.train.load())
+        train = flat.mean(0), flat.T.cov()
         size = min(len(test), len(inputs.samples) // self.chunks)
         if size < 2:
             found = len(inputs.samples)

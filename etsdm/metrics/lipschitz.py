@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from etsdm.analysis import lipschitz_curve, range_name, steps_below, timesteps
+from etsdm.analysis import lipschitz_curve, range_name, steps_of_curve, timesteps
 from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, Value, mean_value
 from etsdm.registry import metrics
 from etsdm.registry.counts import BatchSize, ImageCount, Index, Timesteps
 from etsdm.schedules import Schedule
 
 __all__ = ["Lipschitz"]
-
-SHARED_TIMES_FACTOR = 2  # a curve reaches twice as far as the shared sub-intervals
 
 
 @metrics.register("lipschitz")
@@ -39,8 +37,7 @@ class Lipschitz(Metric):
         """The curve on noised training images, and the means over the first sub-interval, the others, all of them, and beyond."""
         schedule, edges = inputs.denoiser.schedule, inputs.time_edges
         chosen = inputs.train.batch(range(min(self.images, len(inputs.train))))
-        last = len(timesteps(schedule))
-        stop = min(last, SHARED_TIMES_FACTOR * steps_below(schedule, edges[-1])) if self.stop is None else self.stop
+        stop = steps_of_curve(schedule, edges) if self.stop is None else self.stop
         curve = lipschitz_curve(
             inputs.denoiser,
             (inputs.denoiser.prepare_batch(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
@@ -74,7 +71,8 @@ def _means(schedule: Schedule, times: Tensor, values: Tensor, edges: tuple[float
         if measured.any() and measured.sum() == whole.sum():
             end = high if high in edges else _end(schedule, times, all_times)
             name = range_name(schedule, low, end)
-            description = f"mean of K per step over {int(measured.sum())} values of {schedule.t_label} in {name}"
+            variable = "t in " if schedule.is_discrete else ""
+            description = f"mean of K per step over {int(measured.sum())} values of {'t in ' if schedule.is_discrete else ''}{name}"
             means[f"K {name}"] = mean_value(values[measured].mean(0), description=description)
     return means
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from etsdm.data import Digits, LoadedImages
 from etsdm.errors import DataError
 from etsdm.metrics import EvaluationInputs, PixelFrechet, frechet_distance
+from etsdm.metrics.frechet import frechet_distance_of_samples
 from etsdm.randomness import generator
 
 POSITIVE = st.floats(0.01, 10)
@@ -58,6 +59,14 @@ def test_random_covariances_have_the_distance_that_scipy_gives(index):
 def test_a_gaussian_has_no_distance_to_itself(rank):
     mean, covariance = random_gaussian(0, rank=rank)
     assert frechet_distance(mean, covariance, mean, covariance) == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 7, 40])
+def test_samples_have_the_distance_of_their_gaussian(n):
+    mean, cov = random_gaussian(1)
+    samples = torch.randn(n, 6, generator=generator(0, "test/samples", n), dtype=torch.float64) * numbers([1, 2, 3, 1, 0, 1])
+    expected = frechet_distance(samples.mean(0), samples.T.cov(), mean, cov)
+    assert frechet_distance_of_samples(samples, mean, cov) == pytest.approx(expected, rel=1e-6)
 
 
 def test_singular_covariances_have_the_closed_form():
