@@ -71,7 +71,6 @@ def _means(schedule: Schedule, times: Tensor, values: Tensor, edges: tuple[float
         if measured.any() and measured.sum() == whole.sum():
             end = high if high in edges else _end(schedule, times, all_times)
             name = range_name(schedule, low, end)
-            variable = "t in " if schedule.is_discrete else ""
             description = f"mean of K per step over {int(measured.sum())} values of {'t in ' if schedule.is_discrete else ''}{name}"
             means[f"K {name}"] = mean_value(values[measured].mean(0), description=description)
     return means

@@ -82,7 +82,6 @@ def _means(schedule: Schedule, times: Tensor, losses: Tensor, edges: tuple[float
         inside = (times >= low) & (times < high)
         if inside.any():
             name = range_name(schedule, low, high)
-            variable = "t in " if schedule.is_discrete else ""
             description = f"mean held-out loss over {int(inside.sum())} values of {'t in ' if schedule.is_discrete else ''}{name}"
             values[f"loss {name}"] = mean_value(losses[inside].mean(0), higher_is_better=False, description=description)
     return values
