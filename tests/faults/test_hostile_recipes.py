@@ -17,7 +17,7 @@ from etsdm.recipe.locations import SourceLocation
 from etsdm.recipe.yaml import compose
 from etsdm.registry import REGISTRIES
 
-SECONDS = 10.0  # of processor time; networks are counted, and a machine may be slow
+SECONDS = 60.0  # of processor time: a hang, not a speed, is what these find
 SMALL = {
     "name": "small",
     "description": "",
@@ -161,7 +161,7 @@ def only_recipe_errors(text):
     except RecipeError as error:
         message = str(error)
     assert len(message) < 1000
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 60
 
 
 @settings(FEW, max_examples=300)
