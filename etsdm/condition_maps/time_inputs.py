@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Auto", "LogSigma", "Scaled", "TimeInput", "Timesteps"]
 
 EMBEDDED_RANGE = 1000.0  # of the times for which sinusoidal embeddings are made
-EMBEDDING_PERIOD = 10_000.0  # their longest period over 2 pi, beyond which times are no longer told apart by the slow sines
+EMBEDDING_PERIOD = 10_000.0  # their longest period over 2 pi, beyond which the slow sines no longer distinguish times
 
 
 class TimeInput(Part, family=time_inputs):

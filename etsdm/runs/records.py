@@ -53,7 +53,7 @@ class Manifest(TrainingOfRun):
 
 
 class EnvironmentRecord(Record):
-    """Where a training ran. Fields: digest of the training; recipe, sha256 of `recipe.yaml`; environment, versions and machine."""
+    """Machine and versions of a training. Fields: digest of the training; recipe, sha256 of `recipe.yaml`; environment."""
 
     MEND: ClassVar[str] = "remove it and the stage.json beside it, and run the recipe again, which trains no further"
 
