@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etsdm.cli.options import JsonOption, SamplerOption, StepsOption, WeightsOption
+from etsdm.cli.options import JsonOption, SamplerOption, StepsOption
 
 if TYPE_CHECKING:
     from etsdm.samplers import Sampler
-    from etsdm.sampling import GeneratedFolder, Progress, SampledModel, SamplingTask
+    from etsdm.sampling import GeneratedFolder, Progress, SampledModel, Sampling, SamplingTask
 
 __all__ = ["choose_sampler", "sample"]
 
@@ -24,24 +25,30 @@ CONDITIONS, OUTPUT, PROCESSES = "Conditions and guidance", "Output", "Processes"
 def sample(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a run or of a checkpoint.")],
     n: Annotated[int, typer.Option("-n", help="Number of images.", min=1)] = 64,
+    sampling: Annotated[str | None, typer.Option(help="Section of the recipe's sampling, by name; the first by default.")] = None,
     sampler: SamplerOption = None,
     steps: StepsOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise; image k depends on it and on k alone.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images in one pass of the network.", min=1)] = 64,
     chunk: Annotated[int | None, typer.Option(help="Images that a first stage decodes at a time; a batch by default.", min=1)] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Class labels used in turn, as 3, 0,1,2 or 0:10; all by default.", rich_help_panel=CONDITIONS)
+        str | None,
+        typer.Option(help="Class labels used in turn, as 3, 0,1,2 or 0:10; the recipe's by default.", rich_help_panel=CONDITIONS),
     ] = None,
     low_res: Annotated[
         Path | None, typer.Option(help="Low-resolution images used in turn: a folder or a file.", rich_help_panel=CONDITIONS)
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Scale w of classifier-free guidance, 1 for none.", rich_help_panel=CONDITIONS)
+        float | None,
+        typer.Option(help="Scale w of classifier-free guidance, 1 for none; the recipe's by default.", rich_help_panel=CONDITIONS),
     ] = None,
     guidance_interval: Annotated[
-        str | None, typer.Option(help="Noise levels sigma/alpha of guidance, as 0.28:2.9; all by default.", rich_help_panel=CONDITIONS)
+        str | None,
+        typer.Option(help="Noise levels sigma/alpha of guidance, as 0.28:2.9; the recipe's by default.", rich_help_panel=CONDITIONS),
     ] = None,
-    weights: WeightsOption = "ema",
+    weights: Annotated[
+        str | None, typer.Option(help="ema for the moving average, or current; by default those of the recipe, else ema.")
+    ] = None,
     condition_map: Annotated[
         str | None, typer.Option(help="Another condition map than the trained one: a name or {type: ..., ...}.", rich_help_panel=CONDITIONS)
     ] = None,
@@ -59,7 +66,8 @@ def sample(
 ) -> None:
     """Generate images into a folder: a PNG file each, and a grid of the first ones.
 
-    A checkpoint has its schedule, target and condition map; E-TSDM needs no option.
+    A checkpoint has its schedule, target and condition map; E-TSDM needs no option. Sampler, weights, labels and guidance are by default
+    those with which its recipe draws samples.
 
     The same command continues an interrupted job, and several processes share one.
     """
@@ -72,11 +80,13 @@ def sample(
         raise RecipeError(f"--animate: {animate!r} is no format; {suggestion(animate, ANIMATIONS, 'formats')}")
     with option_errors("--rank", {"rank": "--rank"}):
         check_rank(rank, world)
-    model = _model(checkpoint, weights, condition_map, guidance, guidance_interval)
-    chosen = choose_sampler(sampler, steps, model.sampler)
+    section, data_classes = _of_recipe(checkpoint, sampling)
+    section = _changed(section, weights, labels, guidance, guidance_interval)
+    model = _model(checkpoint, section, data_classes, condition_map)
+    chosen = choose_sampler(sampler, steps, section.sampler)
     with option_errors("--sampler", {"steps": "--steps"}):
         nfe = chosen.plan(model.denoiser).nfe
-    task = _task(model, chosen, seed, labels, low_res, chunk)
+    task = _task(model, chosen, seed, section.labels, low_res, chunk)
     exports = [*filter(None, (animate, "npz" if npz else None, "zip" if zip_ else None))]
     result = _generate(task, out, n=n, batch_size=batch_size, rank=rank, world=world, exports=exports)
     if as_json:
@@ -103,40 +113,73 @@ def choose_sampler(text: str | None, steps: int | None, default: Sampler | None)
         return resolve_sampler(chosen, steps)
 
 
-def _model(checkpoint: Path, weights: str, condition_map: str | None, guidance: float | None, interval: str | None) -> SampledModel:
-    from etsdm.cli.options import option_errors, parse_part, parse_range, parse_weights
-    from etsdm.devices import resolve_device
+def _of_recipe(checkpoint: Path, name: str | None) -> tuple[Sampling, int | None]:
+    """The section of the recipe by which samples are drawn, the default one without a recipe, and the classes of its data, None without."""
     from etsdm.errors import RecipeError
     from etsdm.runs.origin import recipe_of_checkpoint
+    from etsdm.sampling import Sampling
+
+    recipe = recipe_of_checkpoint(checkpoint)
+    if recipe is not None:
+        return recipe.sampling_of(name), recipe.data.num_classes
+    if name is not None:
+        raise RecipeError(f"--sampling: {checkpoint} belongs to no run, so there is no recipe with sections; leave it out")
+    return Sampling(), None
+
+
+def _changed(section: Sampling, weights: str | None, labels: str | None, guidance: float | None, interval: str | None) -> Sampling:
+    """The section with the options that are given in place of its fields."""
+    from pydantic import ValidationError
+
+    from etsdm.cli.options import parse_labels, parse_range, parse_weights
+    from etsdm.errors import RecipeError
+    from etsdm.registry import format_errors
+
+    changed: dict[str, Any] = {}
+    if weights is not None:
+        changed["weights"] = parse_weights(weights)
+    if labels is not None:
+        changed["labels"] = tuple(parse_labels(labels))
+    if guidance is not None:
+        changed["guidance"] = guidance
+    if interval is not None:
+        if guidance is None and section.guidance is None:
+            raise RecipeError("--guidance-interval: there is no guidance; give --guidance")
+        changed["guidance_interval"] = parse_range("--guidance-interval", interval, "0.28:2.9")
+    try:
+        return section.model_copy(update=changed)
+    except ValidationError as error:
+        problem = format_errors(error)[0]
+        raise RecipeError(f"--{problem.field.replace('_', '-')}: {problem.message}") from None
+
+
+def _model(checkpoint: Path, section: Sampling, data_classes: int | None, condition_map: str | None) -> SampledModel:
+    from etsdm.cli.options import option_errors, parse_part
+    from etsdm.devices import resolve_device
     from etsdm.sampling import SampledModel
 
-    if guidance is None and interval is not None:
-        raise RecipeError("--guidance-interval: there is no guidance; give --guidance")
-    recipe = recipe_of_checkpoint(checkpoint)
-    model = SampledModel.from_checkpoint(checkpoint, resolve_device(), weights=parse_weights(weights))
-    if recipe is not None:
-        model = model._replace(sampler=recipe.sampling_of().sampler, data_classes=recipe.data.num_classes)
+    model = SampledModel.from_checkpoint(checkpoint, resolve_device(), weights=section.weights, data_classes=data_classes)
     if condition_map is not None:
         chosen = parse_part("condition_maps", "--condition-map", condition_map)
         with option_errors("--condition-map", {"condition_map": "--condition-map"}):
             model = model.with_condition_map(chosen)
-    if guidance is None:
+    if section.guidance is None:
         return model
-    levels = None if interval is None else parse_range("--guidance-interval", interval, "0.28:2.9")
     with option_errors("--guidance", {"scale": "--guidance", "denoiser": "--guidance", "interval": "--guidance-interval"}):
-        return model.with_guidance(guidance, levels)
+        return model.with_guidance(section.guidance, section.guidance_interval)
 
 
-def _task(model: SampledModel, sampler: Sampler, seed: int, labels: str | None, low_res: Path | None, chunk: int | None) -> SamplingTask:
-    from etsdm.cli.options import option_errors, parse_labels
+def _task(
+    model: SampledModel, sampler: Sampler, seed: int, labels: Sequence[int] | None, low_res: Path | None, chunk: int | None
+) -> SamplingTask:
+    from etsdm.cli.options import option_errors
     from etsdm.sampling import read_low_res
 
     with option_errors("--low-res", {"low_res": "--low-res"}):
         images = None if low_res is None else read_low_res(low_res, model.trained.spec)
-    chosen = None if labels is None else parse_labels(labels)
     options = {"labels": "--labels", "low_res": "--low-res", "chunk": "--chunk", "sampler": "--sampler", "denoiser": "CHECKPOINT"}
     with option_errors("CHECKPOINT", options):
-        return model.task(sampler, seed=seed, labels=chosen, low_res=images, chunk=chunk)
+        return model.task(sampler, seed=seed, labels=labels, low_res=images, chunk=chunk)
 
 
 def _generate(task: SamplingTask, out: Path, **options: Any) -> GeneratedFolder:
