@@ -7,9 +7,18 @@ from typing import Literal
 
 import torch
 
-from etsdm.errors import RecipeError
+from etsdm.errors import PartError, RecipeError
 
-__all__ = ["resolve_device"]
+__all__ = ["resolve_device", "usable_device"]
+
+
+def usable_device(device: torch.device | str) -> torch.device:
+    """A device on which tensors can be made. Raises: PartError if torch knows no such device, or there is none here."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise PartError("device", f"{str(device)!r}: {reason}; give cpu, or cuda where `etsdm doctor` lists a GPU") from None
 
 
 def resolve_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:

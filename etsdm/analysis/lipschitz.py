@@ -148,8 +148,10 @@ def batches_of(images: Batches, y: Tensor | None, batch_size: int) -> Iterator[t
         raise PartError("batch_size", f"{batch_size} is too few; give 1 or more")
     if y is not None and not isinstance(images, Tensor):
         raise PartError("y", "found labels beside an iterable of batches; give pairs (images, labels)")
-    for batch in [images if y is None else (images, y)] if isinstance(images, Tensor) else images:
-        x0, inputs = (batch, {}) if isinstance(batch, Tensor) else batch
+    if isinstance(images, Tensor) or not isinstance(images, Iterable) or hasattr(images, "__array__"):
+        images = [(wide_images(images), {} if y is None else y)]
+    for batch in images:
+        x0, inputs = batch if isinstance(batch, (tuple, list)) else (batch, {})
         x0 = wide_images(x0)
         cond = {"y": inputs} if isinstance(inputs, Tensor) else inputs
         for start in range(0, len(x0), batch_size):

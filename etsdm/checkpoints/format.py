@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones import External
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
+from etsdm.devices import usable_device
 from etsdm.errors import CheckpointError, IntegrityError, PartError
 from etsdm.registry import format_errors
 from etsdm.storage.records import Record, read_record, write_record
@@ -150,8 +151,9 @@ def read_checkpoint(
         CheckpointError: the folder is no checkpoint, its weights do not fit its specification, `backbone` is missing or not
             expected, or the checkpoint holds no current weights.
         IntegrityError: the record or the weights are damaged, or not finite.
+        PartError: there is no such device.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), usable_device(device)
     record = read_checkpoint_record(folder / DENOISER_FILE, DenoiserRecord)
     if weights not in get_args(Weights):
         raise CheckpointError(f"weights: {weights!r} are unknown; give ema or current")

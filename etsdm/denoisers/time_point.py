@@ -10,17 +10,20 @@ network then costs beside the network are sums with these numbers.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from etsdm.denoisers.config import DenoiserConfig, condition_at
+from etsdm.errors import PartError
+from etsdm.registry import quoted
 from etsdm.schedules import Schedule
 from etsdm.schedules.base import NO_SIGNAL
 from etsdm.targets import Coefficients
 
-__all__ = ["CLEAN", "TimeBatch", "TimePoint", "alpha_sigma_like", "time_of"]
+__all__ = ["CLEAN", "TimeBatch", "TimePoint", "alpha_sigma_like", "check_call", "time_of"]
 
 
 class TimePoint(float):
@@ -126,7 +129,23 @@ def alpha_sigma_like(x: Tensor, config: DenoiserConfig, t: Tensor | float) -> tu
 
 
 def time_of(config: DenoiserConfig, x: Tensor, t: Tensor | float) -> TimePoint | TimeBatch:
-    """The coefficients of a configuration at t: those that a `TimePoint` of it brings along, or else new ones."""
+    """The coefficients of a configuration at t: those that a `TimePoint` of it brings along, or else new ones; errors of `check_call`."""
+    if isinstance(t, TimePoint) and t.belongs_to(config):
+        return t
+    check_call(x, t)
+    return TimeBatch.of(config, x, t) if isinstance(t, Tensor) else TimePoint.at(config, float(t))
+
+
+def check_call(x: Tensor, t: Tensor | float) -> None:
+    """Checks the arguments of a denoiser's call.
+
+    Raises:
+        PartError: x is no tensor, or t neither a number nor a tensor with a time for each image.
+    """
+    if not isinstance(x, Tensor):
+        raise PartError("x", f"found a {type(x).__name__}; give a tensor of noisy images, (batch, ...)")
     if isinstance(t, Tensor):
-        return TimeBatch.of(config, x, t)
-    return t if isinstance(t, TimePoint) and t.belongs_to(config) else TimePoint.at(config, t)
+        if t.ndim > 1 or (t.ndim and len(t) not in (1, len(x))):
+            raise PartError("t", f"has shape {tuple(t.shape)} for {len(x)} images; give a time for each, or one number")
+    elif not isinstance(t, Real) or isinstance(t, bool):
+        raise PartError("t", f"found {quoted(t)}; give a number, or a tensor with a time for each image")

@@ -100,6 +100,11 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
     Raises:
         RecipeError: unreadable, or a field is invalid; the message has the field, the file and the line.
     """
+    for given in overrides:
+        if not isinstance(given, str):
+            raise RecipeError(f"override {quoted(given)}: is no text; write key=value, for example 'training.images=20000'")
+    if not isinstance(source, str | Path | Mapping | Recipe):
+        raise RecipeError(f"recipe: found {quoted(source)}; give a path, a name, a mapping or a Recipe")
     if isinstance(source, str | Path):
         file = find(source)
         document = _named(read(file), file)

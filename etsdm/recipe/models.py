@@ -35,7 +35,7 @@ class Recipe(Frozen):
         data, model, training, sampling, evaluation, compute: the sections.
     """
 
-    name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("recipe", max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     seeds: tuple[RunSeed, ...] = Field((0,), min_length=1, max_length=1000)
     data: Dataset

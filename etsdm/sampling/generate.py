@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from etsdm.denoisers.protocol import DenoiserLike, refuse_incomplete
 from etsdm.denoisers.wrappers.base import on_device
+from etsdm.errors import PartError
 from etsdm.randomness import SampleNoise, per_sample_normal
-from etsdm.registry import samplers
+from etsdm.registry import quoted, samplers
 from etsdm.samplers import Sampler, Step
 
 __all__ = ["SamplerLike", "resolve_sampler", "sample", "sample_batches", "starting_noise", "trajectory_of"]
@@ -120,17 +122,18 @@ def sample(
         float32 on the CPU, (n, C, H, W), in [-1, 1]; of an exact denoiser (n, D), wherever its data lie.
 
     Raises:
-        ValueError: n or batch_size is below 1, something in `cond` has not n rows, or the sampler does not suit the schedule
-            (`PartError`).
+        PartError: n or batch_size is below 1, something in `cond` has not n rows, or the sampler does not suit the schedule.
         RegistryError: there is no such sampler.
     """
     refuse_incomplete(denoiser)
     for name, value in (("n", n), ("batch_size", batch_size)):
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise PartError(name, f"found {quoted(value)}; give an integer, 1 or more")
         if value < 1:
-            raise ValueError(f"{name}: {value} is too few; give 1 or more")
+            raise PartError(name, f"{value} is too few; give 1 or more")
     for name, rows in cond.items():
         if rows is not None and len(rows) != n:
-            raise ValueError(f"{name}: {len(rows)} rows for {n} images; give one for each")
+            raise PartError(name, f"{len(rows)} rows for {n} images; give one for each")
     chosen = resolve_sampler(sampler, steps)
     batches = sample_batches(denoiser, chosen, n=n, seed=seed, batch_size=batch_size, first=first, start=start, **cond)
     return torch.cat([denoiser.decode(step.x, chunk).float().cpu() for _, step in batches if step.i == step.n])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap, Identity, TimeInput, Timesteps
 from etsdm.denoisers.prediction import Prediction
+from etsdm.denoisers.time_point import check_call
 from etsdm.errors import PartError
 from etsdm.registry import condition_maps, schedules, targets
 from etsdm.schedules import Schedule
@@ -112,6 +113,7 @@ class ExactDenoiser:
         """
         if cond:
             raise ValueError(f"{', '.join(cond)}: an exact denoiser takes no further condition; leave it out")
+        check_call(x, t)
         t = _as_times(t, x)
         rows = x.reshape(len(x), -1).to(torch.float64)
         c_in = self.target.c_in(*self.schedule.alpha_sigma(t.reshape(-1)))

@@ -99,10 +99,18 @@ def rows_for(x: Tensor, name: str, value: Tensor) -> Tensor:
 
 
 def wide_images(images: Tensor) -> Tensor:
-    """Images in single precision or better, in which coefficients such as 1/alpha do not overflow. Raises: PartError for integers."""
+    """Images in single precision or better, in which coefficients such as 1/alpha do not overflow.
+
+    Raises:
+        PartError: they are no tensor of floating-point numbers, or not finite.
+    """
+    if not isinstance(images, Tensor):
+        raise PartError("images", f"found a {type(images).__name__}; give a tensor, as torch.as_tensor makes it")
     if not images.is_floating_point():
         found = str(images.dtype).removeprefix("torch.")
         raise PartError("images", f"found {found}; give floating-point numbers in [-1, 1], as pixels / 127.5 - 1")
+    if not images.isfinite().all():
+        raise PartError("images", "hold values that are not finite; leave those images out")
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
