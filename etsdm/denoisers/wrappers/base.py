@@ -98,7 +98,7 @@ def rows_for(x: Tensor, name: str, value: Tensor) -> Tensor:
     return value.to(x.device).expand(len(x), *value.shape[1:])
 
 
-def wide_images(images: Tensor) -> Tensor:
+def wide_images(images: object) -> Tensor:
     """Images in single precision or better, in which coefficients such as 1/alpha do not overflow.
 
     Raises:
