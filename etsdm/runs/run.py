@@ -18,9 +18,12 @@ from etsdm.errors import DataError, IntegrityError, PartError, RecipeError
 from etsdm.metrics import MetricResult
 from etsdm.recipe import Recipe, to_yaml
 from etsdm.runs.digests import StageDigests, find_inputs, stage_digests, with_recorded
+from etsdm.runs.evaluate import Evaluate, Measurement
 from etsdm.runs.folder import ExperimentFolder, TrainingFolder
 from etsdm.runs.records import Manifest, ValueEntry
-from etsdm.runs.stages import STAGES, Evaluate, Measurement, Progress, Sample, Stage, Train
+from etsdm.runs.sample import Sample
+from etsdm.runs.stages import STAGES, Progress, Stage
+from etsdm.runs.train import Train
 from etsdm.sampling import SampledImages
 from etsdm.sampling.config import DEFAULT_SAMPLING
 from etsdm.storage.faults import storage_errors
