@@ -13,10 +13,12 @@ from etsdm.data import Files
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.metrics import EvaluationInputs, Metric, MetricResult, data_protocol, sampling_protocol, value_protocol
 from etsdm.recipe import Recipe
+from etsdm.runs.changes import reasons
 from etsdm.runs.environment import environment
 from etsdm.runs.records import ValueRecord
 from etsdm.runs.sample import Sample
-from etsdm.runs.stages import Progress, Stage
+from etsdm.runs.stages import Progress, Stage, StagePlan
+from etsdm.sampling.config import DEFAULT_SAMPLING
 from etsdm.storage.files import digest_of
 from etsdm.storage.records import read_record, write_record
 
@@ -32,6 +34,7 @@ class Measurement:
         metric: with its settings.
         sample: stage of the samples that are measured; the first for a metric that measures none.
         digest: of training or samples, metric and seed.
+        depends_on: all that the digest is made of.
         file: of the result.
     """
 
@@ -39,6 +42,7 @@ class Measurement:
     metric: Metric
     sample: Sample
     digest: str
+    depends_on: Mapping[str, Any]
     file: Path
 
     @property
@@ -49,6 +53,26 @@ class Measurement:
     def is_done(self) -> bool:
         """Whether the result is on disk."""
         return self.result() is not None
+
+    def plan(self, earlier: ValueRecord | None, *, before: str) -> StagePlan:
+        """What is left to measure.
+
+        Args:
+            earlier: an earlier result with other settings of the metric.
+            before: `new weights` or `new samples` where these are not there yet.
+        """
+        planned = StagePlan(Evaluate.kind, self.key, 0, 1, Evaluate.unit, finished=False)
+        if self.is_done():
+            return planned._replace(done=1, finished=True)
+        record = read_record(self.file, ValueRecord) or earlier
+        if record is None:
+            return planned
+        return planned._replace(again=tuple(reasons(record.depends_on, self.depends_on, own="evaluation", before=before)))
+
+    @property
+    def key(self) -> str:
+        """`metric`, or `sampling/metric` for samples with a name."""
+        return self.name if self.sampling in (None, DEFAULT_SAMPLING) else f"{self.sampling}/{self.name}"
 
     def result(self) -> MetricResult | None:
         """The result, None before it was measured."""
@@ -96,7 +120,14 @@ class Evaluate(Stage):
             parts = {} if one.metric.uses_samples else self._denoiser_protocol(one.metric)
             protocol = value_protocol(one.metric, weights=of, denoiser=parts, seed=seed, data=read, samples=samples, versions=environment())
             seconds = round(time.perf_counter() - clock, 2)
-            record = ValueRecord(digest=one.digest, seconds=seconds, protocol=protocol, protocol_digest=digest_of(protocol), result=result)
+            record = ValueRecord(
+                digest=one.digest,
+                seconds=seconds,
+                protocol=protocol,
+                protocol_digest=digest_of(protocol),
+                result=result,
+                depends_on=dict(one.depends_on),
+            )
             write_record(one.file, record)
             yield self.progress(total - left, total)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from etsdm.checkpoints.format import Weights
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.recipe import Recipe, fingerprint
+from etsdm.runs.changes import reasons
 from etsdm.runs.folder import SampleFolder
 from etsdm.runs.records import StageRecord
-from etsdm.runs.stages import Progress, Stage
+from etsdm.runs.stages import Progress, Stage, StagePlan
 from etsdm.sampling import Conditions, ReducedImages, SampledImages, SamplingTask, TensorStore, generate_missing
 from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling
 from etsdm.storage.images import PREVIEW_IMAGES, image_grid
@@ -30,6 +31,7 @@ class Sample(Stage):
         name: of the samples.
         sampling: section of the recipe.
         digest: of training and sampling.
+        depends_on: all that the digest is made of.
         folder: of the samples.
         load_denoiser: reads the trained denoiser with the averaged or the current weights.
     """
@@ -41,6 +43,7 @@ class Sample(Stage):
     name: str
     sampling: Sampling
     digest: str
+    depends_on: Mapping[str, Any]
     folder: SampleFolder
     load_denoiser: Callable[[Weights], Denoiser]
 
@@ -58,6 +61,20 @@ class Sample(Stage):
         finished = record is not None and record.digest == self.digest and self.folder.has_grid(self.digest)
         return finished and not self._store.missing(range(self.sampling.n))
 
+    def plan(self, *, trained: bool) -> StagePlan:
+        """What is left of the samples. Args: trained: whether the training is done."""
+        total = self.sampling.n
+        missing = len(self._store.missing(range(total)))
+        planned = StagePlan(self.kind, self.name, total - missing, total, self.unit, finished=self.is_done())
+        record = self.folder.finished()
+        if planned.finished or record is None:
+            return planned
+        if record.digest == self.digest:
+            lost = f"{missing:,} of {total:,} images are missing or damaged" if missing else "grid.png is missing or damaged"
+            return planned._replace(again=(lost,))
+        found = reasons(record.depends_on, self.depends_on, own="sampling", before="" if trained else "new weights")
+        return planned._replace(again=tuple(found))
+
     def run(self) -> Iterator[Progress]:
         clock, sampling = time.perf_counter(), self.sampling
         denoiser = sampling.guided(self.load_denoiser(sampling.weights))
@@ -69,7 +86,8 @@ class Sample(Stage):
         origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
         self.folder.write_grid(image_grid(first), digest=self.digest, **origin)
         facts = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
-        self.folder.finish(StageRecord(digest=self.digest, seconds=round(time.perf_counter() - clock, 2), facts=facts))
+        seconds = round(time.perf_counter() - clock, 2)
+        self.folder.finish(StageRecord(digest=self.digest, seconds=seconds, facts=facts, depends_on=dict(self.depends_on)))
 
     @property
     def _store(self) -> TensorStore:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
-__all__ = ["STAGES", "Progress", "Stage"]
+__all__ = ["STAGES", "Progress", "Stage", "StagePlan"]
 
 STAGES = ("train", "sample", "evaluate")
 
@@ -29,6 +29,24 @@ class Progress(NamedTuple):
     unit: str
     reused: bool = False
     loss: float | None = None
+
+
+class StagePlan(NamedTuple):
+    """What is left of a stage, or of one metric.
+
+    Fields: kind, one of `STAGES`; name, empty for the training, else of the samples or of the metric's result; done of total, in `unit`s;
+    finished; again, reasons why it is done again although there is an earlier result; goes_on_from, the checkpoint of a training of
+    another length where this one begins.
+    """
+
+    kind: str
+    name: str
+    done: int
+    total: int
+    unit: str
+    finished: bool
+    again: tuple[str, ...] = ()
+    goes_on_from: str | None = None
 
 
 class Stage(ABC):
