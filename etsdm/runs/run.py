@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
-
-import torch
 
 from etsdm.checkpoints.format import DENOISER_FILE, DenoiserRecord, Weights
 from etsdm.data import Files
@@ -23,6 +21,7 @@ from etsdm.runs.folder import ExperimentFolder, TrainingFolder
 from etsdm.runs.records import Manifest, ValueEntry, ValueRecord
 from etsdm.runs.sample import Sample
 from etsdm.runs.stages import STAGES, Progress, Stage, StagePlan
+from etsdm.runs.threads import threads_set
 from etsdm.runs.train import Train
 from etsdm.sampling import SampledImages
 from etsdm.sampling.config import DEFAULT_SAMPLING
@@ -182,7 +181,7 @@ class Run:
         for one in planned:
             if one.again:
                 self.folder.log_redone(f"{one.kind} {one.name}".strip(), one.again)
-        with _threads(self.recipe.compute.threads):
+        with threads_set(self.recipe.compute.threads):
             for stage in stages:
                 if stage.is_done():
                     yield stage.progress(1, 1, reused=True)
@@ -253,14 +252,3 @@ def _recorded_inputs(training: TrainingFolder) -> dict[str, dict[str, str | None
         record = None  # training goes on from the one before, and names the damaged one
     recorded: dict[str, dict[str, str | None]] = record.facts.get("inputs", {}) if record else {}
     return recorded
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Sets the number of threads for a block; the order of additions, and so the last bit, depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
