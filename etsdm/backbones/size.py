@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from etsdm.backbones.base import Backbone
     from etsdm.backbones.first_stages.base import FirstStage
 
-__all__ = ["MAX_WEIGHTS", "check_fits_memory", "check_weights"]
+__all__ = ["MAX_WEIGHTS", "check_fits_memory", "check_weights", "machine_memory"]
 
 MAX_WEIGHTS = 10**12  # bytes, a hundred times those of the largest published diffusion models
 MAX_TENSORS = 6000  # of a network; the largest published ones have 2,000
@@ -44,7 +44,7 @@ def check_weights(spec: Backbone | FirstStage, field: str) -> None:
 def check_fits_memory(spec: Backbone | FirstStage, field: str) -> None:
     """Checks that the weights of a network fit into this machine's memory. Arguments and errors are those of `check_weights`."""
     check_weights(spec, field)
-    weights, memory = _weights(spec), _memory()
+    weights, memory = _weights(spec), machine_memory()
     if weights is not None and memory is not None and weights > memory:
         message = f"{weights / 1e9:,.0f} GB of weights in float32, and this machine has {memory / 1e9:,.0f} GB of memory"
         raise PartError(field, f"the network has {message}; give fewer blocks or channels, or use a larger machine")
@@ -75,7 +75,7 @@ def _weights(spec: Any) -> int | None:
     return total
 
 
-def _memory() -> int | None:
+def machine_memory() -> int | None:
     """Bytes of this machine's memory, None where the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,11 +1,9 @@
-"""Progress of several runs, plans and summaries on the terminal."""
+"""Progress and summaries of several runs on the terminal."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,15 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from etsdm.experiment import Experiment
-from etsdm.runs import STAGES
-from etsdm.runs.cost import FLOPS_PER_SECOND, Cost
 from etsdm.runs.launch import Event
 from etsdm.sampling.config import DEFAULT_SAMPLING
 
-__all__ = ["ProgressDisplay", "console", "cost_table", "plan", "plan_table", "scaled", "summary_table"]
+__all__ = ["ProgressDisplay", "console", "scaled", "stage_title", "summary_table"]
 
 console = Console(markup=False, emoji=False)  # brackets and colons of paths and names stay as they are
 
+TITLES = {"train": "training", "sample": "sampling"}
 PLAIN_INTERVAL_S = 10.0  # between the lines of one run where there is no terminal
 
 
@@ -73,81 +70,9 @@ class ProgressDisplay:
             console.print(f"{title} {progress.done}/{progress.total} {progress.unit} {speed}".rstrip(), highlight=False)
 
 
-def plan_table(experiment: Experiment, kinds: tuple[str, ...]) -> Table:
-    """Which stages of which runs are done."""
-    table = Table(title=f"{experiment.name} in {experiment.folder.path}")
-    for heading in ("run", *kinds):
-        table.add_column(heading)
-    for label, stages in plan(experiment, kinds).items():
-        table.add_row(label, *stages.values())
-    return table
-
-
-def plan(experiment: Experiment, kinds: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """By run and kind of stage: `done`, `to do`, how many of several are to do, or the run whose training is shared."""
-    found, trained_by = {}, dict[str, str]()
-    for run in experiment.runs:
-        stages = run.stages()
-        states = {kind: _state([stage.is_done() for stage in stages if stage.kind == kind]) for kind in STAGES if kind in kinds}
-        first = trained_by.setdefault(run.digests.train, run.label)
-        if "train" in states and first != run.label and states["train"] != "done":
-            states["train"] = f"with {first}"
-        found[run.label] = states
-    return found
-
-
-def _state(done: list[bool]) -> str:
-    if all(done):
-        return "done"
-    return "to do" if not any(done) else f"{done.count(False)} of {len(done)} to do"
-
-
-def cost_table(costs: Mapping[str, Cost], experiment: Experiment) -> Table:
-    """Cost of a run of each arm; one column where all arms cost the same. Args: costs by arm; experiment, for what its runs share."""
-    columns = costs if len(set(map(repr, costs.values()))) > 1 else {"a run": next(iter(costs.values()))}
-    trainings = {run.digests.train: costs[run.arm].training_days for run in experiment.runs}
-    samplings = sum(len(run.recipe.samplings) for run in experiment.runs)
-    days = sum(trainings.values()) + sum(costs[run.arm].sampling_days for run in experiment.runs)
-    counted = " and ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in ((len(trainings), "training"), (samplings, "sampling")))
-    table = Table(
-        title=f"cost of {counted}: {_time(days)} on one device that sustains {scaled(FLOPS_PER_SECOND)}FLOP/s",
-        caption="FLOPs: matrix products, convolutions, attention; a multiply-add is two. Training state: weights, gradients, Adam, "
-        "moving average in float32. Activations: what is kept of a batch for the backward pass in float32, attention by a fused kernel; "
-        "that pass needs some memory besides.",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("")
-    for name in columns:
-        table.add_column(name, justify="right")
-    rows: dict[str, Callable[[Cost], str]] = {
-        "parameters": lambda cost: f"{cost.parameters:,}",
-        "parameters of the first stage": lambda cost: f"{cost.first_stage_parameters:,}" if cost.first_stage_parameters else "",
-        "FLOPs of an image, forward": lambda cost: scaled(cost.flops),
-        "training": lambda cost: f"{cost.training_images:,} images, {scaled(cost.training_flops)}FLOP, {_time(cost.training_days)}",
-        **{_sampling_title(name): partial(_sampling, name=name) for cost in costs.values() for name in cost.samplings},
-        "memory: training state": lambda cost: f"{scaled(cost.training_state)}B",
-        "memory: activations": lambda cost: (
-            f"{scaled(cost.activations)}B, with{'' if cost.gradient_checkpointing else 'out'} gradient checkpointing"
-        ),
-        "disk: a checkpoint": lambda cost: f"{scaled(cost.checkpoint)}B",
-    }
-    for title, text in rows.items():
-        cells = [text(cost) for cost in columns.values()]
-        if any(cells):
-            table.add_row(title, *cells)
-    return table
-
-
-def _sampling_title(name: str) -> str:
-    return "sampling" if name == DEFAULT_SAMPLING else f"sampling {name}"
-
-
-def _sampling(cost: Cost, name: str) -> str:
-    if name not in cost.samplings:
-        return ""
-    one = cost.samplings[name]
-    return f"{one.images:,} images of {one.nfe} calls, {scaled(one.flops)}FLOP, {_time(one.flops / FLOPS_PER_SECOND / 86400)}"
+def stage_title(kind: str, name: str) -> str:
+    """A stage as a noun. Args: kind: train or sample; name: of the samples."""
+    return TITLES[kind] if name in ("", DEFAULT_SAMPLING) else f"{TITLES[kind]} {name}"
 
 
 def scaled(number: float) -> str:
@@ -156,13 +81,6 @@ def scaled(number: float) -> str:
         if number >= 10**power:
             return f"{number / 10**power:.4g} {prefix}"
     return f"{number:.4g} "
-
-
-def _time(days: float) -> str:
-    for unit, length in (("days", 1.0), ("hours", 1 / 24), ("minutes", 1 / 1440)):
-        if days >= length:
-            return f"{days / length:.3g} {unit}"
-    return f"{days * 86400:.3g} seconds"
 
 
 def summary_table(experiment: Experiment) -> Table:

@@ -73,6 +73,7 @@ def diff(
     """Print the fields in which two recipes, or two arms, differ."""
     from etsdm.recipe import MISSING
     from etsdm.recipe import diff as differences
+    from etsdm.recipe.compare import value_text
 
     found = differences(_arm(*_split(a)), _arm(*_split(b)))
     if as_json:
@@ -80,7 +81,7 @@ def diff(
         typer.echo(json.dumps(fields, indent=2))
         return
     for path, x, y in found:
-        typer.echo(f"{path}: {_text(x)} -> {_text(y)}")
+        typer.echo(f"{path}: {value_text(x)} -> {value_text(y)}")
     if not found:
         typer.echo("no differences")
 
@@ -103,9 +104,3 @@ def _arm(recipe: str, overrides: list[str] | None, arm: str | None) -> Recipe:
 
     experiment = build(recipe, *(overrides or ()))
     return experiment.recipe if arm is None else experiment.arm(arm).recipe
-
-
-def _text(value: object) -> str:
-    from etsdm.recipe import MISSING
-
-    return "missing" if value is MISSING else json.dumps(value)

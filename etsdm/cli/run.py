@@ -30,6 +30,7 @@ def run(
     Stages that are finished are not done again; a run that was stopped goes on.
     """
     from etsdm.cli.display import ProgressDisplay, console, summary_table
+    from etsdm.cli.run_plan import plan_lines, plan_runs, print_plan
     from etsdm.cli.waiting import goes_on
     from etsdm.errors import RecipeError
     from etsdm.experiment import build
@@ -46,10 +47,12 @@ def run(
     if as_json and not dry_run:
         raise RecipeError("--json: prints the plan of --dry-run; give both, or neither")
     if dry_run:
-        _plan(experiment, kinds, as_json)
+        print_plan(experiment, kinds, as_json=as_json)
         return
     fresh = False
     with goes_on(), ProgressDisplay() as display:
+        for line in plan_lines(plan_runs(experiment, kinds)):
+            console.print(line, soft_wrap=True, highlight=False)
         for event in experiment.execute(kinds, jobs_for(experiment.runs)):
             fresh = fresh or event.finished
             display.show(event)
@@ -58,32 +61,6 @@ def run(
         console.print(summary_table(experiment))
     elif not fresh:
         console.print(f"{experiment.name}: nothing to do up to stage {stage}")
-
-
-def _plan(experiment: Experiment, kinds: tuple[str, ...], as_json: bool) -> None:
-    import json
-
-    from etsdm.cli.display import console, cost_table, plan, plan_table
-    from etsdm.errors import DataError, RecipeError
-    from etsdm.runs.cost import cost_of
-
-    costs = {arm: cost_of(recipe) for arm, recipe in experiment.arms.items()}
-    missing = None
-    try:
-        for one in experiment.runs:
-            one.check(kinds)
-    except (DataError, RecipeError) as error:
-        missing = str(error)
-    if as_json:
-        trainings = {one.label: one.train.folder.path.name for one in experiment.runs}
-        runs = [{"run": label, "training": trainings[label], **states} for label, states in plan(experiment, kinds).items()]
-        arms = {arm: cost.model_dump(mode="json") for arm, cost in costs.items()}
-        typer.echo(json.dumps({"name": experiment.name, "runs": runs, "arms": arms, "missing": missing}, indent=2))
-        return
-    console.print(plan_table(experiment, kinds))
-    console.print(cost_table(costs, experiment))
-    if missing:
-        console.print(f"missing: {missing}", soft_wrap=True, highlight=False)
 
 
 def _finish(experiment: Experiment, *, fresh: bool) -> None:

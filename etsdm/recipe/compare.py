@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-__all__ = ["MISSING", "Difference", "Missing", "canonical", "diff", "differences", "fingerprint"]
+__all__ = ["MISSING", "Difference", "Missing", "canonical", "diff", "differences", "fingerprint", "value_text"]
 
 
 class Missing(Enum):
@@ -59,6 +59,11 @@ def diff(a: BaseModel, b: BaseModel) -> list[Difference]:
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     """As `diff`, of the JSON values of two recipes with all fields."""
     return list(_differences((), a, b))
+
+
+def value_text(value: Any) -> str:
+    """The value of a difference as JSON, or `missing`."""
+    return "missing" if value is MISSING else json.dumps(value)
 
 
 def _json(value: Any) -> str:

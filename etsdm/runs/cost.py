@@ -13,6 +13,8 @@ An encoder's share of training and a decoder's of sampling, where there is a fir
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,10 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from etsdm.backbones.first_stages import FirstStage
 from etsdm.recipe import Recipe
 from etsdm.registry import Frozen
+from etsdm.runs.stages import StagePlan
 
-__all__ = ["FLOPS_PER_SECOND", "Cost", "SamplingCost", "cost_of"]
+__all__ = ["FLOPS_PER_SECOND", "Cost", "SamplingCost", "Work", "cost_of", "work"]
 
-FLOPS_PER_SECOND = 100e12  # floating-point operations a second to which times are referred, about a third of an A100's in bfloat16
+FLOPS_PER_SECOND = 100e12  # to which times are referred: about a third of an A100's peak in bfloat16, 312e12; in float32 it is 19.5e12
 FLOAT32_BYTES = 4
 COPIES_IN_TRAINING = 5  # weights, gradients, two moments, moving average
 COPIES_ON_DISK = 4  # all of them but the gradients
@@ -47,6 +50,7 @@ class Cost(Frozen):
         first_stage_parameters: of the first stage, 0 without one.
         flops: floating-point operations of one forward evaluation of one image by the backbone.
         training_images, training_flops: images seen, and operations for all of them.
+        network_training_flops: operations of a training step for one image, without a first stage's.
         samplings: of each set of samples, by name.
         training_state: bytes of weights, gradients, moments and moving average.
         gradient_checkpointing: whether the activations are counted with it, as `compute` of the recipe says.
@@ -60,6 +64,7 @@ class Cost(Frozen):
     flops: NonNegativeInt
     training_images: NonNegativeInt
     training_flops: NonNegativeInt
+    network_training_flops: NonNegativeInt
     samplings: dict[str, SamplingCost]
     training_state: NonNegativeInt
     gradient_checkpointing: bool
@@ -80,6 +85,51 @@ class Cost(Frozen):
     def sampling_days(self) -> float:
         """Days of sampling at `FLOPS_PER_SECOND`."""
         return self.sampling_flops / FLOPS_PER_SECOND / 86400
+
+
+class Work(Frozen):
+    """Work of several runs.
+
+    Attributes:
+        trainings, samplings: how many, a training that runs share once.
+        training_images, training_flops: of the trainings.
+        sampled_images, sampling_flops: of the samplings.
+    """
+
+    trainings: NonNegativeInt = 0
+    training_images: NonNegativeInt = 0
+    training_flops: NonNegativeInt = 0
+    samplings: NonNegativeInt = 0
+    sampled_images: NonNegativeInt = 0
+    sampling_flops: NonNegativeInt = 0
+
+    @property
+    def flops(self) -> int:
+        """Operations of all."""
+        return self.training_flops + self.sampling_flops
+
+
+def work(planned: Iterable[tuple[str, Cost, Sequence[StagePlan]]], *, left: bool) -> Work:
+    """Adds up the work of several runs, metrics left out.
+
+    Args:
+        planned: of each run the digest of its training, its cost, and its stages.
+        left: count what is left of each stage, else all of it.
+    """
+    trained, total = set(), Counter[str]()
+    for digest, cost, stages in planned:
+        for stage in stages:
+            images = stage.total - stage.done if left else stage.total
+            if stage.kind == "train" and digest not in trained:
+                trained.add(digest)
+                total["trainings"] += images > 0
+                total["training_images"] += images
+                total["training_flops"] += cost.training_flops * images // stage.total
+            elif stage.kind == "sample":
+                total["samplings"] += images > 0
+                total["sampled_images"] += images
+                total["sampling_flops"] += cost.samplings[stage.name].flops * images // stage.total
+    return Work(**total)
 
 
 class _Coders(NamedTuple):
@@ -108,6 +158,7 @@ def cost_of(recipe: Recipe) -> Cost:
         first_stage_parameters=coders.parameters,
         flops=summary.flops,
         training_images=training.images,
+        network_training_flops=forwards * summary.flops,
         training_flops=training.images * (forwards * summary.flops + coders.encoder),
         samplings=samplings,
         training_state=COPIES_IN_TRAINING * FLOAT32_BYTES * summary.parameters + first_stage,

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from etsdm.data import Files
 from etsdm.recipe import Recipe
+from etsdm.sampling.config import DEFAULT_SAMPLING
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, sha256_of
 
-__all__ = ["StageDigests", "find_inputs", "stage_digests", "with_recorded"]
+__all__ = ["StageDependencies", "StageDigests", "find_inputs", "stage_dependencies", "stage_digests", "with_recorded"]
 
 STAGE_FORMAT = 5  # raise it when a stage computes something else from the same fields
 # Fields of training that change no weight, and the path of a file that counts by its content.
@@ -32,8 +33,16 @@ class StageDigests(NamedTuple):
     values: dict[str, str]
 
 
-def stage_digests(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> StageDigests:
-    """Digests of all that each stage depends on.
+class StageDependencies(NamedTuple):
+    """All that each stage depends on, as JSON values in the shape of a recipe. Fields: as those of `StageDigests`."""
+
+    train: dict[str, Any]
+    samples: dict[str, dict[str, Any]]
+    values: dict[str, dict[str, Any]]
+
+
+def stage_dependencies(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> StageDependencies:
+    """All that each stage depends on; that of a later stage begins with that of the one before.
 
     Args:
         recipe: of one arm.
@@ -43,20 +52,44 @@ def stage_digests(recipe: Recipe, seed: int, inputs: Mapping[str, Files]) -> Sta
     dump = recipe.model_dump(mode="json")
     training = {field: value for field, value in dump["training"].items() if field not in WITHOUT_EFFECT}
     contents = {field: files.content for field, files in inputs.items()}
-    train = digest_of([STAGE_FORMAT, "train", recipe.data.identity(), dump["model"], training, contents, seed])
+    train = {
+        "format": STAGE_FORMAT,
+        "data": recipe.data.identity(),
+        "model": dump["model"],
+        "training": training,
+        "files": contents,
+        "seed": seed,
+    }
     samples = {}
     for name, sampling in recipe.samplings.items():
         fields = sampling.model_dump(mode="json", exclude={"batch_size"})
-        samples[name] = digest_of([STAGE_FORMAT, "sample", train, fields])
+        samples[name] = {**train, "sampling": fields if name == DEFAULT_SAMPLING else {name: fields}}
     values = {}
-    for metric in recipe.evaluation.metrics:
+    for name, metric in zip(recipe.evaluation.names, recipe.evaluation.metrics, strict=True):
         stem = metric.file_stem
-        sources = {f"{name}/{stem}": digest for name, digest in samples.items()} if metric.uses_samples else {stem: train}
+        sources = {f"{sampling}/{stem}": found for sampling, found in samples.items()} if metric.uses_samples else {stem: train}
+        evaluation: dict[str, Any] = {"metrics": {name: metric.settings}, "seed": recipe.evaluation.seed}
+        if not metric.uses_samples:
+            evaluation |= {"weights": recipe.evaluation.weights, "edges": recipe.evaluation.edges}
         for key, source in sources.items():
-            evaluation = recipe.evaluation
-            of_denoiser = [] if metric.uses_samples else [evaluation.weights, evaluation.edges]
-            values[key] = digest_of([STAGE_FORMAT, "evaluate", source, metric.settings, evaluation.seed, *of_denoiser])
-    return StageDigests(train, samples, values)
+            values[key] = {**source, "evaluation": evaluation}
+    return StageDependencies(train, samples, values)
+
+
+def stage_digests(dependencies: StageDependencies) -> StageDigests:
+    """Digests of what each stage depends on: of its own fields, and of the digest of the stage before."""
+    train = dependencies.train
+    digest = digest_of([train["format"], "train", *(train[key] for key in ("data", "model", "training", "files", "seed"))])
+    samples = {}
+    for name, found in dependencies.samples.items():
+        fields = found["sampling"] if name == DEFAULT_SAMPLING else found["sampling"][name]
+        samples[name] = digest_of([found["format"], "sample", digest, fields])
+    values = {}
+    for key, found in dependencies.values.items():
+        source = samples[key.rpartition("/")[0]] if "sampling" in found else digest
+        metrics, *others = found["evaluation"].values()
+        values[key] = digest_of([found["format"], "evaluate", source, *metrics.values(), *others])
+    return StageDigests(digest, samples, values)
 
 
 @storage_errors()

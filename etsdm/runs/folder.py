@@ -5,13 +5,14 @@
         report.html
         trainings/<digest>/          named by the digest of what the training depends on; shared by arms and seeds
             recipe.yaml              of the run that trained it, fully resolved
-            environment.json         versions and machine
+            environment.json         versions and machine, and all that the training depends on
             log.jsonl                training log, one record a line
             stage.json               digest, seconds and facts, once it is finished
             checkpoints/<images_seen>/
         <arm>/                       the first seed; other seeds in <arm>/seed-<k>/
             recipe.yaml              fully resolved
             run.json                 its training, and the digests of its samples and values
+            redone.jsonl             what was done again and why, one record for each stage and start
             samples/<sampling>/      tensors of some images each, digest.txt, grid.png of the first images, stage.json
             values/<metric>.json                metrics of the denoiser, each with its protocol
             values/<sampling>/<metric>.json     metrics of samples
@@ -26,7 +27,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +75,18 @@ class TrainingFolder(_StageFolder):
         self._environment_file = path / "environment.json"
         self._log_file = path / "log.jsonl"
 
-    def start(self, digest: str, recipe: str, environment: dict[str, str | int]) -> None:
-        """Records the recipe, as YAML, and the environment of a training."""
+    def start(self, digest: str, recipe: str, environment: dict[str, str | int], depends_on: Mapping[str, Any]) -> None:
+        """Records the recipe, as YAML, the environment of a training, and what it depends on."""
         write_atomically(self.recipe_file, recipe)
-        write_record(self._environment_file, EnvironmentRecord(digest=digest, recipe=_sha256(recipe), environment=environment))
+        record = EnvironmentRecord(digest=digest, recipe=_sha256(recipe), environment=environment, depends_on=dict(depends_on))
+        write_record(self._environment_file, record)
+
+    def dependencies(self) -> EnvironmentRecord | None:
+        """The record of what the training depends on, None if it is missing or damaged."""
+        try:
+            return read_record(self._environment_file, EnvironmentRecord)
+        except IntegrityError:
+            return None
 
     def environment(self, digest: str) -> dict[str, str | int]:
         """Versions and machine. Args: digest: of the training. Raises: IntegrityError if they are missing or of another training."""
@@ -127,10 +138,7 @@ class TrainingFolder(_StageFolder):
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to the training log."""
-        with storage_errors(self._log_file):
-            self.path.mkdir(parents=True, exist_ok=True)
-            with self._log_file.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+        _append(self._log_file, record)
 
     def restart_log(self, records: list[dict[str, Any]]) -> None:
         """Writes the training log with these records, those up to the checkpoint that a training goes on from."""
@@ -178,6 +186,7 @@ class RunFolder:
         self.path = path
         self.recipe_file = path / "recipe.yaml"
         self._run_file = path / RUN_RECORD
+        self._redone_file = path / "redone.jsonl"
 
     def samples(self, name: str) -> SampleFolder:
         """The folder of the samples of one name."""
@@ -203,6 +212,10 @@ class RunFolder:
         write_atomically(self.recipe_file, recipe)
         write_record(self._run_file, manifest)
 
+    def log_redone(self, stage: str, reasons: Sequence[str]) -> None:
+        """Appends to the log of what was done again."""
+        _append(self._redone_file, {"stage": stage, "reasons": list(reasons), "time": datetime.now(UTC).isoformat(timespec="seconds")})
+
     def recipe(self) -> str:
         """The recipe as YAML. Raises: IntegrityError if it is not the recorded one."""
         manifest = self.manifest()
@@ -220,7 +233,11 @@ class RunFolder:
     def training(self) -> TrainingFolder | None:
         """The folder of the recorded training, None before the run was started."""
         manifest = self.manifest()
-        return TrainingFolder(Path(os.path.normpath(self.path / manifest.training))) if manifest else None
+        return self.training_at(manifest.training) if manifest else None
+
+    def training_at(self, place: str) -> TrainingFolder:
+        """The folder of a training. Args: place: its path from this folder, as the manifest has it."""
+        return TrainingFolder(Path(os.path.normpath(self.path / place)))
 
 
 class ExperimentFolder:
@@ -263,6 +280,14 @@ class ExperimentFolder:
         """Holds the folder, so that two processes never write it at once. Raises: IntegrityError if another one does."""
         held = "another etsdm run is writing here; wait for it, or give another folder with --out"
         return locked(self.path, ".lock", held, also=(Path(folder) for folder, _, _ in os.walk(self.path)))
+
+
+def _append(file: Path, record: dict[str, Any]) -> None:
+    """Appends a record as one line of JSON."""
+    with storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as opened:
+            opened.write(json.dumps(record) + "\n")
 
 
 def _sha256(text: str) -> str:

@@ -30,8 +30,9 @@ from etsdm.recipe import Recipe
 from etsdm.runs.folder import ExperimentFolder
 from etsdm.runs.run import Run
 from etsdm.runs.stages import STAGES, Progress
+from etsdm.runs.threads import cores
 
-__all__ = ["Event", "execute", "jobs_for", "run_in_processes"]
+__all__ = ["Event", "execute", "jobs_for", "run_in_processes", "threads_for"]
 
 REPORT_INTERVAL_S = 0.1  # between the progress reports of a worker
 POLL_INTERVAL_S = 0.2  # between the parent's looks at workers that report nothing
@@ -52,7 +53,13 @@ def jobs_for(runs: Sequence[Run]) -> int:
         return min(compute.jobs, len(runs))
     if runs[0].train.device.type != "cpu":
         return 1
-    return max(1, min(len(runs), _cores() // (compute.threads or 1)))
+    return max(1, min(len(runs), cores() // (compute.threads or 1)))
+
+
+def threads_for(runs: Sequence[Run]) -> int:
+    """CPU threads of each run: `compute.threads` of the recipe, else the cores divided among the runs side by side."""
+    jobs = jobs_for(runs)
+    return runs[0].recipe.compute.threads or (max(1, cores() // jobs) if jobs > 1 else torch.get_num_threads())
 
 
 def execute(runs: Sequence[Run], kinds: tuple[str, ...] = STAGES, jobs: int = 1) -> Iterator[Event]:
@@ -88,7 +95,7 @@ def run_in_processes(runs: Sequence[Run], kinds: tuple[str, ...] = STAGES, jobs:
     """Runs several runs in a pool of processes; arguments, events and errors are those of `execute`, `jobs` by default `jobs_for`."""
     jobs = jobs or jobs_for(runs)
     # Workers share the cores; a recipe that sets a number of threads keeps it.
-    threads = max(1, _cores() // jobs)
+    threads = max(1, cores() // jobs)
     pool = _Pool(jobs, threads)
     waiting, labels = list(runs), {run.label: run for run in runs}
     try:
@@ -234,7 +241,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
-
-import torch
 
 from etsdm.checkpoints.format import DENOISER_FILE, DenoiserRecord, Weights
 from etsdm.data import Files
@@ -17,10 +15,14 @@ from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import DataError, IntegrityError, PartError, RecipeError
 from etsdm.metrics import MetricResult
 from etsdm.recipe import Recipe, to_yaml
-from etsdm.runs.digests import StageDigests, find_inputs, stage_digests, with_recorded
+from etsdm.runs.digests import StageDependencies, StageDigests, find_inputs, stage_dependencies, stage_digests, with_recorded
+from etsdm.runs.evaluate import Evaluate, Measurement
 from etsdm.runs.folder import ExperimentFolder, TrainingFolder
-from etsdm.runs.records import Manifest, ValueEntry
-from etsdm.runs.stages import STAGES, Evaluate, Measurement, Progress, Sample, Stage, Train
+from etsdm.runs.records import Manifest, ValueEntry, ValueRecord
+from etsdm.runs.sample import Sample
+from etsdm.runs.stages import STAGES, Progress, Stage, StagePlan
+from etsdm.runs.threads import threads_set
+from etsdm.runs.train import Train
 from etsdm.sampling import SampledImages
 from etsdm.sampling.config import DEFAULT_SAMPLING
 from etsdm.storage.faults import storage_errors
@@ -63,35 +65,72 @@ class Run:
         own = self.folder.training()
         for training in [*([own] if own else []), *self.experiment.trainings()]:
             filled = with_recorded(found, _recorded_inputs(training))
-            digest = stage_digests(self.recipe, self.seed, filled).train
+            digest = stage_digests(stage_dependencies(self.recipe, self.seed, filled)).train
             if filled != found and self.experiment.training(digest).latest_checkpoint():
                 return filled
         return found
 
     @cached_property
+    def dependencies(self) -> StageDependencies:
+        """All that each stage depends on."""
+        return stage_dependencies(self.recipe, self.seed, self.inputs)
+
+    @cached_property
     def digests(self) -> StageDigests:
         """Digests of what each stage depends on."""
-        return stage_digests(self.recipe, self.seed, self.inputs)
+        return stage_digests(self.dependencies)
 
     @cached_property
     def train(self) -> Train:
         """The training stage."""
-        digest = self.digests.train
-        return Train(self.recipe, self.arm, self.seed, digest, self.inputs, self.experiment.training(digest))
+        digest, depends_on, experiment = self.digests.train, self.dependencies.train, self.experiment
+        folder = experiment.training(digest)
+        return Train(self.recipe, self.arm, self.seed, digest, depends_on, self.inputs, folder, experiment.trainings)
 
     def stages(self) -> list[Stage]:
         """All stages in order. They share the denoiser, which is read once, by the first that needs it."""
         load = cache(self.load_denoiser)
+        digests, depends_on = self.digests, self.dependencies
         samples = {
-            name: Sample(self.recipe, name, sampling, self.digests.samples[name], self.folder.samples(name), load)
+            name: Sample(self.recipe, name, sampling, digests.samples[name], depends_on.samples[name], self.folder.samples(name), load)
             for name, sampling in self.recipe.samplings.items()
         }
         measurements = []
         for name, metric in zip(self.recipe.evaluation.names, self.recipe.evaluation.metrics, strict=True):
             for sample in samples.values() if metric.uses_samples else list(samples.values())[:1]:
                 key = f"{sample.name}/{metric.file_stem}" if metric.uses_samples else metric.file_stem
-                measurements.append(Measurement(name, metric, sample, self.digests.values[key], self.folder.value_file(key)))
+                file = self.folder.value_file(key)
+                measurements.append(Measurement(name, metric, sample, digests.values[key], depends_on.values[key], file))
         return [self.train, *samples.values(), Evaluate(self.recipe, tuple(measurements), self.inputs, load)]
+
+    def plan(self, kinds: tuple[str, ...] = STAGES) -> list[StagePlan]:
+        """What is left of each stage, and of each metric, and why. Writes nothing. Args: kinds: of stages."""
+        stages, manifest = self.stages(), self.folder.manifest()
+        train = self.train.plan(self._previous_training(manifest))
+        samples = {stage.name: stage.plan(trained=train.finished) for stage in stages if isinstance(stage, Sample)}
+        metrics = []
+        for one in self._measurements():
+            before = "" if train.finished else "new weights"
+            if one.sampling is not None:
+                before = "" if samples[one.sampling].finished else "new samples"
+            metrics.append(one.plan(self._earlier_value(one, manifest), before=before))
+        return [planned for planned in (train, *samples.values(), *metrics) if planned.kind in kinds]
+
+    def _previous_training(self, manifest: Manifest | None) -> TrainingFolder | None:
+        """The latest training of this run before the one that the recipe needs now, of those with a checkpoint."""
+        if manifest is None:
+            return None
+        places = [manifest.training] if manifest.train != self.digests.train else []
+        found = [self.folder.training_at(place) for place in (*places, manifest.earlier) if place]
+        return next((training for training in found if training.latest_checkpoint()), None)
+
+    def _earlier_value(self, one: Measurement, manifest: Manifest | None) -> ValueRecord | None:
+        """The recorded result of a metric of the same name with other settings."""
+        entries = manifest.values if manifest else []
+        found = [self.folder.path / entry.file for entry in entries if (entry.metric, entry.sampling) == (one.name, one.sampling)]
+        with suppress(IntegrityError):  # a damaged one is none, and not needed
+            return next((read_record(file, ValueRecord) for file in found if file != one.file), None)
+        return None
 
     def is_done(self, kind: str) -> bool:
         """Whether all stages of a kind are done."""
@@ -137,8 +176,12 @@ class Run:
     def _run(self, kinds: tuple[str, ...]) -> Iterator[Progress]:
         self.check(kinds)
         stages = [stage for stage in self.stages() if stage.kind in kinds]
-        self._record(changed=not all(stage.is_done() for stage in stages))
-        with _threads(self.recipe.compute.threads):
+        planned = self.plan(kinds)
+        self._record(changed=not all(one.finished for one in planned))
+        for one in planned:
+            if one.again:
+                self.folder.log_redone(f"{one.kind} {one.name}".strip(), one.again)
+        with threads_set(self.recipe.compute.threads):
             for stage in stages:
                 if stage.is_done():
                     yield stage.progress(1, 1, reused=True)
@@ -148,6 +191,8 @@ class Run:
     def _record(self, *, changed: bool) -> None:
         """Writes the recipe and the manifest, where there is something to do or the manifest is another."""
         training = os.path.relpath(self.train.folder.path, self.folder.path)
+        previous = self._previous_training(self.folder.manifest())
+        earlier = Path(os.path.relpath(previous.path, self.folder.path)).as_posix() if previous else None
         entries = [
             ValueEntry(metric=one.name, sampling=one.sampling, file=one.file.relative_to(self.folder.path).as_posix(), digest=one.digest)
             for one in self._measurements()
@@ -162,6 +207,7 @@ class Run:
             train=self.digests.train,
             samples=self.digests.samples,
             values=entries,
+            earlier=earlier,
         )
         if changed or manifest != self.folder.manifest() or not self.folder.has_recipe():
             self.folder.write(recipe, manifest)
@@ -206,14 +252,3 @@ def _recorded_inputs(training: TrainingFolder) -> dict[str, dict[str, str | None
         record = None  # training goes on from the one before, and names the damaged one
     recorded: dict[str, dict[str, str | None]] = record.facts.get("inputs", {}) if record else {}
     return recorded
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Sets the number of threads for a block; the order of additions, and so the last bit, depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

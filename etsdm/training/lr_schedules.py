@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 from etsdm.registry import Part, lr_schedules
 
@@ -11,7 +12,14 @@ __all__ = ["ConstantLR", "CosineLR", "LRSchedule"]
 
 
 class LRSchedule(Part, family=lr_schedules):
-    """Learning rate after warm-up, relative to its peak."""
+    """Learning rate after warm-up, relative to its peak.
+
+    Attributes:
+        uses_length: whether the factor depends on `total_images`. Where it does not, a longer training begins as a shorter one does, and
+            goes on from its checkpoint.
+    """
+
+    uses_length: ClassVar[bool] = True
 
     @abstractmethod
     def factor(self, images_seen: int, warmup_images: int, total_images: int) -> float:
@@ -27,6 +35,8 @@ class LRSchedule(Part, family=lr_schedules):
 @lr_schedules.register("constant")
 class ConstantLR(LRSchedule):
     """The peak learning rate throughout."""
+
+    uses_length: ClassVar[bool] = False
 
     def factor(self, images_seen: int, warmup_images: int, total_images: int) -> float:
         """1."""

@@ -111,9 +111,11 @@ def test_a_second_run_says_that_there_is_nothing_to_do(finished):
 def test_a_dry_run_says_what_is_done_and_does_nothing(finished):
     folder, _ = finished
     result = run("run", TINY, "sampling.n=24", "--dry-run", cwd=folder)
-    runs, cost = rows(result.stdout)[:2], rows(result.stdout)[2:]
-    assert runs == [["baseline", "done", "to do", "to do"], ["e-tsdm", "done", "to do", "to do"]]
-    assert all(len(row) == 2 for row in cost)  # what it costs
+    assert rows(result.stdout)[:2] == [["baseline", "done", "to do", "2 of 4 to do"], ["e-tsdm", "done", "to do", "2 of 4 to do"]]
+    table = {title: cells for title, *cells in rows(result.stdout)}
+    assert table["images of training"] == ["0", "640"]  # left, and from the beginning
+    assert table["images of sampling"] == ["48", "48"]
+    assert "baseline, e-tsdm: sampling again: sampling.n 16 -> 24\n" in result.stdout
 
 
 def test_sampling_a_checkpoint_needs_no_flag_for_its_map(finished):

@@ -9,12 +9,18 @@ import pytest
 from entry_point import rows, run
 from PIL import Image
 
+from etsdm.devices import resolve_device
 from etsdm.recipe import load_arms
 from etsdm.registry import backbones
 from etsdm.storage.tensors import write_tensors
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY, LATENT = (Path(__file__).parents[1] / "recipes" / f"{name}.yaml" for name in ("tiny", "latent"))
+
+
+def lines(shown):
+    """The text without the spaces at the ends of lines."""
+    return re.sub(r" +\n", "\n", shown)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,13 @@ def test_a_dry_run_says_what_a_run_costs(planned):
     _, result = planned
     assert (result.returncode, result.stderr) == (0, "")
     table = {title: cell for title, *_, cell in rows(result.stdout)}
+    assert table["time at 100 TFLOP/s"].endswith(" days")
+    text = " ".join(result.stdout.split())
+    if resolve_device("auto").type == "cpu":  # where not even one image is tried, and the note says why
+        assert next(cell for title, cell in table.items() if title.startswith("time here")) == "unknown"
+        assert re.search(r"no training step was measured; [\d,]+ GFLOP for one image would take [\d,]+ s at \d+ GFLOP/s", text)
+    assert "100 TFLOP/s: about a third of an A100's peak in bfloat16" in text
+    assert "Training and sampling are in float32" in text
     assert table["baseline"] == table["e-tsdm"] == "to do"
     assert table["parameters"] == "725,956,227"
     flops = float(re.fullmatch(r"(\d\.\d+) T", table["FLOPs of an image, forward"])[1]) * 1e12
@@ -44,7 +57,7 @@ def test_a_dry_run_says_what_a_run_costs(planned):
     assert gigabytes < summary.activations / 1e9 / 4
     assert table["disk: a checkpoint"] == "11.62 GB"
     assert "parameters of the first stage" not in table
-    assert "cost of 2 trainings and 2 samplings: " in result.stdout
+    assert "cost of 2 trainings and 2 samplings\n" in lines(result.stdout)
 
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(planned):
@@ -90,7 +103,7 @@ def test_arms_that_cost_different_have_columns_of_their_own(tmp_path):
     result = run("run", TINY, "arms.e-tsdm.sampling.sampler.steps=5", "seeds=[0, 1]", "--dry-run", cwd=tmp_path)
     [sampling] = [row for row in rows(result.stdout) if row[0] == "sampling"]
     assert [cell[: cell.index(" calls")] for cell in sampling[1:]] == ["16 images of 3", "16 images of 5"]
-    assert "cost of 4 trainings and 4 samplings: " in result.stdout
+    assert "cost of 4 trainings and 4 samplings\n" in lines(result.stdout)
 
 
 def test_a_plan_counts_a_shared_training_once_and_every_sampling(tmp_path):
@@ -101,7 +114,7 @@ def test_a_plan_counts_a_shared_training_once_and_every_sampling(tmp_path):
     assert table["fast"] == ["with baseline", "to do", "to do"]
     assert [cell[: cell.index(" calls")] for cell in table["sampling a"]] == ["16 images of 3", "16 images of 3", "16 images of 2"]
     assert [cell[: cell.index(" calls")] for cell in table["sampling b"]] == ["16 images of 5"] * 3
-    assert "cost of 2 trainings and 6 samplings: " in result.stdout
+    assert "cost of 2 trainings and 6 samplings\n" in lines(result.stdout)
     found = json.loads(run("run", TINY, *several, "--dry-run", "--json", cwd=tmp_path).stdout)
     trainings = {one["run"]: one["training"] for one in found["runs"]}
     assert trainings["fast"] == trainings["baseline"] != trainings["e-tsdm"]

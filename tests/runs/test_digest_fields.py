@@ -7,7 +7,7 @@ import pytest
 import etsdm
 from etsdm.metrics import Evaluation
 from etsdm.registry import metrics
-from etsdm.runs.digests import find_inputs, stage_digests
+from etsdm.runs.digests import find_inputs, stage_dependencies, stage_digests
 from etsdm.sampling.config import Sampling
 from etsdm.training.config import Training
 
@@ -61,7 +61,7 @@ def recipe(**sections):
 
 
 def digests(changed, seed=0):
-    return stage_digests(changed, seed, find_inputs(changed))._asdict()
+    return stage_digests(stage_dependencies(changed, seed, find_inputs(changed)))._asdict()
 
 
 def changes(**sections):

@@ -1,0 +1,103 @@
+"""The stage that draws the samples of one name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from etsdm.checkpoints.format import Weights
+from etsdm.denoisers.denoiser import Denoiser
+from etsdm.recipe import Recipe, fingerprint
+from etsdm.runs.changes import reasons
+from etsdm.runs.folder import SampleFolder
+from etsdm.runs.records import StageRecord
+from etsdm.runs.stages import Progress, Stage, StagePlan
+from etsdm.sampling import Conditions, ReducedImages, SampledImages, SamplingTask, TensorStore, generate_missing
+from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling
+from etsdm.storage.images import PREVIEW_IMAGES, image_grid
+
+__all__ = ["Sample"]
+
+
+@dataclass(frozen=True)
+class Sample(Stage):
+    """Draws the samples of one name.
+
+    Attributes:
+        recipe: of the arm.
+        name: of the samples.
+        sampling: section of the recipe.
+        digest: of training and sampling.
+        depends_on: all that the digest is made of.
+        folder: of the samples.
+        load_denoiser: reads the trained denoiser with the averaged or the current weights.
+    """
+
+    kind: ClassVar[str] = "sample"
+    unit: ClassVar[str] = "images"
+
+    recipe: Recipe
+    name: str
+    sampling: Sampling
+    digest: str
+    depends_on: Mapping[str, Any]
+    folder: SampleFolder
+    load_denoiser: Callable[[Weights], Denoiser]
+
+    @property
+    def label(self) -> str:
+        return self.kind if self.name == DEFAULT_SAMPLING else f"{self.kind} {self.name}"
+
+    @property
+    def images(self) -> SampledImages:
+        """The drawn samples, with their labels, read when needed."""
+        return SampledImages(self._store, self.sampling.n, self._conditions.class_labels)
+
+    def is_done(self) -> bool:
+        record = self.folder.finished()
+        finished = record is not None and record.digest == self.digest and self.folder.has_grid(self.digest)
+        return finished and not self._store.missing(range(self.sampling.n))
+
+    def plan(self, *, trained: bool) -> StagePlan:
+        """What is left of the samples. Args: trained: whether the training is done."""
+        total = self.sampling.n
+        missing = len(self._store.missing(range(total)))
+        planned = StagePlan(self.kind, self.name, total - missing, total, self.unit, finished=self.is_done())
+        record = self.folder.finished()
+        if planned.finished or record is None:
+            return planned
+        if record.digest == self.digest:
+            lost = f"{missing:,} of {total:,} images are missing or damaged" if missing else "grid.png is missing or damaged"
+            return planned._replace(again=(lost,))
+        found = reasons(record.depends_on, self.depends_on, own="sampling", before="" if trained else "new weights")
+        return planned._replace(again=tuple(found))
+
+    def run(self) -> Iterator[Progress]:
+        clock, sampling = time.perf_counter(), self.sampling
+        denoiser = sampling.guided(self.load_denoiser(sampling.weights))
+        self._store.open()
+        task = SamplingTask(denoiser, sampling.sampler, sampling.seed, self._conditions)
+        for progress in generate_missing(task, self._store, n=sampling.n, batch_size=sampling.batch_size):
+            yield self.progress(progress.done, sampling.n)
+        first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
+        origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
+        self.folder.write_grid(image_grid(first), digest=self.digest, **origin)
+        facts = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
+        seconds = round(time.perf_counter() - clock, 2)
+        self.folder.finish(StageRecord(digest=self.digest, seconds=seconds, facts=facts, depends_on=dict(self.depends_on)))
+
+    @property
+    def _store(self) -> TensorStore:
+        return TensorStore(self.folder.path, self.digest)
+
+    @cached_property
+    def _conditions(self) -> Conditions:
+        """Labels in turn, and low-resolution versions of held-out images in turn."""
+        model, data = self.recipe.model, self.recipe.data
+        labels = (self.sampling.labels or range(data.num_classes)) if model.backbone.num_classes else None
+        if model.super_resolution is None:
+            return Conditions(labels)
+        return Conditions(labels, ReducedImages(data.open("test"), model.super_resolution))
