@@ -25,6 +25,7 @@ from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import CheckpointError, IntegrityError, PartError
 from etsdm.registry import format_errors
 from etsdm.storage.records import Record, read_record, write_record
+from etsdm.storage.regular import open_regular
 from etsdm.storage.tensors import TensorFile, check_tensors, read_tensors, write_tensors
 
 __all__ = [
@@ -200,6 +201,7 @@ def load_first_stage(denoiser: Denoiser, path: Path | str) -> None:
         CheckpointError: the file is no safetensors file, or its keys or shapes do not fit.
     """
     try:
+        open_regular(Path(path)).close()
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error}); give the first stage's state dict") from None

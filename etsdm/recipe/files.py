@@ -152,12 +152,12 @@ class _Reader:
 
     def _text(self, file: Path) -> str:
         try:
-            raw = read_regular(file, self._bytes_left)
+            raw = read_regular(file, MAX_BYTES)
         except OSError as error:
             raise RecipeError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
-        if raw is None:
-            raise RecipeError(f"{file}: a recipe with all that it extends has more than {MAX_BYTES:,} bytes; give a smaller file")
         self._bytes_left -= len(raw)
+        if self._bytes_left < 0:
+            raise RecipeError(f"{file}: a recipe with all that it extends has more than {MAX_BYTES:,} bytes; give a smaller file")
         try:
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:

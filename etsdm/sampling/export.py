@@ -19,7 +19,7 @@ from etsdm.sampling.job import SamplingTask
 from etsdm.sampling.png_store import PngStore
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import open_atomically
-from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes
+from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes, read_sealed_png
 
 __all__ = ["write_animation", "write_grid", "write_npz", "write_zip"]
 
@@ -68,7 +68,7 @@ def write_npz(store: PngStore, n: int, name: str, label: Callable[[int], int] | 
 
 def write_zip(store: PngStore, n: int, name: str) -> Path:
     """Writes the PNG files into one uncompressed archive, the input of tools that measure FID."""
-    return _archive(store.path / name, ((store.file(k).name, [store.file(k).read_bytes()]) for k in range(n)))
+    return _archive(store.path / name, ((store.file(k).name, [read_sealed_png(store.file(k))[1]]) for k in range(n)))
 
 
 def _npy(dtype: type[np.generic], shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> Iterator[bytes]:
@@ -91,5 +91,6 @@ def _archive(path: Path, members: Iterable[tuple[str, Iterable[bytes]]]) -> Path
 
 def _pixels(file: Path) -> np.ndarray:
     """(H, W, C), C = 1 or 3."""
-    with storage_errors(file), Image.open(file, formats=("PNG",)) as picture:
+    content = read_sealed_png(file)[1]
+    with storage_errors(file), Image.open(BytesIO(content), formats=("PNG",)) as picture:
         return np.atleast_3d(np.array(picture))

@@ -59,7 +59,8 @@ def storage_error(error: OSError | SafetensorError, path: Path | None = None) ->
     place = Path(os.fsdecode(named)) if isinstance(named, (str, bytes, os.PathLike)) else path
     if number in (errno.ENOTDIR, errno.EEXIST) and place is not None and (file := _file_in_the_way(place)):
         return StorageError(f"{_short(file)}: is a file where a folder is needed; give a folder; {NOTHING_LOST}")
-    reason = os.strerror(number) if number else str(error) or type(error).__name__
+    stated = getattr(error, "strerror", None)
+    reason = stated or (os.strerror(number) if number else str(error) or type(error).__name__)
     where = "" if place is None else f"{_short(place)}: "
     return StorageError(f"{where}{reason[:1].lower()}{reason[1:]}; {MENDS.get(number, OTHER_MEND)}; {NOTHING_LOST}")
 
