@@ -6,7 +6,29 @@ message of an `EtsdmError` alone and exits with its `exit_code`.
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DataError", "EtsdmError", "IntegrityError", "PartError", "RecipeError", "RegistryError", "StorageError"]
+import re
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "EtsdmError",
+    "IntegrityError",
+    "PartError",
+    "RecipeError",
+    "RegistryError",
+    "StorageError",
+    "",
+    "printable",
+]
+
+
+LONGEST_WORD = 400  # characters of a message without a space between them, such as a path
+
+
+def printable(text: str) -> str:
+    """Text with escape sequences for characters that cannot be printed, as in names of files, and long words cut; line breaks stay."""
+    escaped = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return re.sub(rf"(\S{{{LONGEST_WORD // 2}}})\S+(\S{{{LONGEST_WORD // 2}}})", r"\1...\2", escaped)
 
 
 class PartError(ValueError):
@@ -38,9 +60,12 @@ class PartError(ValueError):
 
 
 class EtsdmError(Exception):
-    """Base of all errors with a message for the user."""
+    """Base of all errors with a message for the user, of which every character is printable and no word is longer than a path."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class RegistryError(EtsdmError, ValueError):

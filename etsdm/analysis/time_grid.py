@@ -84,10 +84,10 @@ def steps_below(schedule: Schedule, t: float) -> int:
 
 
 def steps_of_curve(schedule: Schedule, edges: Sequence[float]) -> int:
-    """Number of timesteps of a K curve by default: twice as far as the sub-intervals reach, in t, or in steps where t is a noise level."""
+    """Number of timesteps of a K curve by default, 1 or more: twice as far as the edges reach, in t, or in steps of noise levels."""
     last = len(timesteps(schedule))
     steps = 2 * steps_below(schedule, edges[-1]) if schedule.time_is_noise_level else steps_below(schedule, 2 * edges[-1])
-    return min(last, steps)
+    return min(last, max(1, steps))
 
 
 def range_name(schedule: Schedule, low: float, high: float) -> str:

@@ -25,7 +25,9 @@ from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.devices import usable_device
 from etsdm.errors import CheckpointError, IntegrityError, PartError
 from etsdm.registry import format_errors
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.records import Record, read_record, write_record
+from etsdm.storage.regular import open_regular
 from etsdm.storage.tensors import TensorFile, check_tensors, read_tensors, write_tensors
 
 __all__ = [
@@ -84,6 +86,7 @@ class Checkpoint(NamedTuple):
     weights_sha256: str
 
 
+@storage_errors()
 def write_denoiser(
     folder: Path | str, denoiser: Denoiser, weights: dict[str, Tensor], current: dict[str, Tensor] | None = None, **facts: Any
 ) -> None:
@@ -127,6 +130,7 @@ def read_checkpoint_record(path: Path, kind: type[C]) -> C:
     return record
 
 
+@storage_errors()
 def check_checkpoint(folder: Path) -> DenoiserRecord:
     """Verifies the record and the files of a denoiser without building it; errors are those of `read_checkpoint`."""
     record = read_checkpoint_record(folder / DENOISER_FILE, DenoiserRecord)
@@ -136,6 +140,7 @@ def check_checkpoint(folder: Path) -> DenoiserRecord:
     return record
 
 
+@storage_errors()
 def read_checkpoint(
     folder: Path | str, device: torch.device | str = "cpu", *, backbone: Callable[..., Any] | None = None, weights: Weights = "ema"
 ) -> Checkpoint:
@@ -191,6 +196,7 @@ def _read_spec(file: Path, record: dict[str, Any], network: Callable[..., Any] |
         raise CheckpointError(f"{file}: denoiser.{error}") from None
 
 
+@storage_errors()
 def load_first_stage(denoiser: Denoiser, path: Path | str) -> None:
     """Loads published weights into the first stage of a denoiser, with strict keys.
 
@@ -202,6 +208,7 @@ def load_first_stage(denoiser: Denoiser, path: Path | str) -> None:
         CheckpointError: the file is no safetensors file, or its keys or shapes do not fit.
     """
     try:
+        open_regular(Path(path)).close()
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error}); give the first stage's state dict") from None

@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 
 from etsdm.checkpoints.format import DENOISER_FILE
 from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.records import Record, read_record
 
 __all__ = ["CHECKPOINTS", "RUN_RECORD", "TrainingOfRun", "all_checkpoints", "checkpoint_folder", "latest_checkpoint"]
@@ -38,12 +39,14 @@ def all_checkpoints(training: Path) -> list[Path]:
     return sorted(path for path in (training / CHECKPOINTS).glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
+@storage_errors()
 def latest_checkpoint(training: Path | str) -> Path | None:
     """The checkpoint of a training's folder after the most images."""
     found = all_checkpoints(Path(training))
     return found[-1] if found else None
 
 
+@storage_errors()
 def checkpoint_folder(path: str | Path) -> Path:
     """The folder of a checkpoint.
 

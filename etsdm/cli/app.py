@@ -60,7 +60,9 @@ def _show_warnings() -> None:
     shown: set[str] = set()
 
     def show(message: Warning | str, *place: Any, **named: Any) -> None:
-        text = " ".join(str(message).split())
+        from etsdm.errors import printable
+
+        text = printable(" ".join(str(message).split()))
         if text not in shown:
             shown.add(text)
             with suppress(OSError):

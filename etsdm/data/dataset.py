@@ -61,6 +61,10 @@ class Images(ABC):
             indices = range(start, min(start + batch_size, n))
             yield indices, self.batch(indices)
 
+    def class_labels(self) -> Tensor:
+        """Class labels of all images, int64, (N,); without reading the images where labels are known beside them."""
+        return self.load().labels
+
     def load(self) -> LoadedImages:
         """Reads all images into memory. Raises: DataError if there are none."""
         return self.batch(range(self._number()))
@@ -89,6 +93,9 @@ class LoadedImages(Images):
     def batch(self, indices: Sequence[int] | Tensor) -> LoadedImages:
         chosen = torch.as_tensor(indices, dtype=torch.long)
         return LoadedImages(self.pixels[chosen], self.labels[chosen])
+
+    def class_labels(self) -> Tensor:
+        return self.labels
 
     def digest(self) -> str:
         """sha256 of pixels and labels."""

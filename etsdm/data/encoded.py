@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import IO, ClassVar, Literal, TypeVar
+from typing import IO, ClassVar, Literal, Self, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
 from etsdm.data.decode import Background, Filter, check_header, decode_resized
-from etsdm.data.split import HeldOut, Split, split_indices
+from etsdm.data.split import HeldOut, Split, refuse_empty_split, split_indices
 from etsdm.errors import DataError
 from etsdm.registry.counts import Classes, ImageCount, ImageSize, Seed
 from etsdm.registry.paths import FilePath
@@ -64,6 +64,12 @@ class EncodedDataset(Dataset):
     split_seed: Seed = 0
     count: ImageCount | None = None
     source: str = ""
+
+    @model_validator(mode="after")
+    def _splits_have_images(self) -> Self:
+        if self.count is not None:
+            refuse_empty_split(self.count, self.held_out)
+        return self
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -207,6 +213,9 @@ class EncodedImages(Images):
             row.copy_(image)
         # Scaled on the CPU: elsewhere a division by a number may be a multiplication by its rounded inverse.
         return LoadedImages(pixels.float() / 127.5 - 1, self.labels[chosen]).to(self.device)
+
+    def class_labels(self) -> Tensor:
+        return self.labels
 
     def digest(self) -> str:
         """sha256 of shape, filter, background, and of names, labels and contents of the images; the first call reads all of them."""

@@ -11,6 +11,7 @@ from typing import IO
 from etsdm.data.decode import EXTENSIONS
 from etsdm.errors import DataError
 from etsdm.storage.files import sha256_of
+from etsdm.storage.regular import MAX_IMAGE_BYTES, open_regular, read_regular
 
 __all__ = ["image_files", "open_file", "quick_fingerprint", "read_file"]
 
@@ -42,17 +43,17 @@ def image_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> list[st
 
 
 def read_file(file: Path) -> bytes:
-    """Reads a file. Raises: DataError if it cannot be read."""
+    """Reads an image file. Raises: DataError if it cannot be read, is not regular, or larger than any image that can be decoded."""
     try:
-        return file.read_bytes()
+        return read_regular(file, MAX_IMAGE_BYTES)
     except OSError as error:
         raise _unreadable(error) from error
 
 
 def open_file(file: Path) -> IO[bytes]:
-    """Opens a file for reading. Raises: DataError if it cannot be opened."""
+    """Opens an image file for reading. Raises: DataError if it cannot be opened, or is not regular."""
     try:
-        return file.open("rb")
+        return open_regular(file)
     except OSError as error:
         raise _unreadable(error) from error
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 from torch import Tensor
 
-from etsdm.errors import DataError
+from etsdm.errors import DataError, PartError
 from etsdm.randomness import permutation
 
-__all__ = ["HeldOut", "Split", "split_indices"]
+__all__ = ["HeldOut", "Split", "refuse_empty_split", "split_indices"]
 
 Split = Literal["train", "test"]
 
@@ -30,6 +30,27 @@ def _share_or_number(value: int | float) -> int | float:
 HeldOut = Annotated[int | float, AfterValidator(_share_or_number)]
 
 
+def refuse_empty_split(n: int, held_out: int | float) -> int:
+    """Checks a split of n images.
+
+    Args:
+        n: number of images.
+        held_out: as in `split_indices`.
+
+    Returns:
+        The number of held-out images.
+
+    Raises:
+        PartError: no image is left for training, or a share above 0 comes to no image.
+    """
+    test = held_out if isinstance(held_out, int) else round(n * held_out)
+    if test >= n:
+        raise PartError("held_out", f"{held_out} of {n} images leaves none for training; hold out fewer")
+    if held_out and not test:
+        raise PartError("held_out", f"{held_out} of {n} images is none; hold out more, or 0 for none")
+    return test
+
+
 def split_indices(n: int, held_out: int | float, seed: int, split: Split) -> Tensor:
     """Draws a split of n images.
 
@@ -45,10 +66,9 @@ def split_indices(n: int, held_out: int | float, seed: int, split: Split) -> Ten
     Raises:
         DataError: no image is left for training, or a share above 0 comes to no image.
     """
-    test = held_out if isinstance(held_out, int) else round(n * held_out)
-    if test >= n:
-        raise DataError(f"data.held_out: {held_out} of {n} images leaves none for training; hold out fewer")
-    if held_out and not test:
-        raise DataError(f"data.held_out: {held_out} of {n} images is none; hold out more, or 0 for none")
+    try:
+        test = refuse_empty_split(n, held_out)
+    except PartError as error:
+        raise DataError(f"data.{error}") from None
     order = permutation(seed, "data/split", 0, n)
     return (order[:test] if split == "test" else order[test:]).sort().values

@@ -141,6 +141,7 @@ class Hybrid(Loss):
         if target.needs_signal and schedule.alpha(schedule.domain[1]) == 0:
             message = f"{found} ends at alpha = 0, where target {target.type_name!r} does not determine the x0 of hybrid's bound"
             raise PartError("loss", f"{message}; give target 'v'")
+        self.simple.check_weights(denoiser, ("loss", "simple"))
 
     def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """Squared error plus vlb_weight times T times the term of the bound at t, from one network call; see `Loss.per_image`.

@@ -7,6 +7,7 @@ sigma = 0, would lose the digits of single precision.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple, Self
 
@@ -17,6 +18,7 @@ from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.noisy_batch import NoisyBatch
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.denoisers.time_point import alpha_sigma_like
+from etsdm.errors import PartError
 from etsdm.losses.weightings import Constant, Weighting
 from etsdm.registry import Part, losses
 from etsdm.targets import Target
@@ -36,7 +38,7 @@ class Loss(Part, family=losses):
     evaluations: ClassVar[int] = 1
 
     def check(self, denoiser: DenoiserConfig) -> None:
-        """Raises PartError, on `loss`, if the loss is undefined for a denoiser's schedule and target."""
+        """Raises PartError, on `loss` or a field of it, if the loss is undefined for a denoiser's schedule and target."""
 
     @abstractmethod
     def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
@@ -81,6 +83,35 @@ class MSE(Loss):
     space: Target | None = None
     weighting: Weighting = Constant()
 
+    def check(self, denoiser: DenoiserConfig) -> None:
+        """Raises PartError where the weight of the error of F is infinite at the first or last timestep of a discrete schedule.
+
+        Between them, and at almost every time of a continuous one, it is finite.
+        """
+        self.check_weights(denoiser, ("loss",))
+
+    def check_weights(self, denoiser: DenoiserConfig, path: tuple[str, ...]) -> None:
+        """As `check`. Args: path: where this squared error stands, for the error."""
+        schedule, target = denoiser.schedule, denoiser.target
+        if not schedule.is_discrete:
+            return
+        times = denoiser.condition_map.noising_time(torch.tensor(schedule.domain, dtype=torch.float64), schedule)
+        weights = self._weights(target, *schedule.alpha_sigma(times))
+        for t, weight in zip(times.tolist(), weights.tolist(), strict=True):
+            if not math.isfinite(weight):
+                of = f"an error of {target.type_name!r} has no finite weight"
+                where = f"at t = {t:g} of schedule {schedule.type_name!r}"
+                field, mend = "weighting", "give another weighting"
+                if self.space is not None:
+                    field, mend = "space", "leave it out, or give another space"
+                    of += f" in the space of {self.space.type_name!r}"
+                raise PartError((*path, field), f"{of} {where}; {mend}")
+
+    def _weights(self, target: Target, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Weight of the squared error of F at each noise level, (B,), float64."""
+        space = self.space or target
+        return self.weighting(alpha, sigma, space) * target.error_factor(space, alpha, sigma).square()
+
     def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """Weighted mean of (prediction - truth)^2; see `Loss.per_image`."""
         batch, level = NoisyBatch(x0, eps, cond), NoiseLevel.of(denoiser, t, x0)
@@ -89,11 +120,10 @@ class MSE(Loss):
 
     def of_output(self, denoiser: DenoiserLike, output: Tensor, batch: NoisyBatch, level: NoiseLevel) -> Tensor:
         """Loss of each image for a network output F, (B, C, H, W), at a noise level of the batch; see `Loss.per_image`."""
-        target, space = denoiser.target, self.space or denoiser.target
+        target = denoiser.target
         # Under autocast F is in half precision; its square is not.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         truth = target.training_target(batch.x0, batch.eps, level.alpha, level.sigma)
         error = (output - truth).square().flatten(1).mean(1)
-        alpha, sigma = level.alpha.flatten(), level.sigma.flatten()
-        weight = self.weighting(alpha, sigma, space) * target.error_factor(space, alpha, sigma).square()
+        weight = self._weights(target, level.alpha.flatten(), level.sigma.flatten())
         return error * weight.to(error.dtype)

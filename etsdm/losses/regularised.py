@@ -14,8 +14,10 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.noisy_batch import NoisyBatch
 from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.errors import PartError
 from etsdm.losses.mse import MSE, Loss, NoiseLevel
 from etsdm.registry import losses
 
@@ -42,6 +44,14 @@ class LipschitzRegularized(Loss):
     weight: PositiveFloat
     dt: PositiveFloat | None = None
     mse: MSE = MSE()
+
+    def check(self, denoiser: DenoiserConfig) -> None:
+        """Raises PartError if no time has one at a distance of dt before it, or as that of the squared error."""
+        low, high = denoiser.schedule.domain
+        if self.dt is not None and self.dt > high - low:
+            name = f"schedule {denoiser.schedule.type_name!r}"
+            raise PartError("loss.dt", f"{self.dt:g} is longer than {name}, so that nothing is penalised; give {high - low:g} or less")
+        self.mse.check_weights(denoiser, ("loss", "mse"))
 
     def per_image(self, denoiser: DenoiserLike, x0: Tensor, t: Tensor, eps: Tensor, **cond: Tensor) -> Tensor:
         """MSE plus weight times the squared difference quotient in steps; see `Loss.per_image`."""

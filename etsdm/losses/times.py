@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from etsdm.condition_maps import ConditionMap
+from etsdm.errors import PartError
 from etsdm.registry import Part, field_error, time_samplers
 from etsdm.schedules import Schedule
 
@@ -25,6 +26,9 @@ __all__ = ["LogNormal", "SoftTruncation", "TimeSampler", "Uniform", "UniformIn"]
 
 class TimeSampler(Part, family=time_samplers):
     """A distribution of training times."""
+
+    def check(self, schedule: Schedule) -> None:
+        """Raises PartError, on a field, if the distribution is undefined on a schedule."""
 
     @abstractmethod
     def draw(self, schedule: Schedule, n: int, stream: torch.Generator) -> Tensor:
@@ -72,6 +76,11 @@ class UniformIn(TimeSampler):
             message = f"{self.map.type_name!r} shares conditions between times and has no inverse; give a remap"
             raise field_error("UniformIn", ("map",), message)
         return self
+
+    def check(self, schedule: Schedule) -> None:
+        """Raises PartError if the map does not suit the schedule."""
+        for problem in self.map.check(schedule):
+            raise PartError(("map", *problem.location), problem.message)
 
     def draw(self, schedule: Schedule, n: int, stream: torch.Generator) -> Tensor:
         """Reals between the ends of the domain."""

@@ -1,6 +1,6 @@
 """Metrics: measurements of a denoiser and of its samples."""
 
-from etsdm.metrics.base import Curve, EvaluationInputs, Histogram, Metric, MetricResult, Value, mean_value
+from etsdm.metrics.base import Curve, EvaluationInputs, EvaluationPlan, Histogram, Metric, MetricResult, Value, mean_value
 from etsdm.metrics.config import Evaluation
 from etsdm.metrics.frechet import PixelFrechet, frechet_distance
 from etsdm.metrics.lipschitz import Lipschitz
@@ -12,6 +12,7 @@ __all__ = [
     "Curve",
     "Evaluation",
     "EvaluationInputs",
+    "EvaluationPlan",
     "Histogram",
     "Lipschitz",
     "LossPerTime",

@@ -10,12 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from etsdm.analysis import measured_edges
-from etsdm.data import Images
+from etsdm.data import Dataset, Images
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.registry import Frozen, Part, metrics
 from etsdm.storage.files import digest_of
 
-__all__ = ["Curve", "EvaluationInputs", "Histogram", "Metric", "MetricResult", "Value", "mean_value"]
+__all__ = ["Curve", "EvaluationInputs", "EvaluationPlan", "Histogram", "Metric", "MetricResult", "Value", "mean_value"]
 
 FIELDS_DIGITS = 8  # hex digits in the file name of a metric with fields of its own
 
@@ -39,6 +39,18 @@ class EvaluationInputs(NamedTuple):
     def time_edges(self) -> tuple[float, ...]:
         """`edges`, or those of the denoiser's condition map."""
         return self.edges or measured_edges([self.denoiser.condition_map], self.denoiser.schedule)
+
+
+class EvaluationPlan(NamedTuple):
+    """Inputs of a metric as a recipe describes them, before anything is trained.
+
+    Fields: spec of the denoiser; data; n, number of samples; edges as in `EvaluationInputs`, None where other arms may still add some.
+    """
+
+    spec: DenoiserSpec
+    data: Dataset
+    n: int
+    edges: tuple[float, ...] | None = None
 
 
 class Value(Frozen):
@@ -130,6 +142,12 @@ class Metric(Part, family=metrics):
         defaults = {name: field.get_default(call_default_factory=True) for name, field in type(self).model_fields.items()}
         changed = any(getattr(self, name) != default for name, default in defaults.items() if name != "name")
         return f"{self.type_name}-{digest_of(self.settings)[:FIELDS_DIGITS]}" if changed else self.type_name
+
+    def check(self, plan: EvaluationPlan) -> None:
+        """Raises PartError, on a field of the metric, if it cannot measure such a denoiser or such samples."""
+
+    def check_images(self, train: Images, test: Images) -> None:
+        """Raises DataError if the images do not suffice, by their numbers and labels; before training, and before measuring."""
 
     @abstractmethod
     def compute(self, inputs: EvaluationInputs) -> MetricResult:

@@ -9,11 +9,13 @@ from typing import Self
 from pydantic import Field, NonNegativeFloat, model_validator
 
 from etsdm.checkpoints.format import Weights
+from etsdm.errors import PartError
 from etsdm.metrics.base import Metric
 from etsdm.metrics.lipschitz import Lipschitz
 from etsdm.metrics.loss import LossPerTime
 from etsdm.registry import Frozen, field_error
 from etsdm.registry.counts import Seed
+from etsdm.schedules import Schedule
 
 __all__ = ["Evaluation", "default_metrics"]
 
@@ -46,6 +48,16 @@ class Evaluation(Frozen):
             if left >= right:
                 raise field_error("Evaluation", ("edges", i + 1), f"found {right:g} after {left:g}; give increasing edges")
         return self
+
+    def check(self, schedule: Schedule) -> None:
+        """Checks the edges against the times of a schedule. Raises: PartError for one outside them, or if all lie before the first."""
+        # The horizon of a discrete schedule is one step after its last time, and sub-intervals of noise levels begin at 0, too.
+        low, high, name = min(schedule.domain[0], 0.0), schedule.horizon, f"schedule {schedule.type_name!r}"
+        for i, edge in enumerate(self.edges or ()):
+            if not low <= edge <= high:
+                raise PartError(("edges", i), f"{edge:g} is outside the times of {name}; give {low:g} to {high:g}")
+        if self.edges and self.edges[-1] <= schedule.domain[0]:
+            raise PartError("edges", f"all lie before the first time of {name}, {schedule.domain[0]:g}; give later ones")
 
     @property
     def names(self) -> list[str]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from etsdm.data import Images, LoadedImages
-from etsdm.errors import DataError
-from etsdm.metrics.base import EvaluationInputs, Metric, MetricResult, mean_value
+from etsdm.errors import DataError, PartError
+from etsdm.metrics.base import EvaluationInputs, EvaluationPlan, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
 from etsdm.registry.counts import ImageCount
 
@@ -83,21 +83,39 @@ class PixelFrechet(Metric):
 
     chunks: ImageCount = 4
 
+    def check(self, plan: EvaluationPlan) -> None:
+        """Raises PartError if images are too large, or chunks would have fewer than two samples."""
+        self._chunk_size(plan.spec.image_shape, plan.n)
+
+    def check_images(self, train: Images, test: Images) -> None:
+        """Raises DataError if there are fewer than two training or held-out images, which have no covariance."""
+        for images, where, mend in ((train, "for training", "hold out fewer"), (test, "held out", "hold out more")):
+            if len(images) < 2:
+                raise DataError(f"pixel-frechet: {len(images)} images are {where}, and a covariance needs 2; {mend}")
+
+    def _chunk_size(self, shape: tuple[int, int, int], n: int) -> int:
+        """Samples in a chunk. Args: shape: of an image; n: number of samples."""
+        if (pixels := math.prod(shape)) > MAX_PIXELS:
+            message = f"'pixel-frechet' takes the covariance of all values of an image, {pixels:,} of which are more than {MAX_PIXELS:,}"
+            raise PartError("type", f"{message}; leave it out for images of this size")
+        if n < 2 * self.chunks:
+            fewer = f", or take {n // 2} chunks or fewer" if n > 3 else ", or take one chunk" if n > 1 else ""
+            raise PartError("chunks", f"{n} samples do not fill {self.chunks} chunks of 2; draw {2 * self.chunks} or more{fewer}")
+        return n // self.chunks
+
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """The mean over chunks, its standard error over chunks, and the held-out images' distance.
 
         Raises:
-            DataError: there are too few samples, no image is held out, or images are too large.
+            PartError: as `check`.
+            DataError: as `check_images`.
         """
-        if (pixels := math.prod(inputs.denoiser.spec.image_shape)) > MAX_PIXELS:
-            message = f"{pixels:,} values of an image are more than the {MAX_PIXELS:,} whose covariance it takes"
-            raise DataError(f"pixel-frechet: {message}; leave it out for images of this size")
-        test, flat = inputs.test.load(), _flat(inputs.train.load())
+        largest = self._chunk_size(inputs.denoiser.spec.image_shape, len(inputs.samples))
+        test = inputs.test.load()
+        self.check_images(inputs.train, test)
+        flat = _flat(inputs.train.load())
         train = flat.mean(0), flat.T.cov()
-        size = min(len(test), len(inputs.samples) // self.chunks)
-        if size < 2:
-            found = len(inputs.samples)
-            raise DataError(f"pixel-frechet: {found} samples do not fill {self.chunks} chunks of 2; draw more, or take fewer chunks")
+        size = min(len(test), largest)
         value = mean_value(
             _distances(inputs.samples, self.chunks, size, train),
             unit_name=f"chunk of {size} samples",

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from etsdm.analysis import lipschitz_curve, range_name, steps_of_curve, timesteps
-from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, Value, mean_value
+from etsdm.errors import PartError
+from etsdm.metrics.base import Curve, EvaluationInputs, EvaluationPlan, Metric, MetricResult, Value, mean_value
 from etsdm.registry import metrics
 from etsdm.registry.counts import BatchSize, ImageCount, Index, Timesteps
 from etsdm.schedules import Schedule
@@ -33,15 +34,38 @@ class Lipschitz(Metric):
     stop: Timesteps | None = None
     batch_size: BatchSize = 128
 
+    def check(self, plan: EvaluationPlan) -> None:
+        """Raises PartError if there is no timestep from `start` to `stop`, or `stop` is beyond the last one."""
+        self._steps(plan.spec.schedule, plan.edges)
+
+    def _steps(self, schedule: Schedule, edges: tuple[float, ...] | None) -> range:
+        """The timesteps that are measured; without edges up to `stop`, or to the last one."""
+        name, total = f"schedule {schedule.type_name!r}", len(timesteps(schedule))
+        if not total:
+            raise PartError("type", f"{name} has one timestep, and K needs two; give it more, or leave 'lipschitz' out")
+        if self.stop is not None and self.stop > total:
+            raise PartError("stop", f"{self.stop} is beyond the {total} timesteps of {name} that have a next one; give 1 to {total}")
+        default = total if edges is None else steps_of_curve(schedule, edges)
+        stop = default if self.stop is None else self.stop
+        if self.start >= stop:
+            known = self.stop is not None or edges is None or self.start >= total
+            reason = "" if known else ", twice as far as the sub-intervals of time reach"
+            mend = f"0 to {stop - 1}" if known else f"0 to {stop - 1}, or stop, {self.start + 1} to {total}"
+            raise PartError("start", f"{self.start} does not lie before the last timestep, {min(stop, total)}{reason}; give {mend}")
+        return range(self.start, stop)
+
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
-        """The curve on noised training images, and the means over the first sub-interval, the others, all of them, and beyond."""
+        """The curve on noised training images, and the means over the first sub-interval, the others, all of them, and beyond.
+
+        Raises:
+            PartError: as `check`.
+        """
         schedule, edges = inputs.denoiser.schedule, inputs.time_edges
         chosen = inputs.train.batch(range(min(self.images, len(inputs.train))))
-        stop = steps_of_curve(schedule, edges) if self.stop is None else self.stop
         curve = lipschitz_curve(
             inputs.denoiser,
             (inputs.denoiser.prepare_batch(images.pixels, images.labels) for _, images in chosen.batches(self.batch_size)),
-            timesteps(schedule, range(self.start, stop)),
+            timesteps(schedule, self._steps(schedule, edges)),
             seed=inputs.seed,
             batch_size=self.batch_size,
             keep_values=True,

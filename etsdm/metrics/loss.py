@@ -9,8 +9,9 @@ from torch import Tensor
 
 from etsdm.analysis import measured_times, range_name
 from etsdm.denoisers.denoiser import DenoiserSpec
+from etsdm.errors import PartError
 from etsdm.losses import MSE, Loss
-from etsdm.metrics.base import Curve, EvaluationInputs, Metric, MetricResult, Value, mean_value
+from etsdm.metrics.base import Curve, EvaluationInputs, EvaluationPlan, Metric, MetricResult, Value, mean_value
 from etsdm.randomness import per_sample_normal
 from etsdm.registry import metrics
 from etsdm.registry.counts import BatchSize, Timesteps
@@ -45,6 +46,12 @@ class LossPerTime(Metric):
         of_parts = super().denoiser_protocol(spec)
         space = self.loss.space if isinstance(self.loss, MSE) else None
         return of_parts if space is None else {**of_parts, "target": space.model_dump(mode="json")}
+
+    def check(self, plan: EvaluationPlan) -> None:
+        """Raises PartError if the loss is undefined for the denoiser, or infinite at a time that is measured."""
+        self.loss.check(plan.spec)
+        if self.loss.learns_variance and not plan.spec.learns_variance:
+            raise PartError("loss", f"{self.loss.type_name!r} measures a variance, which the model does not learn; give mse")
 
     @torch.no_grad()
     def compute(self, inputs: EvaluationInputs) -> MetricResult:

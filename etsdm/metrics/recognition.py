@@ -9,12 +9,13 @@ import torch
 from pydantic import PositiveFloat
 
 from etsdm.data import Images
-from etsdm.errors import DataError
-from etsdm.metrics.base import EvaluationInputs, Histogram, Metric, MetricResult, mean_value
+from etsdm.errors import DataError, PartError
+from etsdm.metrics.base import EvaluationInputs, EvaluationPlan, Histogram, Metric, MetricResult, mean_value
 from etsdm.registry import metrics
 
 __all__ = ["Recognition"]
 
+FOLDS = 5  # of the calibration, each with an image of every class
 CLASSIFIER_BATCH = 1024  # images in memory together
 
 
@@ -33,20 +34,35 @@ class Recognition(Metric):
 
     regularisation: PositiveFloat = 10.0
 
+    def check(self, plan: EvaluationPlan) -> None:
+        """Raises PartError if the data have one class."""
+        if plan.data.num_classes < 2:
+            message = f"'recognition' tells classes apart, and data set {plan.data.type_name!r} has one"
+            raise PartError("type", f"{message}; give its labels by data.classes, or leave the metric out")
+
+    def check_images(self, train: Images, test: Images) -> None:
+        """Raises DataError if the training images have one class, or a class has fewer than five."""
+        classes, counts = train.class_labels().unique(return_counts=True)
+        if len(classes) < 2:
+            raise DataError("recognition: the training images have one class; this metric needs two or more")
+        if (least := int(counts.min())) < FOLDS:
+            label = int(classes[counts.argmin()])
+            message = f"recognition: class {label} has {least} training images, fewer than the {FOLDS} folds of its calibration"
+            raise DataError(f"{message}; add images, hold out fewer, or leave the metric out")
+
     def compute(self, inputs: EvaluationInputs) -> MetricResult:
         """Confidence of samples and of held-out images, the classifier's held-out accuracy, and the class histogram.
 
         Raises:
-            DataError: the training images are all of one class, or no image is held out.
+            DataError: as `check_images`, or no image is held out.
         """
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.svm import SVC
 
+        self.check_images(inputs.train, inputs.test)
         train, test = inputs.train.load(), inputs.test.load()
-        if len(train.labels.unique()) < 2:
-            raise DataError("recognition: the training images have one class; this metric needs two or more")
         # Fixed folds and a deterministic solver: the same training images give the same classifier.
-        classifier = CalibratedClassifierCV(SVC(C=self.regularisation, gamma="scale"), ensemble=False)
+        classifier = CalibratedClassifierCV(SVC(C=self.regularisation, gamma="scale"), cv=FOLDS, ensemble=False)
         classifier.fit(train.pixels.flatten(1).numpy(), train.labels.numpy())
         predicted, confidence = _predict(classifier, inputs.samples)
         real_predicted, real_confidence = _predict(classifier, test)

@@ -23,6 +23,7 @@ from etsdm.recipe.locations import FieldPath, SourceLocation, recipe_error
 from etsdm.recipe.tree import Document, Node
 from etsdm.recipe.yaml import compose
 from etsdm.registry import cut, quoted, suggestion
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.regular import read_regular
 
 __all__ = ["extended", "find", "names", "read", "why_not_a_file"]
@@ -47,6 +48,7 @@ def names() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+@storage_errors()
 def find(name_or_path: str | Path) -> Path:
     """Finds the file of a recipe from a path or a name, with or without `.yaml`.
 
@@ -69,6 +71,7 @@ def find(name_or_path: str | Path) -> Path:
     return known[name]
 
 
+@storage_errors()
 def read(path: str | Path) -> Document:
     """Reads a recipe file and the files that it extends.
 
@@ -152,12 +155,12 @@ class _Reader:
 
     def _text(self, file: Path) -> str:
         try:
-            raw = read_regular(file, self._bytes_left)
+            raw = read_regular(file, MAX_BYTES)
         except OSError as error:
-            raise RecipeError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
-        if raw is None:
-            raise RecipeError(f"{file}: a recipe with all that it extends has more than {MAX_BYTES:,} bytes; give a smaller file")
+            raise RecipeError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; give another file") from None
         self._bytes_left -= len(raw)
+        if self._bytes_left < 0:
+            raise RecipeError(f"{file}: a recipe with all that it extends has more than {MAX_BYTES:,} bytes; give a smaller file")
         try:
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -69,12 +69,17 @@ def validate(document: Document, model: type[M]) -> M:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        found = format_errors(error)
+        raise _located(error, document) from None
+
+
+def _located(error: ValidationError, document: Document) -> RecipeError:
+    """The error of a recipe with the source locations of invalid fields."""
+    found = format_errors(error)
     problems = [recipe_error(one.location, one.message, document.location_of(one.location)) for one in found[:MAX_PROBLEMS]]
     lines = [" ".join(str(problem).splitlines()) for problem in problems]
     if len(found) > MAX_PROBLEMS:
         lines.append(f"and {len(found) - MAX_PROBLEMS:,} more")
-    raise RecipeError("\n".join(lines))
+    return RecipeError("\n".join(lines))
 
 
 class Arms(NamedTuple):
@@ -114,7 +119,13 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
     names = arm_names(document)
     documents = {name: arm_document(document, name) for name in names}
     recipes = {name: validate(documents[name], Recipe) for name in names}
-    recipes = _with_common_edges(recipes)
+    edges = _common_edges(recipes)
+    for name, recipe in recipes.items():
+        try:
+            evaluation = recipe.evaluation.model_copy(update={"edges": edges[name]})
+            recipes[name] = recipe.model_copy(update={"evaluation": evaluation})
+        except ValidationError as error:
+            raise _located(error, documents[name]) from None
     unchanged = document.root.value.keys() - {"arms"}
     plain = {key: document.data[key] for key in unchanged}
     as_written = next((name for name in names if documents[name].data == plain), names[0])
@@ -126,16 +137,14 @@ def load_arms(source: str | Path | Mapping[str, Any] | Recipe, *overrides: str) 
     return Arms(recipes, as_written)
 
 
-def _with_common_edges(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    """The arms, with the sub-intervals of all arms of the same schedule as `evaluation.edges` where a recipe states none."""
-    filled = {}
+def _common_edges(recipes: Mapping[str, Recipe]) -> dict[str, tuple[float, ...]]:
+    """For each arm `evaluation.edges`, or where it states none the sub-intervals of all arms of the same schedule."""
+    found = {}
     for name, recipe in recipes.items():
-        schedule, evaluation = recipe.model.schedule, recipe.evaluation
-        if evaluation.edges is None:
-            maps = [other.model.condition_map for other in recipes.values() if other.model.schedule == schedule]
-            evaluation = evaluation.model_copy(update={"edges": measured_edges(maps, schedule)})
-        filled[name] = recipe.model_copy(update={"evaluation": evaluation})
-    return filled
+        schedule = recipe.model.schedule
+        maps = [other.model.condition_map for other in recipes.values() if other.model.schedule == schedule]
+        found[name] = recipe.evaluation.edges or measured_edges(maps, schedule)
+    return found
 
 
 def _named(document: Document, file: Path) -> Document:

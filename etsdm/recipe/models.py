@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from etsdm.data import Dataset
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import PartError, RecipeError
+from etsdm.metrics.base import EvaluationPlan
 from etsdm.metrics.config import Evaluation, default_metrics
 from etsdm.recipe.compute import Compute
 from etsdm.registry import Frozen, field_error, suggestion
@@ -21,6 +22,7 @@ from etsdm.training.config import Training
 
 __all__ = ["Recipe"]
 
+PICTURE_CHANNELS = (1, 3)
 FLOAT32_BYTES = 4
 MAX_BATCH = 10**11  # bytes of a batch of images; activations are many times that
 
@@ -74,6 +76,9 @@ class Recipe(Frozen):
     def _model_fits_data(self) -> Self:
         model, backbone, name = self.model, self.model.backbone, self.data.type_name
         channels, height, width = self.data.shape
+        if channels not in PICTURE_CHANNELS:
+            message = f"images of {name!r} have {channels} channels, and samples are stored as pictures of 1 or 3; give such a data set"
+            raise field_error("Recipe", ("data",), message)
         if model.first_stage is not None:
             if model.image_shape != self.data.shape:
                 found, wanted = ("x".join(map(str, shape)) for shape in (model.image_shape, self.data.shape))
@@ -151,18 +156,26 @@ class Recipe(Frozen):
             self.model.backbone.check({"y"})
         with _errors_below("training"):
             self.training.loss.check(self.model)
+            with _errors_below("time_sampler"):
+                self.training.time_sampler.check(self.model.schedule)
         for name, sampling in self.samplings.items():
             path = ("sampling", name) if isinstance(self.sampling, dict) else ("sampling",)
             with _errors_below(*path, "sampler"):
                 sampling.sampler.check(self.model)
             with _errors_below(*path):
                 sampling.check_classes(self.model.backbone.num_classes, self.data.num_classes)
+        with _errors_below("evaluation"):
+            self.evaluation.check(self.model.schedule)
+        for i, metric in enumerate(self.evaluation.metrics):
+            with _errors_below("evaluation", "metrics", i):
+                for sampling in self.samplings.values() if metric.uses_samples else [self.sampling_of()]:
+                    metric.check(EvaluationPlan(self.model, self.data, sampling.n, self.evaluation.edges))
         return self
 
 
 @contextmanager
-def _errors_below(*path: str) -> Iterator[None]:
-    """Puts a path before the field of a `PartError`."""
+def _errors_below(*path: str | int) -> Iterator[None]:
+    """Makes a validation error of a `PartError`, with a path before its field."""
     try:
         yield
     except PartError as error:

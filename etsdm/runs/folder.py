@@ -41,7 +41,7 @@ from etsdm.runs.records import EnvironmentRecord, ExperimentRecord, Manifest, St
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import locked, write_atomically
 from etsdm.storage.images import png_bytes, read_sealed_png
-from etsdm.storage.records import read_bytes, read_record, write_record
+from etsdm.storage.records import read_beside, read_record, write_record
 
 __all__ = ["TRAININGS", "ExperimentFolder", "RunFolder", "SampleFolder", "TrainingFolder"]
 
@@ -295,7 +295,7 @@ def _sha256(text: str) -> str:
 
 
 def _verified_recipe(file: Path, recorded: str, mend: str) -> str:
-    content = read_bytes(file, mend)
+    content = read_beside(file, mend)
     if content is None or hashlib.sha256(content).hexdigest() != recorded:
         found = "is missing" if content is None else "was changed or damaged: its sha256 is not the recorded one"
         raise IntegrityError(f"{file}: {found}; {mend}")

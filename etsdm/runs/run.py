@@ -137,10 +137,10 @@ class Run:
         return all(stage.is_done() for stage in self.stages() if stage.kind == kind)
 
     def check(self, kinds: tuple[str, ...] = STAGES) -> None:
-        """Checks that all files are there that unfinished stages need, and reads none; and that the network fits into memory.
+        """Checks that all files are there that unfinished stages need, and opens no image; and that the network fits into memory.
 
         Raises:
-            DataError: a file is missing.
+            DataError: a file is missing, or the images do not suffice for a metric.
             RecipeError: the network does not fit.
         """
         todo = [kind for kind in kinds if not self.is_done(kind)]
@@ -153,6 +153,8 @@ class Run:
         # Samples are drawn without the data, except those that enlarge its images.
         if todo != ["sample"] or not self.train.is_done() or self.recipe.model.super_resolution is not None:
             self.recipe.data.check()
+        if "evaluate" in todo:
+            self._check_images()
         first_stage, weights = self.recipe.model.first_stage, self.recipe.training.first_stage_weights
         if first_stage is None or self.train.folder.latest_checkpoint():
             return
@@ -163,6 +165,13 @@ class Run:
         if not Path(weights).is_file():
             place = Path(weights).absolute()
             raise DataError(f"training.first_stage_weights: {place} is missing; put there the weights of {kind}: {keys}")
+
+    def _check_images(self) -> None:
+        """Raises: DataError if a metric without a result needs more or other images."""
+        metrics = [one.metric for one in self._measurements() if not one.is_done()]
+        train, test = self.recipe.data.open("train"), self.recipe.data.open("test")
+        for metric in metrics:
+            metric.check_images(train, test)
 
     def run(self, kinds: tuple[str, ...] = STAGES) -> Iterator[Progress]:
         """Runs the stages that are not done, in order, and yields progress.

@@ -15,11 +15,12 @@ import torch
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from PIL import Image
 
+from etsdm.errors import IntegrityError
 from etsdm.sampling.job import SamplingTask
 from etsdm.sampling.png_store import PngStore
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import open_atomically
-from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes
+from etsdm.storage.images import PREVIEW_IMAGES, animation_bytes, image_grid, png_bytes, read_sealed_png
 
 __all__ = ["write_animation", "write_grid", "write_npz", "write_zip"]
 
@@ -28,12 +29,14 @@ MAX_FRAMES = 48  # of an animation's steps
 ARCHIVE_DATE = (1980, 1, 1, 0, 0, 0)  # of an archive's members, so that the same images give the same archive
 
 
+@storage_errors()
 def write_grid(store: PngStore, n: int) -> Path:
     """Writes the first images side by side, with the protocol in text chunks. Returns: the picture's path."""
     pixels = torch.stack([torch.from_numpy(_pixels(store.file(k))).permute(2, 0, 1) for k in range(min(n, PREVIEW_IMAGES))])
     return store.put(store.grid_file.name, png_bytes(image_grid(pixels / 127.5 - 1), store.text()))
 
 
+@storage_errors()
 def write_animation(store: PngStore, task: SamplingTask, n: int, name: str) -> Path:
     """Writes the x0 predicted at each step for the first images, then the images; generates these once more.
 
@@ -51,6 +54,7 @@ def write_animation(store: PngStore, task: SamplingTask, n: int, name: str) -> P
     return store.put(name, animation_bytes(frames, name))
 
 
+@storage_errors()
 def write_npz(store: PngStore, n: int, name: str, label: Callable[[int], int] | None = None) -> Path:
     """Writes guided-diffusion's archive: `arr_0` uint8, (N, H, W, C), and `arr_1` int64, (N,), the labels where there are any.
 
@@ -66,9 +70,10 @@ def write_npz(store: PngStore, n: int, name: str, label: Callable[[int], int] | 
     return _archive(store.path / name, members.items())
 
 
+@storage_errors()
 def write_zip(store: PngStore, n: int, name: str) -> Path:
     """Writes the PNG files into one uncompressed archive, the input of tools that measure FID."""
-    return _archive(store.path / name, ((store.file(k).name, [store.file(k).read_bytes()]) for k in range(n)))
+    return _archive(store.path / name, ((store.file(k).name, [_content(store.file(k))]) for k in range(n)))
 
 
 def _npy(dtype: type[np.generic], shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> Iterator[bytes]:
@@ -91,5 +96,12 @@ def _archive(path: Path, members: Iterable[tuple[str, Iterable[bytes]]]) -> Path
 
 def _pixels(file: Path) -> np.ndarray:
     """(H, W, C), C = 1 or 3."""
-    with storage_errors(file), Image.open(file, formats=("PNG",)) as picture:
+    with Image.open(BytesIO(_content(file)), formats=("PNG",)) as picture:
         return np.atleast_3d(np.array(picture))
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return read_sealed_png(file)[1]
+    except IntegrityError as error:
+        raise IntegrityError(f"{error}; generate the images again") from None

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from etsdm.errors import IntegrityError
 from etsdm.sampling.stores import FolderStore
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, replacing, sha256_of, write_atomically
 from etsdm.storage.images import png_bytes, read_sealed_png, to_pil, to_uint8
 from etsdm.storage.records import Record, read_record, write_record
@@ -62,6 +63,7 @@ class PngStore(FolderStore):
         self._text = text
         self._whole: set[int] = set()
 
+    @storage_errors()
     def open_for(self, n: int, files: Iterable[str] = (), known: Iterable[str] = ()) -> None:
         """Makes the folder, and records that it holds images 0 to n - 1 of this protocol.
 
@@ -151,6 +153,7 @@ class PngStore(FolderStore):
         """Path of image k."""
         return self.images / f"{k:06d}.png"
 
+    @storage_errors()
     def missing(self, indices: Sequence[int]) -> list[int]:
         """Those of the images that are not stored, or not whole; warns of the latter."""
         return [k for k in indices if not self._is_whole(k)]
@@ -184,6 +187,7 @@ class PngStore(FolderStore):
         names = (entry.name for entry in os.scandir(self.images)) if self.images.exists() else ()
         return {int(name.removesuffix(".png")) for name in names if name.endswith(".png") and name.removesuffix(".png").isdecimal()}
 
+    @storage_errors()
     def write(self, indices: Sequence[int], images: Tensor) -> None:
         """Writes images, each under a temporary name first. Args: images: float32, (len(indices), C, H, W), in [-1, 1]."""
         self.images.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from torch import Tensor
 from etsdm.data import Images, LoadedImages
 from etsdm.errors import IntegrityError
 from etsdm.sampling.stores import FolderStore
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import checked_once, digest_of, write_atomically
 
 __all__ = ["SampledImages", "TensorStore"]
@@ -58,11 +59,13 @@ class TensorStore(FolderStore):
             if name is None or not self._holds(file, range(int(name[1]), int(name[2]))):
                 file.unlink()
 
+    @storage_errors()
     def missing(self, indices: Sequence[int]) -> list[int]:
         """Those of the images that are not stored, or whose file is damaged."""
         stored = {k for file, held in self._files() if self._holds(file, held) for k in held}
         return [k for k in indices if k not in stored]
 
+    @storage_errors()
     def write(self, indices: Sequence[int], images: Tensor) -> None:
         """Stores images, a file for each run of consecutive indices. Args: images: float32, (len(indices), C, H, W)."""
         breaks = [0, *(i for i, (a, b) in enumerate(pairwise(indices), start=1) if b != a + 1), len(indices)]
@@ -73,6 +76,7 @@ class TensorStore(FolderStore):
             metadata = {"record": json.dumps({**identity._asdict(), "sha256": _seal(stored, identity)})}
             write_atomically(self.path / f"{begin:08d}-{end:08d}.safetensors", save({"images": stored}, metadata))
 
+    @storage_errors()
     def read(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Reads images.
 

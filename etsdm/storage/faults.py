@@ -39,7 +39,7 @@ _TEMPORARY = re.compile(r"^\.(.+)\.[0-9a-f]{8}\.tmp$")  # a name from `etsdm.sto
 
 @contextmanager
 def storage_errors(path: Path | None = None) -> Iterator[None]:
-    """Context, or decorator of a function, that raises StorageError in place of OSError and of safetensors' errors.
+    """Context, or decorator of a function, that raises StorageError in place of OSError, safetensors' errors and texts that are no path.
 
     Args:
         path: what is read or written, for errors that name no file, such as that of a full disk.
@@ -50,6 +50,11 @@ def storage_errors(path: Path | None = None) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         raise storage_error(error, path) from error
+    except ValueError as error:
+        if (reason := _why_no_path(error)) is None:
+            raise
+        where = "" if path is None else f"{_short(path)}: "
+        raise StorageError(f"{where}{reason}; give another path; {NOTHING_LOST}") from None
 
 
 def storage_error(error: OSError | SafetensorError, path: Path | None = None) -> StorageError:
@@ -59,9 +64,19 @@ def storage_error(error: OSError | SafetensorError, path: Path | None = None) ->
     place = Path(os.fsdecode(named)) if isinstance(named, (str, bytes, os.PathLike)) else path
     if number in (errno.ENOTDIR, errno.EEXIST) and place is not None and (file := _file_in_the_way(place)):
         return StorageError(f"{_short(file)}: is a file where a folder is needed; give a folder; {NOTHING_LOST}")
-    reason = os.strerror(number) if number else str(error) or type(error).__name__
+    stated = getattr(error, "strerror", None)
+    reason = stated or (os.strerror(number) if number else str(error) or type(error).__name__)
     where = "" if place is None else f"{_short(place)}: "
     return StorageError(f"{where}{reason[:1].lower()}{reason[1:]}; {MENDS.get(number, OTHER_MEND)}; {NOTHING_LOST}")
+
+
+def _why_no_path(error: ValueError) -> str | None:
+    """Why a text is no path, None for an error that is about no path."""
+    if "embedded null" in str(error):
+        return "a name holds a NUL character, which no file's has"
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return "a name holds a character that no file's has"
+    return None
 
 
 def _number(error: OSError | SafetensorError) -> int:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from etsdm.errors import IntegrityError
 from etsdm.storage.faults import storage_errors
+from etsdm.storage.regular import open_regular
 
 __all__ = [
     "atomic_folder",
@@ -40,8 +41,8 @@ T = TypeVar("T")
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 of a file's content, 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    """sha256 of a regular file's content, 64 hexadecimal digits."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

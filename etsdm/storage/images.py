@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from etsdm.errors import IntegrityError
+from etsdm.storage.regular import MAX_IMAGE_BYTES, read_regular
 
 __all__ = ["animation_bytes", "image_grid", "png_bytes", "read_sealed_png", "to_pil", "to_uint8"]
 
@@ -71,15 +72,18 @@ def read_sealed_png(path: Path) -> tuple[dict[str, str], bytes]:
         IntegrityError: it is missing, damaged, or was not written by `png_bytes`; the mend is the caller's.
     """
     try:
-        content = path.read_bytes() if path.is_file() else None
+        content = read_regular(path, MAX_IMAGE_BYTES)
+    except FileNotFoundError:
+        raise IntegrityError(f"{path}: is missing") from None
     except OSError as error:
         raise IntegrityError(f"{path}: cannot be read ({error.strerror})") from None
-    if content is None:
-        raise IntegrityError(f"{path}: is missing")
     if content != _sealed(content[: -SEAL_BYTES - len(PNG_TRAILER)]):
         raise IntegrityError(f"{path}: was changed or damaged: the sha256 of its content is not the recorded one")
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-        return {str(key): value for key, value in picture.info.items() if isinstance(value, str)}, content
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            return {str(key): value for key, value in picture.info.items() if isinstance(value, str)}, content
+    except Exception as error:  # each of Pillow's decoders fails in its own ways, and the seal is no secret
+        raise IntegrityError(f"{path}: cannot be decoded ({type(error).__name__}: {error})") from None
 
 
 def _sealed(body: bytes) -> bytes:

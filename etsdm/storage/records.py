@@ -9,7 +9,6 @@ message and the mend.
 from __future__ import annotations
 
 import json
-import stat
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from etsdm.errors import IntegrityError
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, write_atomically
+from etsdm.storage.regular import UnsuitableFileError, read_regular
 
-__all__ = ["Record", "read_bytes", "read_record", "write_record"]
+__all__ = ["Record", "read_beside", "read_record", "write_record"]
 
 MAX_BYTES = 256 * 2**20  # of a record; a log of a million lines has fewer
 SEAL = "sha256"
@@ -65,7 +65,7 @@ def read_record(path: Path, kind: type[R]) -> R | None:
     Raises:
         IntegrityError: the file is damaged, no record of this kind, or of another format.
     """
-    content = read_bytes(path, kind.MEND)
+    content = read_beside(path, kind.MEND)
     if content is None:
         return None
     try:
@@ -90,8 +90,8 @@ def read_record(path: Path, kind: type[R]) -> R | None:
         raise IntegrityError(f"{path}: is no {kind.__name__}: {place}: {first['msg']}; {kind.MEND}") from None
 
 
-def read_bytes(path: Path, mend: str) -> bytes | None:
-    """Content of a regular file of bounded size, None if there is none.
+def read_beside(path: Path, mend: str) -> bytes | None:
+    """Content of a record, or of a file beside it, None if there is none.
 
     Raises:
         IntegrityError: it is no regular file, or too large; the message ends in the mend.
@@ -99,14 +99,11 @@ def read_bytes(path: Path, mend: str) -> bytes | None:
     """
     with storage_errors(path):
         try:
-            found = path.stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise IntegrityError(f"{path}: is no regular file; {mend}")
-            if found.st_size > MAX_BYTES:
-                raise IntegrityError(f"{path}: has {found.st_size:,} bytes, more than the {MAX_BYTES:,} that are read; {mend}")
-            return path.read_bytes()
+            return read_regular(path, MAX_BYTES)
         except FileNotFoundError:
             return None
+        except UnsuitableFileError as error:
+            raise IntegrityError(f"{path}: cannot be used: {error.strerror}; {mend}") from None
 
 
 def _check_format(path: Path, kind: type[Record], values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Reading of regular files of bounded size."""
+"""Reading of regular files of bounded size: every file of a user or of a run's folder that is read whole is read here."""
 
 from __future__ import annotations
 
@@ -6,20 +6,54 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
-__all__ = ["read_regular"]
+__all__ = ["MAX_IMAGE_BYTES", "UnsuitableFileError", "open_regular", "read_regular"]
+
+MAX_IMAGE_BYTES = 2**29  # of an encoded image: Pillow decodes no more pixels than have this size in colour, uncompressed
 
 
-def read_regular(path: Path, limit: int) -> bytes | None:
-    """Reads a regular file, None if it has more than `limit` bytes.
+class UnsuitableFileError(OSError):
+    """A file that is not regular, or larger than what is read of its kind; `strerror` is the reason, without the path."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a regular file for reading.
 
     Raises:
-        OSError: it cannot be read, or is a device, a named pipe, a socket or a folder, which may never end or wait for ever.
+        UnsuitableFileError: it is a device, a named pipe, a socket or a folder, which may never end or wait for ever.
+        OSError: it cannot be opened.
     """
-    # Without O_NONBLOCK opening a named pipe waits for a writer.
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        content = file.read(limit + 1)
-    # A file of the system may read as nothing now, None, or be longer than its size says.
-    return (content or b"") if len(content or b"") <= limit else None
+    try:
+        # Without O_NONBLOCK opening a named pipe waits for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a device without a driver
+            raise UnsuitableFileError(path, "it is no regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsuitableFileError(path, "it is no regular file")
+    return open(descriptor, "rb")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Reads a regular file.
+
+    Args:
+        path: of the file.
+        limit: largest number of bytes, whatever size the file system states.
+
+    Raises:
+        UnsuitableFileError: it has more, or is not regular.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        # A file of the system may read as nothing now, None, or be longer than its size says.
+        content = file.read(limit + 1) or b""
+    if len(content) > limit:
+        raise UnsuitableFileError(path, f"it has more than {limit:,} bytes")
+    return content

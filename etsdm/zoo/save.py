@@ -7,11 +7,13 @@ from pathlib import Path
 from etsdm.checkpoints.format import write_denoiser
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import atomic_folder
 
 __all__ = ["save"]
 
 
+@storage_errors()
 def save(denoiser: Denoiser, path: str | Path) -> Path:
     """Saves a denoiser, so that `etsdm.load` gives it back: its parts, its weights and those of its first stage, with their sha256.
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etsdm.data import Digits, LoadedImages
-from etsdm.errors import DataError
+from etsdm.errors import PartError
 from etsdm.metrics import EvaluationInputs, PixelFrechet, frechet_distance
 from etsdm.metrics.frechet import frechet_distance_of_samples
 from etsdm.randomness import generator
@@ -129,5 +129,5 @@ def test_constant_pixels_do_no_harm(tiny_denoiser):
 
 
 def test_too_few_samples_for_the_chunks_are_refused(tiny_denoiser, test_split):
-    with pytest.raises(DataError, match=r"^pixel-frechet: 7 .* 4 .* 2; draw more, or take fewer chunks$"):
+    with pytest.raises(PartError, match=r"^chunks: 7 .* 4 chunks of 2; draw 8 or more, or take 3 chunks or fewer$"):
         pixel_frechet(tiny_denoiser(), test_split.pixels[:7], test_split, test_split)

@@ -71,11 +71,11 @@ def test_only_an_arm_that_is_there_can_be_dropped():
 
 @pytest.mark.parametrize("extends", ["base.yaml", ["base.yaml"], "digits", ["digits", "base.yaml"]])
 def test_a_mapping_extends_files_and_named_recipes(extends):
-    experiment = etsdm.build({"extends": extends, "training": {"images": 20_000}}, "sampling.n=3")
+    experiment = etsdm.build({"extends": extends, "training": {"images": 20_000}}, "sampling.n=8")
     assert list(experiment.arms) == ["baseline", "e-tsdm"]
     assert experiment.name == "recipe"
     assert experiment.recipe.training.images == 20_000
-    assert experiment.recipe.sampling.n == 3
+    assert experiment.recipe.sampling.n == 8
 
 
 @pytest.mark.parametrize(

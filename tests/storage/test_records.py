@@ -116,13 +116,13 @@ def test_another_format_is_named_before_the_seal(file):
 
 def test_what_is_no_regular_file_or_too_large_is_not_read(file, monkeypatch):
     monkeypatch.setattr(records, "MAX_BYTES", 10)
-    assert refused(file).startswith("has 1")
+    assert refused(file).startswith("cannot be used: it has more than 10 bytes")
     file.unlink()
     file.mkdir()
-    assert refused(file) == "is no regular file; remove it and count again"
+    assert refused(file) == "cannot be used: it is no regular file; remove it and count again"
     file.rmdir()
     os.mkfifo(file)
-    assert refused(file) == "is no regular file; remove it and count again"
+    assert refused(file) == "cannot be used: it is no regular file; remove it and count again"
 
 
 def test_numbers_that_are_none_are_not_written():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etsdm.data.dataset import Dataset, LoadedImages
-from etsdm.data.split import Split, split_indices
+from etsdm.data.split import Split, refuse_empty_split, split_indices
 from etsdm.errors import DataError
 from etsdm.registry import datasets
 from etsdm.registry.counts import Seed
@@ -29,6 +31,11 @@ class Digits(Dataset):
 
     held_out: float = Field(0.2, gt=0, lt=1)
     split_seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _splits_have_images(self) -> Self:
+        refuse_empty_split(NUM_IMAGES, self.held_out)
+        return self
 
     @property
     def shape(self) -> tuple[int, int, int]:
