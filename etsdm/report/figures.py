@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from etsdm.analysis import edges_of
 from etsdm.metrics import Curve, Histogram
@@ -21,7 +22,9 @@ COLOURS = ("#3b6ea5", "#c8553d", "#3a8f5c", "#8a5aa8", "#b8860b", "#4d4d4d")
 STYLES = ("-", "--", ":", "-.")
 SHADE = "#00000010"
 DOTS_PER_INCH = 150
-LEGEND_COLUMNS = 4
+LEGEND_COLUMNS = 4  # at most
+LEGEND_WIDTH, LEGEND_HANDLE = 76, 7  # of the axes, and of a line with its margins, in characters
+MAX_NAMES = 20  # of classes on an axis
 SMOOTHING = 5  # records in the running mean of the training loss
 
 # A matplotlibrc of the user, or in the working directory, changes no figure and starts no LaTeX.
@@ -53,8 +56,15 @@ def _axes(width: float = 8.0, height: float = 3.4) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes) -> None:
-    """The legend above the axes, where it covers no curve."""
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=LEGEND_COLUMNS, borderaxespad=0.2)
+    """The legend above the axes, where it covers nothing, in as many columns as fit above them."""
+    longest = max(len(name) for name in axes.get_legend_handles_labels()[1])
+    columns = max(1, min(LEGEND_COLUMNS, LEGEND_WIDTH // (longest + LEGEND_HANDLE)))
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
+
+
+def _marker(points: Sized) -> str | None:
+    """The marker of a curve, without which one of a single point is not seen."""
+    return "o" if len(points) == 1 else None
 
 
 def intervals_of(contents: Contents, arms: Iterable[str]) -> tuple[float, ...]:
@@ -109,7 +119,7 @@ def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure
         many = len(of_seeds) > 1
         se = np.std([c.mean for c in of_seeds], axis=0, ddof=1) / len(of_seeds) ** 0.5 if many else np.array(of_seeds[0].se or 0.0)
         colour = COLOURS[k % len(COLOURS)]
-        axes.plot(t, mean, color=colour, linestyle=STYLES[k % len(STYLES)], linewidth=1.4, label=_plain(arm))
+        axes.plot(t, mean, color=colour, linestyle=STYLES[k % len(STYLES)], linewidth=1.4, marker=_marker(t), label=_plain(arm))
         axes.fill_between(t, mean - 2 * se, mean + 2 * se, color=colour, alpha=0.2, linewidth=0)
         lowest = min(lowest, *mean[mean > 0]) if (mean > 0).any() else lowest
     if first.log_scale and np.isfinite(lowest):
@@ -117,7 +127,10 @@ def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure
         axes.set_ylim(bottom=0 if any((np.array(c.mean) == 0).any() for cs in curves.values() for c in cs) else lowest / 1.2)
     if first.log_time:
         axes.set_xscale("log")
-    axes.set_xlim(first.t[0], first.t[-1])
+    if len(first.t) > 1:
+        axes.set_xlim(first.t[0], first.t[-1])
+    if all(float(t).is_integer() for t in first.t) and not first.log_time:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(first.t_label)
     axes.set_ylabel(first.label)
     _legend(axes)
@@ -134,9 +147,10 @@ def histogram_figure(histograms: Mapping[str, Histogram]) -> str:
     for k, (name, shares) in enumerate(bars.items()):
         colour = "#bbbbbb" if name == "held-out" else COLOURS[k % len(COLOURS)]
         axes.bar(np.arange(len(shares)) + (k - (len(bars) - 1) / 2) * width, shares, width, label=_plain(name), color=colour)
-    axes.set_xticks(range(len(first.names)), first.names)
+    every = -(-len(first.names) // MAX_NAMES)
+    axes.set_xticks(range(0, len(first.names), every), first.names[::every])
     axes.set_ylabel(first.label)
-    axes.legend(frameon=False, ncols=len(bars))
+    _legend(axes)
     return _svg(figure)
 
 
@@ -144,14 +158,16 @@ def histogram_figure(histograms: Mapping[str, Histogram]) -> str:
 def training_figure(runs: Mapping[str, RunRecord]) -> str:
     """The training loss of every arm over images seen, as a running mean."""
     figure, axes = _axes(height=2.8)
+    # A running mean of few records would leave too few points for a curve.
+    window = SMOOTHING if min(len(run.log) for run in runs.values()) > 2 * SMOOTHING else 1
     for k, (arm, run) in enumerate(runs.items()):
         loss = np.array([record["loss"] for record in run.log])
-        seen = np.array([record["images_seen"] for record in run.log])
-        window = min(SMOOTHING, len(loss))
+        seen = np.array([record["images_seen"] for record in run.log])[window - 1 :]
         smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-        axes.plot(seen[window - 1 :], smooth, color=COLOURS[k % len(COLOURS)], linestyle=STYLES[k % len(STYLES)], label=_plain(arm))
+        line = {"color": COLOURS[k % len(COLOURS)], "linestyle": STYLES[k % len(STYLES)]}
+        axes.plot(seen, smooth, **line, marker=_marker(seen), label=_plain(arm))
     axes.set_yscale("log")
     axes.set_xlabel("images seen")
-    axes.set_ylabel(f"training loss, mean of {SMOOTHING} records")
+    axes.set_ylabel(f"training loss, mean of {window} records" if window > 1 else "training loss")
     _legend(axes)
     return _svg(figure)

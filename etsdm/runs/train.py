@@ -118,7 +118,7 @@ class Train(Stage):
             trainer.save(self._last, **origin)
         folder.keep_checkpoints(training.keep_checkpoints)
         rates = sorted(record["images_per_second"] for record in trainer.log)
-        facts = {"images_per_second": rates[len(rates) // 2]}
+        facts = {"images_per_second": rates[len(rates) // 2], "data_scale": trainer.check_data().record()}
         # Of all processes that trained it, as far as their checkpoints go.
         seconds = round(sum(record["seconds"] for record in trainer.log), 2)
         folder.finish(StageRecord(digest=self.digest, seconds=seconds, facts=facts, log=trainer.log))

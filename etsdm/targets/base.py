@@ -43,6 +43,11 @@ class Target(Part, family=targets):
 
     needs_signal: ClassVar[bool] = False
 
+    @property
+    def data_std(self) -> float | None:
+        """Standard deviation of the data for which input and output are scaled to unit variance, None if they are not scaled."""
+        return None
+
     @abstractmethod
     def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (k_x0, k_eps) of the ideal output F = k_x0 x0 + k_eps eps, in the shape of alpha and sigma."""

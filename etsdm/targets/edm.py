@@ -32,6 +32,11 @@ class EDM(Target):
 
     sigma_data: NoiseLevel = 0.5
 
+    @property
+    def data_std(self) -> float:
+        """sigma_data."""
+        return self.sigma_data
+
     def output_weights(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """F = sigma / (sd r) x0 - sd alpha / r eps."""
         r = self._r(alpha, sigma)

@@ -1,6 +1,7 @@
 """Training: configuration, loop, optimizers, learning-rate schedules, moving averages, and the state on disk."""
 
 from etsdm.training.config import Training
+from etsdm.training.data_scale import DataScale, Scale, measure_data
 from etsdm.training.ema import EMA, PerStepEMA
 from etsdm.training.lr_schedules import ConstantLR, CosineLR, LRSchedule
 from etsdm.training.optimizers import Adam, AdamW, Optimizer
@@ -13,12 +14,15 @@ __all__ = [
     "AdamW",
     "ConstantLR",
     "CosineLR",
+    "DataScale",
     "LRSchedule",
     "Optimizer",
     "PerStepEMA",
     "Progress",
+    "Scale",
     "Trainer",
     "Training",
+    "measure_data",
     "read_state",
     "write_state",
 ]

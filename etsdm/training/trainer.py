@@ -9,6 +9,7 @@ the same training, bit for bit.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import IntegrityError
 from etsdm.randomness import generator, seeded_global_rng
 from etsdm.training.config import Training
+from etsdm.training.data_scale import DataScale, measure_data, scale_warnings
 from etsdm.training.state import read_state, write_state
 
 __all__ = ["Progress", "Trainer"]
@@ -58,6 +60,7 @@ class Trainer:
         optimizer: torch's optimizer of the backbone's parameters.
         images_seen: progress.
         log: records so far, those of before a resumption included.
+        data_scale: mean and standard deviation of the training data, None before the first step.
     """
 
     def __init__(self, spec: DenoiserSpec, training: Training, images: Images, *, seed: int, device: torch.device | str = "cpu") -> None:
@@ -68,14 +71,29 @@ class Trainer:
         self.optimizer = training.optimizer.build(self.denoiser.backbone.parameters(), training.learning_rate)
         self.images_seen = 0
         self.log: list[dict[str, Any]] = []
+        self.data_scale: DataScale | None = None
         self._images = images.to(device)
         self._order = SampleOrder(len(images), seed)
         self._device = torch.device(device)
         self._window: list[tuple[Tensor, Tensor]] = []
         self._last_good: Path | None = None
 
+    def check_data(self) -> DataScale:
+        """Measures the scale of the training data, once, and warns of one that does not suit schedule and target.
+
+        Raises:
+            DataError: training on it would be senseless; see `etsdm.training.data_scale`.
+        """
+        if self.data_scale is None:
+            scale = measure_data(self.denoiser, self._images, self.training.batch_size)
+            for message in scale_warnings(scale, self.denoiser.spec):
+                warnings.warn(message, stacklevel=2)
+            self.data_scale = scale
+        return self.data_scale
+
     def step(self) -> None:
-        """Takes one optimizer step on the next batch."""
+        """Takes one optimizer step on the next batch. Raises: DataError as `check_data`, before the first one."""
+        self.check_data()
         training, seen = self.training, self.images_seen
         count = min(training.batch_size, training.images - seen)
         images = self._images.batch(self._order.indices(seen, count))
@@ -116,9 +134,11 @@ class Trainer:
             `Progress` after each step, before a checkpoint due at it; an exhausted iterator has written the last checkpoint.
 
         Raises:
+            DataError: as `check_data`, before the first step.
             IntegrityError: a loss or a weight is not finite, or the folder of a checkpoint exists; nothing is written then.
         """
         training = self.training
+        facts["data_scale"] = self.check_data().record()
         clock, logged_at = time.perf_counter(), self.images_seen
         while self.images_seen < training.images:
             before = self.images_seen
