@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context, style
@@ -164,7 +165,7 @@ def training_figure(runs: Mapping[str, RunRecord]) -> str:
         loss = np.array([record["loss"] for record in run.log])
         seen = np.array([record["images_seen"] for record in run.log])[window - 1 :]
         smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-        line = {"color": COLOURS[k % len(COLOURS)], "linestyle": STYLES[k % len(STYLES)]}
+        line: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "linestyle": STYLES[k % len(STYLES)]}
         axes.plot(seen, smooth, **line, marker=_marker(seen), label=_plain(arm))
     axes.set_yscale("log")
     axes.set_xlabel("images seen")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 __all__ = ["MAX_IMAGE_BYTES", "UnsuitableFileError", "open_regular", "read_regular"]
 
@@ -20,7 +20,7 @@ class UnsuitableFileError(OSError):
         super().__init__(errno.EINVAL, reason, str(path))
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> BufferedReader:
     """Opens a regular file for reading.
 
     Raises:
