@@ -19,6 +19,7 @@ from etsdm.runs import STAGES, Run
 from etsdm.runs.folder import TRAININGS, ExperimentFolder
 from etsdm.runs.launch import Event, execute
 from etsdm.runs.records import ExperimentRecord
+from etsdm.runs.sample import Sample
 from etsdm.sampling import sample
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, sha256_of
@@ -88,12 +89,16 @@ class Experiment:
         Args:
             n: number of images.
             seed: of the noise.
-            sampling: name of the recipe's sampling section whose weights, guidance and sampler are used; the first by default.
-            **options: those of `etsdm.sample`.
+            sampling: name of the recipe's sampling section whose weights, guidance, sampler, labels and low-resolution images are used;
+                the first by default.
+            **options: those of `etsdm.sample`, in place of the section's.
         """
         section, run = self.recipe.sampling_of(sampling), next(run for run in self.runs if run.recipe is self.recipe)
+        stage = next(stage for stage in run.stages() if isinstance(stage, Sample) and stage.sampling is section)
         denoiser = section.guided(run.load_denoiser(section.weights))
-        return sample(denoiser, n, seed=seed, **{"sampler": section.sampler, **options})
+        first = options.get("first", 0)
+        drawn = {"sampler": section.sampler, **stage.conditions(range(first, first + n))}
+        return sample(denoiser, n, seed=seed, **{**drawn, **options})
 
     def evaluate(self) -> dict[str, dict[str, MetricResult]]:
         """Measures every run, after training and sampling. Returns: results by run label and metric, as `Run.results`."""

@@ -54,7 +54,7 @@ class Sample(Stage):
     @property
     def images(self) -> SampledImages:
         """The drawn samples, with their labels, read when needed."""
-        return SampledImages(self._store, self.sampling.n, self._conditions.class_labels)
+        return SampledImages(self._store, self.sampling.n, self.conditions.class_labels)
 
     def is_done(self) -> bool:
         record = self.folder.finished()
@@ -79,7 +79,7 @@ class Sample(Stage):
         clock, sampling = time.perf_counter(), self.sampling
         denoiser = sampling.guided(self.load_denoiser(sampling.weights))
         self._store.open()
-        task = SamplingTask(denoiser, sampling.sampler, sampling.seed, self._conditions)
+        task = SamplingTask(denoiser, sampling.sampler, sampling.seed, self.conditions)
         for progress in generate_missing(task, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield self.progress(progress.done, sampling.n)
         first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
@@ -94,8 +94,8 @@ class Sample(Stage):
         return TensorStore(self.folder.path, self.digest)
 
     @cached_property
-    def _conditions(self) -> Conditions:
-        """Labels in turn, and low-resolution versions of held-out images in turn."""
+    def conditions(self) -> Conditions:
+        """Inputs of the samples: labels in turn, and low-resolution versions of held-out images in turn."""
         model, data = self.recipe.model, self.recipe.data
         labels = (self.sampling.labels or range(data.num_classes)) if model.backbone.num_classes else None
         if model.super_resolution is None:

@@ -82,7 +82,11 @@ def test_labels_and_guidance_of_a_section_reach_its_samples(tmp_path):
     guided, y = ClassifierFreeGuidance(denoiser, 3.0), torch.tensor([7, 2, 7, 2, 7])
     expected = etsdm.sample(guided, 5, sampler=section.sampler, y=y, batch_size=5)
     torch.testing.assert_close(run.samples_of("guided").load().pixels, expected, rtol=1e-4, atol=1e-5)
-    assert experiment.sample(2, sampling="guided", y=torch.tensor([7, 2])).shape == (2, 1, 8, 8)
+    torch.testing.assert_close(experiment.sample(5, sampling="guided"), expected, rtol=1e-4, atol=1e-5)
+    other = torch.tensor([1, 1])
+    torch.testing.assert_close(
+        experiment.sample(2, sampling="guided", y=other), etsdm.sample(guided, 2, sampler=section.sampler, y=other), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
