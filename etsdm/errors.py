@@ -17,7 +17,6 @@ __all__ = [
     "RecipeError",
     "RegistryError",
     "StorageError",
-    "",
     "printable",
 ]
 
