@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 __all__ = ["MAX_IMAGE_BYTES", "UnsuitableFileError", "open_regular", "read_regular"]
 
 MAX_IMAGE_BYTES = 2**29  # of an encoded image: Pillow decodes no more pixels than have this size in colour, uncompressed
+
+PIECE = 2**16  # bytes that are read at a time
 
 
 class UnsuitableFileError(OSError):
@@ -20,7 +22,7 @@ class UnsuitableFileError(OSError):
         super().__init__(errno.EINVAL, reason, str(path))
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> BufferedReader:
     """Opens a regular file for reading.
 
     Raises:
@@ -51,9 +53,12 @@ def read_regular(path: Path, limit: int) -> bytes:
         UnsuitableFileError: it has more, or is not regular.
         OSError: it cannot be read.
     """
+    content = bytearray()
     with open_regular(path) as file:
-        # A file of the system may read as nothing now, None, or be longer than its size says.
-        content = file.read(limit + 1) or b""
+        # Piece by piece, as a buffer is as large as what is asked for. A file of the system may read as nothing now, None, or be longer
+        # than its size says.
+        while len(content) <= limit and (piece := file.read(PIECE)):
+            content += piece
     if len(content) > limit:
         raise UnsuitableFileError(path, f"it has more than {limit:,} bytes")
-    return content
+    return bytes(content)
