@@ -164,8 +164,11 @@ def _unnamed(document: Document) -> Document:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """JSON schema of recipe files, with every registered part, for completion and checks in editors."""
-    schema = json_schema(Recipe, REGISTRIES)
+    """JSON schema of recipe files, with every registered part, for completion and checks in editors.
+
+    No field is required, `type` neither: it may come from an extended file, from an arm, or be that of the default.
+    """
+    schema: dict[str, Any] = _without_required(json_schema(Recipe, REGISTRIES))
     kinds = [{"type": ["object", "null"]}, {"const": DROP}]
     changes = {
         "anyOf": kinds,
@@ -173,6 +176,14 @@ def recipe_schema() -> dict[str, Any]:
     }
     arms = {"type": "object", "additionalProperties": changes, "description": f"variants to compare; without them one, {DEFAULT_ARM!r}"}
     extends = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}], "description": "recipes to start from"}
-    # A required field may come from an extended file.
-    schema.pop("required", None)
     return {**schema, "properties": {"extends": extends, "arms": arms, **schema["properties"]}}
+
+
+def _without_required(node: Any) -> Any:
+    """A schema in which no field is required."""
+    if isinstance(node, list):
+        return [_without_required(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    # The list of names, not a field or a part that is called so.
+    return {key: _without_required(child) for key, child in node.items() if not (key == "required" and isinstance(child, list))}

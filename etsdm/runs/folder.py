@@ -35,7 +35,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from etsdm.checkpoints.latest import CHECKPOINTS, RUN_RECORD, all_checkpoints, latest_checkpoint
+from etsdm.checkpoints.latest import CHECKPOINTS, RUN_RECORD, STAGE_RECORD, all_checkpoints, latest_checkpoint
 from etsdm.errors import IntegrityError
 from etsdm.runs.records import EnvironmentRecord, ExperimentRecord, Manifest, StageRecord, ValueRecord
 from etsdm.storage.faults import storage_errors
@@ -54,7 +54,7 @@ class _StageFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stage_file = path / "stage.json"
+        self._stage_file = path / STAGE_RECORD
 
     def finished(self) -> StageRecord | None:
         """The record of the finished stage, None before."""

@@ -53,8 +53,9 @@ def digest_of(value: Any) -> str:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file atomically: on failure an existing one is unchanged."""
+    encoded = content.encode() if isinstance(content, str) else content
     with open_atomically(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(encoded)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ __all__ = ["MAX_IMAGE_BYTES", "UnsuitableFileError", "open_regular", "read_regul
 
 MAX_IMAGE_BYTES = 2**29  # of an encoded image: Pillow decodes no more pixels than have this size in colour, uncompressed
 
+PIECE = 2**16  # bytes that are read at a time
+
 
 class UnsuitableFileError(OSError):
     """A file that is not regular, or larger than what is read of its kind; `strerror` is the reason, without the path."""
@@ -51,9 +53,12 @@ def read_regular(path: Path, limit: int) -> bytes:
         UnsuitableFileError: it has more, or is not regular.
         OSError: it cannot be read.
     """
+    content = bytearray()
     with open_regular(path) as file:
-        # A file of the system may read as nothing now, None, or be longer than its size says.
-        content = file.read(limit + 1) or b""
+        # Piece by piece, as a buffer is as large as what is asked for. A file of the system may read as nothing now, None, or be longer
+        # than its size says.
+        while len(content) <= limit and (piece := file.read(PIECE)):
+            content += piece
     if len(content) > limit:
         raise UnsuitableFileError(path, f"it has more than {limit:,} bytes")
-    return content
+    return bytes(content)

@@ -23,7 +23,7 @@ def load(
     """Loads a denoiser, with its schedule, target and condition map, and verifies its weights.
 
     Args:
-        path: a checkpoint's folder, or a run's folder, whose latest checkpoint is taken.
+        path: a checkpoint's folder, or a run's folder, whose latest whole checkpoint is taken.
         device: where to put it.
         backbone: the network of a denoiser with an external backbone, into which its weights are loaded; None for all others.
         weights: `ema` for the moving average, or `current` for the weights that training had when it wrote the checkpoint.
@@ -34,6 +34,9 @@ def load(
     Raises:
         CheckpointError: there is no checkpoint, `backbone` is missing, not expected, or another network, or the checkpoint holds no
             current weights.
-        IntegrityError: it is damaged.
+        IntegrityError: it is damaged; of a run, all its checkpoints are.
+
+    Warns:
+        UserWarning: the latest checkpoint of a run is damaged or missing, and the one before it is taken.
     """
     return read_checkpoint(checkpoint_folder(path), device, backbone=backbone, weights=weights).denoiser

@@ -200,7 +200,7 @@ def test_the_zip_holds_the_files_as_they_are_and_is_the_same_again(folder):
 def test_an_archive_that_fails_half_way_leaves_nothing(folder):
     folder.write(range(3), levels(3)[1])
     for write in (write_zip, write_npz):
-        with pytest.raises(StorageError, match=r"000003\.png: no such file"):
+        with pytest.raises(IntegrityError, match=r"000003\.png: is missing; generate the images again"):
             write(folder, 4, "samples")
     assert sorted(path.name for path in folder.path.iterdir()) == ["images"]
 
