@@ -26,7 +26,7 @@ from etsdm.recipe import Recipe
 from etsdm.registry import Frozen
 from etsdm.runs.stages import StagePlan
 
-__all__ = ["FLOPS_PER_SECOND", "Cost", "SamplingCost", "Work", "cost_of", "work"]
+__all__ = ["FLOPS_PER_SECOND", "Cost", "SamplingCost", "Work", "cost_of", "step_flops", "work"]
 
 FLOPS_PER_SECOND = 100e12  # to which times are referred: about a third of an A100's peak in bfloat16, 312e12; in float32 it is 19.5e12
 FLOAT32_BYTES = 4
@@ -50,7 +50,6 @@ class Cost(Frozen):
         first_stage_parameters: of the first stage, 0 without one.
         flops: floating-point operations of one forward evaluation of one image by the backbone.
         training_images, training_flops: images seen, and operations for all of them.
-        network_training_flops: operations of a training step for one image, without a first stage's.
         samplings: of each set of samples, by name.
         training_state: bytes of weights, gradients, moments and moving average.
         gradient_checkpointing: whether the activations are counted with it, as `compute` of the recipe says.
@@ -64,7 +63,6 @@ class Cost(Frozen):
     flops: NonNegativeInt
     training_images: NonNegativeInt
     training_flops: NonNegativeInt
-    network_training_flops: NonNegativeInt
     samplings: dict[str, SamplingCost]
     training_state: NonNegativeInt
     gradient_checkpointing: bool
@@ -144,7 +142,6 @@ def cost_of(recipe: Recipe) -> Cost:
     summary = recipe.model.backbone.summary(training.batch_size)
     coders = _coders(recipe.model.first_stage)
     checkpointing, evaluations = recipe.compute.gradient_checkpointing, training.loss.evaluations
-    forwards = evaluations * (4 if checkpointing else 3)
     # All evaluations of a step are kept until its backward pass.
     kept = evaluations * summary.checkpointed + summary.peak_recompute if checkpointing else evaluations * summary.activations
     samplings = {}
@@ -158,14 +155,18 @@ def cost_of(recipe: Recipe) -> Cost:
         first_stage_parameters=coders.parameters,
         flops=summary.flops,
         training_images=training.images,
-        network_training_flops=forwards * summary.flops,
-        training_flops=training.images * (forwards * summary.flops + coders.encoder),
+        training_flops=training.images * (step_flops(recipe, summary.flops) + coders.encoder),
         samplings=samplings,
         training_state=COPIES_IN_TRAINING * FLOAT32_BYTES * summary.parameters + first_stage,
         gradient_checkpointing=checkpointing,
         activations=kept,
         checkpoint=COPIES_ON_DISK * FLOAT32_BYTES * summary.parameters + first_stage,
     )
+
+
+def step_flops(recipe: Recipe, forward: int) -> int:
+    """Operations of a training step for one image, a first stage left out. Args: forward: those of one forward evaluation."""
+    return recipe.training.loss.evaluations * (4 if recipe.compute.gradient_checkpointing else 3) * forward
 
 
 def _coders(spec: FirstStage | None) -> _Coders:

@@ -2,9 +2,9 @@
 
     rate = FLOPs of the step / its seconds,    time of what is left = FLOPs of what is left / rate
 
-The step is a real one, of the recipe's network, loss and optimizer, on noise in place of images, and without a first stage. It has the
-recipe's batch, or as many images as keep it below `LONGEST_STEP_S` and in half of the memory; where one image is too many, nothing is
-measured.
+The step is a real one, of the recipe's network, loss and optimizer, on noise in place of images, without a first stage and not compiled.
+It has the recipe's batch, or as many images as keep it below `LONGEST_STEP_S` and in half of the memory; where one image is too many, or
+the weights alone, nothing is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from etsdm.errors import EtsdmError, PartError
 from etsdm.randomness import generator
 from etsdm.recipe import Recipe
 from etsdm.registry import Frozen
-from etsdm.runs.cost import Cost
+from etsdm.runs.cost import Cost, step_flops
 from etsdm.runs.threads import threads_set
 from etsdm.training import Trainer
 
@@ -30,6 +30,7 @@ __all__ = ["LONGEST_STEP_S", "StepTime", "time_step"]
 
 LONGEST_STEP_S = 3.0
 SLOWEST = {"cpu": 10e9, "cuda": 2e12}  # FLOP/s in float32 that a thread of a CPU, or a GPU, has at least
+SLOWEST_WEIGHTS = {"cpu": 50e6, "cuda": 500e6}  # parameters that are initialised and updated in a second at least
 MEMORY_SHARE = 0.5
 GRADIENTS_OF_ACTIVATIONS = 2  # memory of activations with the gradients that the backward pass makes of them
 
@@ -74,10 +75,12 @@ def time_step(recipe: Recipe, cost: Cost, threads: int) -> StepTime:
 def _affordable(recipe: Recipe, cost: Cost, device: torch.device, threads: int) -> tuple[int, str | None]:
     """Images of a step that is short and fits memory, or the reason why not even one does."""
     batch = recipe.training.batch_size
-    flops, rate = cost.network_training_flops, SLOWEST[device.type] * (threads if device.type == "cpu" else 1)
+    flops, rate = step_flops(recipe, cost.flops), SLOWEST[device.type] * (threads if device.type == "cpu" else 1)
     if flops > LONGEST_STEP_S * rate:
         found = f"{flops / 1e9:,.0f} GFLOP for one image would take {flops / rate:,.0f} s at {rate / 1e9:,.0f} GFLOP/s"
         return 0, f"{found}, the least that is expected of this {device.type}"
+    if cost.parameters > LONGEST_STEP_S * SLOWEST_WEIGHTS[device.type]:
+        return 0, f"{cost.parameters:,} parameters would take more than {LONGEST_STEP_S:g} s to initialise and update"
     memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else machine_memory()
     per_image = GRADIENTS_OF_ACTIVATIONS * cost.activations / batch
     room = float("inf") if memory is None else MEMORY_SHARE * memory - cost.training_state
@@ -94,14 +97,14 @@ def _measure(recipe: Recipe, cost: Cost, device: torch.device, threads: int, ima
     with threads_set(threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = Trainer(model, training, LoadedImages(noise, torch.zeros(images, dtype=torch.long)), seed=0, device=device)
-        recipe.compute.prepare(trainer.denoiser.backbone)
-        trainer.step()  # allocates, and compiles where the recipe asks for that
+        recipe.compute.model_copy(update={"compile": False}).prepare(trainer.denoiser.backbone)
+        trainer.step()  # allocates
         _wait(device)
         clock = time.perf_counter()
         trainer.step()
         _wait(device)
         seconds = time.perf_counter() - clock
-    rate = images * cost.network_training_flops / seconds
+    rate = images * step_flops(recipe, cost.flops) / seconds
     return StepTime(device=device.type, threads=threads, images=images, seconds=seconds, flops_per_second=rate)
 
 

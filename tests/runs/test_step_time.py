@@ -31,7 +31,14 @@ def test_a_step_of_the_recipes_batch_is_measured(name):
 
 @pytest.mark.parametrize(
     "override",
-    ["model.backbone.num_classes=10", "training.loss=hybrid", "model.target=v", "compute.channels_last=true", "training.optimizer=adamw"],
+    [
+        "model.backbone.num_classes=10",
+        "training.loss=hybrid",
+        "model.target=v",
+        "compute.channels_last=true",
+        "compute.compile=true",
+        "training.optimizer=adamw",
+    ],
 )
 def test_every_part_of_the_recipe_takes_part_in_the_step(override):
     extra = ("model.backbone.out_channels=2",) if "hybrid" in override else ()
@@ -40,7 +47,7 @@ def test_every_part_of_the_recipe_takes_part_in_the_step(override):
 
 def test_a_step_that_takes_too_long_is_measured_with_fewer_images_or_not_at_all(monkeypatch):
     recipe = etsdm.build(RECIPES / "tiny.yaml").recipe
-    flops = cost_of(recipe).network_training_flops
+    flops = 3 * cost_of(recipe).flops
     monkeypatch.setitem(step_time.SLOWEST, "cpu", 5.5 * flops / LONGEST_STEP_S)
     assert timed().images == 5
     monkeypatch.setitem(step_time.SLOWEST, "cpu", 0.5 * flops / LONGEST_STEP_S)
@@ -57,6 +64,11 @@ def test_a_step_that_does_not_fit_memory_is_measured_with_fewer_images_or_not_at
     assert timed().images == 3
     monkeypatch.setattr(step_time, "machine_memory", lambda: int(2 * cost.training_state))
     assert "GB for one image are more than half of the " in timed().reason
+
+
+def test_weights_that_take_too_long_by_themselves_are_not_made(monkeypatch):
+    monkeypatch.setitem(step_time.SLOWEST_WEIGHTS, "cpu", 100.0)
+    assert "parameters would take more than 3 s" in timed().reason
 
 
 def test_a_step_without_its_device_says_why():
