@@ -170,8 +170,8 @@ def training_figure(runs: Mapping[str, RunRecord]) -> str:
         loss = np.array([record["loss"] for record in run.log])
         seen = np.array([record["images_seen"] for record in run.log])[window - 1 :]
         smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-        line = {"color": COLOURS[k % len(COLOURS)], "linestyle": STYLES[k % len(STYLES)]}
-        axes.plot(seen, smooth, **line, marker=_marker(seen), label=_plain(arm))
+        colour, style_of_arm = COLOURS[k % len(COLOURS)], STYLES[k % len(STYLES)]
+        axes.plot(seen, smooth, color=colour, linestyle=style_of_arm, marker=_marker(seen), label=_plain(arm))
     axes.set_yscale("log")
     axes.set_xlabel("images seen")
     axes.set_ylabel(f"training loss, mean of {window} records" if window > 1 else "training loss")
