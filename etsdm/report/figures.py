@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context, style
@@ -124,8 +123,13 @@ def _curves(curves: Mapping[str, list[Curve]], edges: Sequence[float]) -> Figure
         axes.fill_between(t, mean - 2 * se, mean + 2 * se, color=colour, alpha=0.2, linewidth=0)
         lowest = min(lowest, *mean[mean > 0]) if (mean > 0).any() else lowest
     if first.log_scale and np.isfinite(lowest):
-        axes.set_yscale("symlog", linthresh=lowest)
-        axes.set_ylim(bottom=0 if any((np.array(c.mean) == 0).any() for cs in curves.values() for c in cs) else lowest / 1.2)
+        zeros = any((np.array(curve.mean) == 0).any() for of_seeds in curves.values() for curve in of_seeds)
+        # Without zeros a plain logarithm, whose ticks have numbers within a decade too.
+        if zeros:
+            axes.set_yscale("symlog", linthresh=lowest)
+        else:
+            axes.set_yscale("log")
+        axes.set_ylim(bottom=0 if zeros else lowest / 1.2)
     if first.log_time:
         axes.set_xscale("log")
     if len(first.t) > 1:
@@ -150,6 +154,7 @@ def histogram_figure(histograms: Mapping[str, Histogram]) -> str:
         axes.bar(np.arange(len(shares)) + (k - (len(bars) - 1) / 2) * width, shares, width, label=_plain(name), color=colour)
     every = -(-len(first.names) // MAX_NAMES)
     axes.set_xticks(range(0, len(first.names), every), first.names[::every])
+    axes.set_xlabel("class")
     axes.set_ylabel(first.label)
     _legend(axes)
     return _svg(figure)
@@ -165,8 +170,8 @@ def training_figure(runs: Mapping[str, RunRecord]) -> str:
         loss = np.array([record["loss"] for record in run.log])
         seen = np.array([record["images_seen"] for record in run.log])[window - 1 :]
         smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-        line: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "linestyle": STYLES[k % len(STYLES)]}
-        axes.plot(seen, smooth, **line, marker=_marker(seen), label=_plain(arm))
+        colour, style_of_arm = COLOURS[k % len(COLOURS)], STYLES[k % len(STYLES)]
+        axes.plot(seen, smooth, color=colour, linestyle=style_of_arm, marker=_marker(seen), label=_plain(arm))
     axes.set_yscale("log")
     axes.set_xlabel("images seen")
     axes.set_ylabel(f"training loss, mean of {window} records" if window > 1 else "training loss")

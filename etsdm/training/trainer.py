@@ -138,7 +138,7 @@ class Trainer:
             IntegrityError: a loss or a weight is not finite, or the folder of a checkpoint exists; nothing is written then.
         """
         training = self.training
-        facts["data_scale"] = self.check_data().record()
+        self.check_data()
         clock, logged_at = time.perf_counter(), self.images_seen
         while self.images_seen < training.images:
             before = self.images_seen
@@ -159,6 +159,8 @@ class Trainer:
         for name, weight in self.denoiser.backbone.named_parameters():
             if not torch.isfinite(weight).all():
                 raise IntegrityError(f"training: weight {name!r} is not finite after {self.images_seen} images; {self._mend()}")
+        if self.data_scale is not None:
+            facts["data_scale"] = self.data_scale.record()
         write_state(folder, self.denoiser, self.average, self.optimizer, images_seen=self.images_seen, log=self.log, **facts)
         self._last_good = folder
 

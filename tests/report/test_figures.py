@@ -72,3 +72,8 @@ def test_of_many_classes_some_are_named():
     names = tuple(f"class-{k}" for k in range(100))
     shown = texts(histogram_figure({"a": Histogram(names=names, shares=(0.01,) * 100, reference=(0.01,) * 100, label="share")}))
     assert [text for text in shown if text.startswith("class-")] == list(names[::5])
+
+
+def test_a_loss_within_a_decade_has_several_numbers_on_its_axis():
+    loss = Curve(t=(0.0, 500.0, 999.0), mean=(0.9, 0.7, 0.6), se=None, label="held-out loss", log_scale=True)
+    assert sum("mathdefault" in text for text in texts(curves_figure({"a": [loss]}, ()))) >= 3
