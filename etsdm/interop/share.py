@@ -15,18 +15,18 @@ from typing import Any, Self
 
 from torch import nn
 
-from etsdm.condition_maps import ETSDM, Compose, ConditionMap, Intervals
-from etsdm.errors import CheckpointError, PartError, RegistryError
+from etsdm.condition_maps import ConditionMap
+from etsdm.errors import CheckpointError, PartError
+from etsdm.interop.given_map import check_map, check_stored, given_map
 from etsdm.interop.shared_class import map_of, put_on, take_off
-from etsdm.interop.stored_map import StoredMap, forget_map, store_map, stored_map
+from etsdm.interop.stored_map import forget_map, store_map, stored_map
 from etsdm.interop.time_units import UNITS
 from etsdm.interop.timestep_arguments import INNER, NOT_A_NETWORK, known_name, timestep_argument
 from etsdm.interop.timestep_map import TimestepMap
-from etsdm.registry import condition_maps
 
 __all__ = ["TimestepSharing", "share_timesteps", "timestep_sharing"]
 
-T_TILDE, N, HORIZON = 100.0, 5, 1000.0  # the paper's
+HORIZON = 1000.0
 
 
 class TimestepSharing:
@@ -45,6 +45,14 @@ class TimestepSharing:
     def condition_map(self) -> ConditionMap:
         """The map, in time or noise level."""
         return self.timestep_map.condition_map
+
+    @property
+    def stored_argument(self) -> dict[str, Any]:
+        """Argument, unit and horizon, if they are not those of the network's class; else nothing."""
+        used = {"argument": self.timestep_map.argument, "unit": self.timestep_map.unit, "horizon": self.timestep_map.horizon}
+        known = timestep_argument(self.network)
+        is_known = known is not None and used == {"argument": known.name, "unit": known.unit, "horizon": HORIZON}
+        return {} if is_known else used
 
     def remove(self) -> None:
         """Takes the map off the network and out of its config. Does nothing if it is off already."""
@@ -104,23 +112,18 @@ def share_timesteps(
         message = f"forward of this {type(network).__name__} was replaced, as accelerate and offloading do"
         raise PartError("model", f"{message}; call share_timesteps before accelerator.prepare or enable_model_cpu_offload")
     stored = stored_map(network)
-    given = _given_map(t_tilde, n, condition_map)
-    _check_stored(network, stored, given)
+    given = given_map(t_tilde, n, condition_map)
+    check_stored(network, stored, given)
     options = {"argument": argument, "unit": unit, "horizon": horizon}
     chosen = {**(stored.argument if stored else {}), **{key: value for key, value in options.items() if value is not None}}
-    name, unit, is_known = _argument(network, chosen)
+    name, unit = _argument(network, chosen)
     horizon = float(chosen.get("horizon", HORIZON))
-    found = given or (stored.condition_map if stored else None)
-    if found is None:
-        if UNITS[unit].is_noise_level:
-            message = f"{name} is a noise level, {UNITS[unit].formula}, for which t_tilde=100 timesteps means nothing"
-            raise PartError("condition_map", f"{message}; give a map of sigma, such as 'edm-vp-equivalent'")
-        found = ETSDM(t_tilde=T_TILDE, n=N)
-    _check_map(found, unit, horizon)
+    found = check_map(given or (stored.condition_map if stored else None), unit, horizon, name)
     timestep_map = TimestepMap(found, name, unit, horizon, _position(network, name))
     put_on(network, timestep_map)
-    store_map(network, found, {} if is_known else {"argument": name, "unit": unit, "horizon": horizon})
-    return TimestepSharing(network, timestep_map)
+    sharing = TimestepSharing(network, timestep_map)
+    store_map(network, found, sharing.stored_argument)
+    return sharing
 
 
 def timestep_sharing(model: nn.Module) -> TimestepSharing | None:
@@ -155,32 +158,8 @@ def _network(model: Any) -> nn.Module:
     return network
 
 
-def _given_map(t_tilde: float | None, n: int | None, condition_map: Any) -> ConditionMap | None:
-    if condition_map is None and t_tilde is None and n is None:
-        return None
-    found: ConditionMap
-    if condition_map is None:
-        found = condition_maps.create("e-tsdm", t_tilde=T_TILDE if t_tilde is None else t_tilde, n=N if n is None else n)
-        return found
-    if t_tilde is not None or n is not None:
-        raise PartError("condition_map", "found beside t_tilde or n, which are those of e-tsdm; give one or the other")
-    if isinstance(condition_map, ConditionMap):
-        return condition_map
-    try:
-        found = condition_maps.make(condition_map)
-    except RegistryError as error:
-        raise PartError("condition_map", str(error)) from None
-    return found
-
-
-def _check_stored(network: nn.Module, stored: StoredMap | None, given: ConditionMap | None) -> None:
-    if stored is not None and given is not None and given != stored.condition_map:
-        message = f"its config has condition_map {stored.condition_map!r}, with which it was trained, and {given!r} was given"
-        raise CheckpointError(f"{type(network).__name__}: {message}; leave out the arguments, or take the key out of the config")
-
-
-def _argument(network: nn.Module, given: dict[str, Any]) -> tuple[str, str, bool]:
-    """Name and unit of the timestep argument, and whether these and the horizon are those of the class."""
+def _argument(network: nn.Module, given: dict[str, Any]) -> tuple[str, str]:
+    """Name and unit of the timestep argument."""
     known, cls = timestep_argument(network), type(network).__name__
     name, unit = given.get("argument") or (known and known.name), given.get("unit") or (known and known.unit)
     units = ", ".join(UNITS)
@@ -193,7 +172,7 @@ def _argument(network: nn.Module, given: dict[str, Any]) -> tuple[str, str, bool
         raise PartError("unit", f"{message}; give one of {units}")
     if unit not in UNITS:
         raise PartError("unit", f"found {unit!r}; give one of {units}")
-    return name, unit, known == (name, unit) and given.get("horizon", HORIZON) == HORIZON
+    return name, unit
 
 
 def _position(network: nn.Module, name: str) -> int | None:
@@ -205,20 +184,3 @@ def _position(network: nn.Module, name: str) -> int | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     raise PartError("argument", f"forward has no {name!r}; give one of {', '.join(parameter.name for parameter in parameters)}")
-
-
-def _check_map(condition_map: ConditionMap, unit: str, horizon: float) -> None:
-    if not horizon > 0:
-        raise PartError("horizon", f"found {horizon:g}; give the time of pure noise, such as 1000")
-    for part in condition_map.maps if isinstance(condition_map, Compose) else (condition_map,):
-        if part.is_remap:
-            message = f"{part.type_name!r} needs alpha and sigma of a schedule, which a network does not have"
-            raise PartError("condition_map", f"{message}; use etsdm.wrap with a schedule, or give a map that shares times")
-        if not isinstance(part, Intervals):
-            continue
-        if part.shares_noise_level:
-            message = "share 'both' also changes the noise levels of training, which are the loop's own"
-            raise PartError("condition_map.share", f"{message}; leave it out")
-        if not UNITS[unit].is_noise_level:
-            for problem in part.out_of_range(0.0, horizon, "the first time", "the horizon"):
-                raise PartError(("condition_map", *problem.location), problem.message)

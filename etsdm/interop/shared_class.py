@@ -7,25 +7,23 @@ with its own weights; `isinstance`, the name in diffusers' configs and the keys 
 
 from __future__ import annotations
 
-import copyreg
-import functools
 import inspect
 from typing import Any
 
 from torch import nn
 
+from etsdm.interop.subclass import BASE, in_place_subclass
 from etsdm.interop.timestep_map import TimestepMap
 
-__all__ = ["map_of", "put_on", "take_off"]
+__all__ = ["map_of", "put_on", "shared_class", "take_off"]
 
 MAP = "_etsdm_timestep_map"  # in the `__dict__` of a shared network
-BASE = "_etsdm_base"  # in the class of a shared network
 
 
 def put_on(network: nn.Module, timestep_map: TimestepMap) -> None:
     """Gives a network a map of its timestep."""
     network.__dict__[MAP] = timestep_map
-    network.__class__ = _shared_class(type(network))
+    network.__class__ = shared_class(type(network))
 
 
 def take_off(network: nn.Module) -> None:
@@ -42,8 +40,9 @@ def map_of(network: nn.Module) -> TimestepMap | None:
     return found if hasattr(type(network), BASE) else None
 
 
-@functools.cache
-def _shared_class(base: Any) -> type[nn.Module]:
+@in_place_subclass
+def shared_class(base: Any) -> dict[str, Any]:
+    """Attributes of the subclass of a network's class."""
     base_forward = base.forward
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -51,12 +50,6 @@ def _shared_class(base: Any) -> type[nn.Module]:
         if timestep_map is not None:
             args, kwargs = timestep_map.arguments(args, kwargs)
         return base_forward(self, *args, **kwargs)
-
-    def reduce(self: nn.Module, protocol: Any) -> Any:
-        reduced: tuple[Any, ...] = base.__reduce_ex__(self, max(protocol, 2))
-        make, (cls, *args), *state = reduced
-        # The shared class cannot be imported by its name, which is that of its base.
-        return (_new, (base, *args), *state) if make is copyreg.__newobj__ else (make, (cls, *args), *state)  # type: ignore[attr-defined]
 
     def extra_repr(self: nn.Module) -> str:
         found = self.__dict__.get(MAP)
@@ -66,13 +59,4 @@ def _shared_class(base: Any) -> type[nn.Module]:
     forward.__doc__, forward.__qualname__, forward.__module__ = base_forward.__doc__, base_forward.__qualname__, base_forward.__module__
     # Not `functools.wraps`: accelerate unwraps `forward` along `__wrapped__` when a training ends.
     forward.__signature__ = inspect.signature(base_forward)  # type: ignore[attr-defined]
-    names = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
-    body = {**names, "forward": forward, "extra_repr": extra_repr, "__reduce_ex__": reduce, BASE: base}
-    shared: type[nn.Module] = type(base)(base.__name__, (base,), body)
-    return shared
-
-
-def _new(base: type[nn.Module], *args: Any) -> nn.Module:
-    """An empty instance of the shared class, for pickle and copy."""
-    shared = _shared_class(base)
-    return shared.__new__(shared, *args)
+    return {"forward": forward, "extra_repr": extra_repr}

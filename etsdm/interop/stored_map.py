@@ -1,4 +1,4 @@
-"""Condition maps as JSON beside a network's weights: in the config of a diffusers model.
+"""Condition maps as JSON in the config of a model or scheduler of diffusers.
 
     condition_map       {"type": "e-tsdm", "t_tilde": 100.0, "n": 5, ...}    the map, as in a recipe
     timestep_argument   {"argument": ..., "unit": ..., "horizon": ...}       only where they are not those of the network's class
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-from torch import nn
 
 from etsdm.condition_maps import ConditionMap
 from etsdm.errors import CheckpointError, RegistryError
@@ -43,7 +41,7 @@ def parse_map(value: Any, argument: Any, where: str) -> StoredMap:
     return StoredMap(found, dict(argument or {}))
 
 
-def stored_map(network: nn.Module) -> StoredMap | None:
+def stored_map(network: Any) -> StoredMap | None:
     """The map in a network's config, None without one. Raises: CheckpointError if the config's value is no map."""
     config = getattr(network, "config", None)
     if not isinstance(config, Mapping) or config.get(MAP_KEY) is None:
@@ -51,16 +49,17 @@ def stored_map(network: nn.Module) -> StoredMap | None:
     return parse_map(config[MAP_KEY], config.get(ARGUMENT_KEY), f"config of {type(network).__name__}")
 
 
-def store_map(network: nn.Module, condition_map: ConditionMap, argument: Mapping[str, Any]) -> None:
-    """Puts a map into a network's config, if the network is one of diffusers."""
+def store_map(network: Any, condition_map: ConditionMap, argument: Mapping[str, Any]) -> None:
+    """Puts a map into a network's config, if it is one of diffusers."""
     register = getattr(network, "register_to_config", None)
     if register is not None:
         register(**{MAP_KEY: condition_map.model_dump(mode="json"), **({ARGUMENT_KEY: dict(argument)} if argument else {})})
 
 
-def forget_map(network: nn.Module) -> None:
+def forget_map(network: Any) -> None:
     """Takes the map out of a network's config."""
     config = getattr(network, "_internal_dict", None)  # `config` without a setter; `register_to_config` only adds keys
     if isinstance(config, Mapping):
         kept = {key: value for key, value in config.items() if key not in (MAP_KEY, ARGUMENT_KEY)}
-        network._internal_dict = type(config)(kept)  # type: ignore[assignment, call-arg]
+        frozen: Any = type(config)
+        network._internal_dict = frozen(kept)
