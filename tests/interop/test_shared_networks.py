@@ -11,6 +11,8 @@ import torch
 import torch.multiprocessing as mp
 from networks import Net, unet
 from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from etsdm.condition_maps import ETSDM
 from etsdm.errors import CheckpointError, PartError
@@ -133,6 +135,39 @@ def test_ddp_trains_on_mapped_timesteps(tmp_path, world_size):
     by_hand = Net()
     by_hand(X, MAPPED).square().mean().backward()
     assert found == pytest.approx([by_hand.weight.grad.item()] * world_size)
+
+
+class Sharded(Net):
+    """`Net` with a weight that FSDP can shard."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.001]))
+
+
+def shard_and_share(rank, file, results):
+    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for when in ("before", "after"):
+            net = Sharded()
+            if when == "before":
+                sharing = share_timesteps(net, **NET)
+            fully_shard(net, mesh=mesh)
+            if when == "after":
+                sharing = share_timesteps(net, **NET)
+            mapped = torch.equal(net(X, T), Net()(X, MAPPED)) and timestep_sharing(net) is not None
+            sharing.remove()
+            results[when] = mapped and torch.equal(net(X, T), Net()(X, T)) and isinstance(net, FSDPModule)
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_fsdp2_shards_a_shared_network_and_a_sharded_one_is_shared(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.start_processes(shard_and_share, (tmp_path / "rendezvous", results), nprocs=1, start_method="fork")
+        assert dict(results) == {"before": True, "after": True}
 
 
 def test_modules_around_a_network_are_looked_through():
