@@ -13,6 +13,7 @@ import inspect
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from etsdm.condition_maps import ConditionMap
@@ -149,6 +150,8 @@ def _network(model: Any) -> nn.Module:
     if not isinstance(model, nn.Module):
         inner = "; give the pipeline's unet or transformer" if hasattr(model, "scheduler") else "; give an nn.Module"
         raise PartError("model", f"found a {type(model).__name__}{inner}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise PartError("model", "found a TorchScript module, whose forward is fixed; share it before torch.jit, or use share_scheduler")
     network: nn.Module = model
     while (wrapper := known_name(network, INNER)) is not None:
         network = getattr(network, INNER[wrapper])

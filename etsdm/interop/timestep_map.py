@@ -46,7 +46,7 @@ class TimestepMap:
         Raises:
             PartError: it is something else.
         """
-        if isinstance(argument, Tensor) and argument.dtype is not torch.bool:
+        if isinstance(argument, Tensor) and argument.dtype is not torch.bool and not argument.dtype.is_complex:
             return self._of_tensor(argument)
         if argument is None:
             return None
@@ -67,24 +67,20 @@ class TimestepMap:
 
     def _of_tensor(self, argument: Tensor) -> Tensor:
         dtype = argument.dtype
-        if not dtype.is_floating_point:
-            mapped = self._mapped(argument)
-            return mapped if not mapped.is_floating_point() else mapped.to(torch.float32)
-        if dtype.itemsize < 4:
-            return self._mapped(argument.to(torch.float32)).to(dtype)
-        return self._mapped(argument)
+        if dtype.is_floating_point:
+            return self._mapped(argument) if dtype.itemsize >= 4 else self._mapped(argument.to(torch.float32)).to(dtype)
+        mapped = self._mapped(argument.to(torch.float32 if argument.device.type == "mps" else torch.float64))
+        return mapped.to(dtype if self._keeps_integers else torch.float32)
 
     def _mapped(self, argument: Tensor) -> Tensor:
-        unit = UNITS[self.unit]
         if self.unit in ("timesteps", "sigma"):
             return self.condition_map(argument)
-        values = argument if argument.is_floating_point() else argument.to(torch.float64)
-        time = unit.time(values, self.horizon)
+        unit = UNITS[self.unit]
+        time = unit.time(argument, self.horizon)
         condition = self.condition_map(time)
-        shared = torch.where(condition == time, values, unit.argument(condition, self.horizon))
-        integers = not argument.is_floating_point() and self.unit == "reversed-timesteps" and self._keeps_integers
-        return shared.to(argument.dtype) if integers else shared
+        return torch.where(condition == time, argument, unit.argument(condition, self.horizon))
 
     @property
     def _keeps_integers(self) -> bool:
-        return self.condition_map.keeps_integers and float(self.horizon).is_integer()
+        steps = self.unit == "timesteps" or (self.unit == "reversed-timesteps" and float(self.horizon).is_integer())
+        return steps and self.condition_map.keeps_integers

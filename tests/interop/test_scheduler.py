@@ -1,6 +1,7 @@
 """Schedulers that give mapped timesteps to a pipeline and compute with the true ones."""
 
 import copy
+import json
 import pickle
 
 import diffusers
@@ -111,6 +112,16 @@ def test_the_config_holds_the_map(tmp_path):
         share_scheduler(loaded, 70)
     sharing = share_scheduler(loaded)
     assert sharing.timestep_map.condition_map.t_tilde == 50
+
+
+def test_a_saved_pipeline_has_the_classes_of_diffusers(tmp_path):
+    model, scheduler = unet(), diffusers.DDIMScheduler()
+    share_timesteps(model)
+    diffusers.DDIMPipeline(model, scheduler).save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert (index["unet"], index["scheduler"]) == (["diffusers", "UNet2DModel"], ["diffusers", "DDIMScheduler"])
+    loaded = diffusers.DDIMPipeline.from_pretrained(tmp_path)
+    assert share_timesteps(loaded.unet).condition_map.t_tilde == 100
 
 
 def test_starting_within_a_sub_interval_needs_the_begin_index():

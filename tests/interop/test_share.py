@@ -36,6 +36,7 @@ TIMES = [
     (torch.tensor([0.0, 19.99, 20.0, 100.0]), torch.tensor([0.0, 0.0, 20.0, 100.0])),
     (torch.tensor([61.5, 79.9999, 80.0, 99.9]).double(), torch.tensor([60.0, 60.0, 80.0, 80.0]).double()),
     (torch.tensor([7, 21, 45, 200], dtype=torch.int32), torch.tensor([0, 20, 40, 200], dtype=torch.int32)),
+    (torch.tensor([7, 21, 45, 200], dtype=torch.uint8), torch.tensor([0, 20, 40, 200], dtype=torch.uint8)),
     (torch.tensor([5, 33, 99, 250]).bfloat16(), torch.tensor([0, 20, 80, 250]).bfloat16()),
     (torch.tensor(39), torch.tensor(20)),
     (torch.tensor(99.5), torch.tensor(80.0)),
@@ -164,7 +165,7 @@ def test_an_invalid_field_of_the_map_is_named():
         share_timesteps(Net(), t_tilde=-1, **NET)
 
 
-@pytest.mark.parametrize("value", ["soon", [1, 2], True, torch.tensor([True])], ids=str)
+@pytest.mark.parametrize("value", ["soon", [1, 2], True, torch.tensor([True]), torch.tensor([1j])], ids=str)
 def test_a_timestep_that_is_no_number_is_refused(value):
     net = Net()
     share_timesteps(net, **NET)
@@ -179,6 +180,12 @@ def test_what_is_no_network_is_refused(tiny_denoiser):
         share_timesteps(SimpleNamespace(scheduler=None))
     with pytest.raises(PartError, match=message("model", "Denoiser", "condition_map", "DenoiserSpec")):
         share_timesteps(tiny_denoiser())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore::torch.jit.TracerWarning")
+def test_torchscript_is_refused():
+    with pytest.raises(PartError, match=message("model", "TorchScript", "share_scheduler")):
+        share_timesteps(torch.jit.trace(Net(), (X, torch.arange(4))), **NET)
 
 
 def test_modules_whose_time_gives_coefficients_are_refused():
