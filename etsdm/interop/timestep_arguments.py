@@ -74,8 +74,7 @@ TIMESTEP_ARGUMENTS: dict[str, TimestepArgument] = {
     # A value function and Dance Diffusion; Cosmos 1 and 2; Sana and its distillation Sprint.
     **_diffusers("timestep", None, "UNet1DModel CosmosControlNetModel CosmosTransformer3DModel SanaTransformer2DModel"),
     **{
-        f"{package}.{name}": TimestepArgument("timesteps", "timesteps")
-        for package in ("guided_diffusion", "improved_diffusion")
+        f"guided_diffusion.{name}": TimestepArgument("timesteps", "timesteps")
         for name in ("UNetModel", "SuperResModel", "EncoderUNetModel")
     },
     "ldm.UNetModel": TimestepArgument("timesteps", "timesteps"),
@@ -91,7 +90,6 @@ TIMESTEP_ARGUMENTS: dict[str, TimestepArgument] = {
     # ln(sigma) / 4 inside EDMPrecond, otherwise inside the preconditioners of VP, VE and iDDPM.
     "training.SongUNet": TimestepArgument("noise_labels", None),
     "training.DhariwalUNet": TimestepArgument("noise_labels", None),
-    "training.DiffusionUNet": TimestepArgument("noise_labels", None),
     # The networks of this library, on schedules in timesteps or scaled to 0..1000; log-sigma on others.
     "etsdm.Network": TimestepArgument("time", "timesteps"),
 }
@@ -115,6 +113,7 @@ NOT_A_NETWORK = {
     "denoising_diffusion_pytorch.GaussianDiffusion": "its t also gives the noise level; give the network inside, .model",
     "training.EDMPrecond": _PRECONDITIONED.format(".model, with unit='log-sigma'"),
     "training.VPPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),
+    "training.VEPrecond": "its sigma also gives c_out, and .model takes ln(sigma / 2), which is none of the units; map c_noise in its forward",
     "training.iDDPMPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),
     "k_diffusion.Denoiser": _PRECONDITIONED.format(".inner_model"),
     "diffusers.UVit2DModel": "it predicts masked tokens and takes no timestep; there is nothing to share",
