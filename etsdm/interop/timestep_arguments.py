@@ -113,7 +113,7 @@ NOT_A_NETWORK = {
     "denoising_diffusion_pytorch.GaussianDiffusion": "its t also gives the noise level; give the network inside, .model",
     "training.EDMPrecond": _PRECONDITIONED.format(".model, with unit='log-sigma'"),
     "training.VPPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),
-    "training.VEPrecond": "its sigma also gives c_out, and .model takes ln(sigma / 2), which is none of the units; map c_noise in its forward",
+    "training.VEPrecond": "its sigma also gives c_out, and .model takes ln(sigma / 2), none of the units; map c_noise in its forward",
     "training.iDDPMPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),
     "k_diffusion.Denoiser": _PRECONDITIONED.format(".inner_model"),
     "diffusers.UVit2DModel": "it predicts masked tokens and takes no timestep; there is nothing to share",
