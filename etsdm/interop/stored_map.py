@@ -36,9 +36,17 @@ def parse_map(value: Any, argument: Any, where: str) -> StoredMap:
         found = condition_maps.make(dict(value))
     except RegistryError as error:
         raise CheckpointError(f"{where}: {MAP_KEY}: {error}") from None
-    if argument is not None and not (isinstance(argument, Mapping) and set(argument) <= {"argument", "unit", "horizon"}):
+    if argument is not None and not _is_argument(argument):
         raise CheckpointError(f"{where}: {ARGUMENT_KEY} is not a mapping of argument, unit and horizon; remove the key")
     return StoredMap(found, dict(argument or {}))
+
+
+def _is_argument(value: Any) -> bool:
+    if not (isinstance(value, Mapping) and set(value) <= {"argument", "unit", "horizon"}):
+        return False
+    horizon = value.get("horizon", 1.0)
+    names = [value[key] for key in ("argument", "unit") if key in value]
+    return all(isinstance(name, str) for name in names) and isinstance(horizon, (int, float)) and horizon > 0
 
 
 def stored_map(network: Any) -> StoredMap | None:

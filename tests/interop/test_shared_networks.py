@@ -218,6 +218,8 @@ def test_a_map_and_an_argument_that_are_not_the_defaults_come_back(tmp_path):
         ("condition_map", {"type": "e-tsmd"}, "e-tsdm"),
         ("condition_map", {"type": "e-tsdm", "n": -1}, "n"),
         ("timestep_argument", "t", "timestep_argument"),
+        ("timestep_argument", {"unit": ["timesteps"]}, "timestep_argument"),
+        ("timestep_argument", {"horizon": "1000"}, "timestep_argument"),
     ],
 )
 def test_a_damaged_config_is_named(key, value, message):
