@@ -1,4 +1,4 @@
-"""Every Python block of the concept pages runs, and prints what stands in the text block after it."""
+"""Every Python block of the concept pages and of the fix runs, and prints what stands in the text block after it."""
 
 import json
 import re
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = sorted((Path(__file__).parents[2] / "docs" / "concepts").glob("*.md"))
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [*sorted((DOCS / "concepts").glob("*.md")), DOCS / "fix-your-model.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 # In a process of its own, because a snippet may register a part.
