@@ -30,6 +30,8 @@ __all__ = ["ORIGINS", "REPORT_FILE", "ConversionReport", "Options", "convert"]
 REPORT_FILE = "conversion.json"
 ORIGINS = {
     "guided-diffusion": "guided_diffusion",
+    "ldm": "latent_diffusion",
+    "dit": "dit",
 }
 LARGEST_DIFFERENCE = 1e-4  # of two networks' outputs, over their root mean square
 
