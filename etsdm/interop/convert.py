@@ -31,6 +31,7 @@ REPORT_FILE = "conversion.json"
 ORIGINS = {
     "guided-diffusion": "guided_diffusion",
     "ldm": "latent_diffusion",
+    "edm": "edm",
     "dit": "dit",
 }
 LARGEST_DIFFERENCE = 1e-4  # of two networks' outputs, over their root mean square
