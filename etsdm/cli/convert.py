@@ -16,7 +16,7 @@ __all__ = ["convert"]
 
 
 def convert(
-    origin: Annotated[str, typer.Argument(help="guided-diffusion, ldm, edm, dit, diffusers or lucidrains.")],
+    origin: Annotated[str, typer.Argument(help="guided-diffusion, ldm, edm, dit, diffusers, lucidrains or safetensors.")],
     source: Annotated[Path, typer.Argument(metavar="FILE", help="Its file; of diffusers, the folder of a pipeline.")],
     changes: Annotated[
         list[str] | None,

@@ -33,6 +33,8 @@ ORIGINS = {
     "ldm": "latent_diffusion",
     "edm": "edm",
     "dit": "dit",
+    "diffusers": "diffusers",
+    "safetensors": "single_file",
 }
 LARGEST_DIFFERENCE = 1e-4  # of two networks' outputs, over their root mean square
 

@@ -23,7 +23,7 @@ from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import sha256_of
 from etsdm.storage.regular import read_regular
 
-__all__ = ["Contents", "describe_file", "read_contents", "read_json", "tensors_of"]
+__all__ = ["ZIP", "Contents", "describe_file", "read_contents", "read_json", "tensors_of"]
 
 MAX_JSON = 64 * 2**20  # bytes of an index or a configuration
 MAX_HEADER = 100 * 10**6  # bytes of a header, the limit of safetensors itself

@@ -1,4 +1,4 @@
-"""NVlabs/edm: a network snapshot, `network-snapshot-*.pkl`, or a published `edm-*.pkl`.
+"""NVlabs/edm: a network snapshot, `network-snapshot-*.pkl`, or a published `edm-*.pkl`; or a file of `etsdm export --to edm`.
 
     preconditioning   schedule               target            time input
     EDMPrecond        edm                    edm               ln(sigma)/4
@@ -18,6 +18,7 @@ from etsdm.backbones.edm_network import ORIGINAL_PREFIX
 from etsdm.errors import CheckpointError, PartError
 from etsdm.interop.conversion import Converted, Options, check_keys, make_spec, merged
 from etsdm.interop.pickled_network import PickledModule, PickledNetwork, read_pickled_network
+from etsdm.interop.safe_load import ZIP, describe_file, read_contents, tensors_of
 from etsdm.interop.schedule_search import schedule_of
 
 __all__ = ["read"]
@@ -42,7 +43,7 @@ def read(path: Path, options: Options) -> Converted:
         raise CheckpointError("first_stage: EDM's networks are of images; leave it out")
     if options.weights == "current":
         raise CheckpointError(f"{path}: holds the moving average alone; give weights ema")
-    found = read_pickled_network(path)
+    found = _exported(path) if describe_file(path).startswith(ZIP) else read_pickled_network(path)
     if found.model.name not in BACKBONES:
         message = f"its network is a {found.model.name}, and SongUNet and DhariwalUNet are known"
         raise CheckpointError(f"{path}: {message}; wrap the network instead, by etsdm.wrap")
@@ -58,6 +59,19 @@ def read(path: Path, options: Options) -> Converted:
     choices = {"architecture": f"the arguments of {found.model.name}", "schedule": f"that of {found.precond.name}"}
     choices |= {f"model.{key}": "given" for key in options.model}
     return Converted(spec, tensors, {key: f"ema.{ORIGINAL_PREFIX}{key}" for key in tensors}, found.files, None, ignored, choices)
+
+
+def _exported(path: Path) -> PickledNetwork:
+    """A torch file of `etsdm export --to edm`, with the network's arguments beside its state dict."""
+    contents = read_contents(path)
+    network = contents.values.get("network")
+    if not isinstance(network, dict) or "ema" not in contents.values:
+        raise CheckpointError(f"{path}: has no network and ema; give a snapshot of NVlabs/edm, or a file of `etsdm export --to edm`")
+    arguments = {key: value for key, value in network.items() if key not in ("class_name", "model_type", "sigma_data", "img_channels")}
+    arguments |= dict.fromkeys(("in_channels", "out_channels"), network.get("img_channels"))
+    precond = PickledModule(str(network.get("class_name")).rpartition(".")[2], network, {})
+    model = PickledModule(str(network.get("model_type")), {}, arguments)
+    return PickledNetwork(precond, model, tensors_of(path, contents.values["ema"], "ema"), ["ema", "network"], contents.files)
 
 
 def _parts(path: Path, found: PickledNetwork) -> dict[str, Any]:
