@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from etsdm.backbones import External
 from etsdm.checkpoints import read_checkpoint, write_denoiser
+from etsdm.checkpoints.format import check_checkpoint
 from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.interop.conversion import Converted, Options
 from etsdm.randomness import per_sample_normal
@@ -24,6 +26,7 @@ from etsdm.registry import suggestion
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import atomic_folder
 from etsdm.storage.records import Record, write_record
+from etsdm.storage.tensors import read_tensors
 
 __all__ = ["ORIGINS", "REPORT_FILE", "ConversionReport", "Options", "convert"]
 
@@ -34,6 +37,7 @@ ORIGINS = {
     "edm": "edm",
     "dit": "dit",
     "diffusers": "diffusers",
+    "lucidrains": "lucidrains",
     "safetensors": "single_file",
 }
 LARGEST_DIFFERENCE = 1e-4  # of two networks' outputs, over their root mean square
@@ -104,6 +108,10 @@ def convert(origin: str, path: str | Path, out: str | Path, options: Options | N
 
 def _write(folder: Path, found: Converted, origin: str) -> None:
     denoiser = found.spec.build()
+    if isinstance(found.spec.backbone, External):  # its network is not at hand
+        weights = {key: value.float() for key, value in found.backbone.items()}
+        write_denoiser(folder, denoiser, weights, weights_are=found.weights_are, converted_from=origin)
+        return
     denoiser.backbone.load_state_dict(found.backbone)
     if denoiser.first_stage is not None:
         denoiser.first_stage.load_state_dict(found.first_stage or {})
@@ -121,6 +129,8 @@ def _dtypes(found: Converted) -> dict[str, int]:
 @torch.no_grad()
 def _parity(folder: Path, found: Converted, path: Path) -> dict[str, Any]:
     """Reads the folder again and compares. Raises: IntegrityError: a tensor, or the output, differs."""
+    if isinstance(found.spec.backbone, External):
+        return _external_parity(folder, found, path)
     try:
         denoiser = read_checkpoint(folder).denoiser
     except IntegrityError as error:
@@ -141,6 +151,15 @@ def _parity(folder: Path, found: Converted, path: Path) -> dict[str, Any]:
             raise IntegrityError(f"{path}: {message}; use the network itself, by etsdm.wrap")
         parity["largest_difference"] = difference
     return parity
+
+
+def _external_parity(folder: Path, found: Converted, path: Path) -> dict[str, Any]:
+    """Compares tensors alone, as the network is not at hand. Raises: IntegrityError: one differs, or is not finite."""
+    stored = read_tensors(folder, check_checkpoint(folder).weights)
+    for key, value in stored.items():
+        if not value.isfinite().all():
+            raise IntegrityError(f"{path}: weight {key!r} is not finite; give another checkpoint")
+    return {"tensors": _compared(path, stored, found.backbone), "tensors_identical": True, "forward": "not run: external network"}
 
 
 def _compared(path: Path, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> int:
