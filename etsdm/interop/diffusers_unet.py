@@ -163,7 +163,9 @@ def from_diffusers(spec: ADMUNet, theirs: Mapping[str, Tensor]) -> tuple[dict[st
     """
     # The same rearrangement of the numbers 0, 1, 2, ... says where each number of theirs belongs.
     shapes = {key: value.shape for key, value in spec.build_on_meta().state_dict().items()}
-    state, used, taken = {}, {}, set()
+    state: dict[str, Tensor] = {}
+    used: dict[str, str] = {}
+    taken: set[str] = set()
     for key, shape in shapes.items():
         places = torch.arange(shape.numel()).reshape(shape)
         moved = {name: value for _, name, value in _pairs(spec, {key: places})}

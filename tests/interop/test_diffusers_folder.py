@@ -187,6 +187,14 @@ def changed(file, **values):
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
+def test_a_map_in_the_config_of_a_plain_network_is_that_of_the_denoiser(pipeline, tmp_path):
+    _, folder = pipeline()
+    changed(folder / "unet" / "config.json", condition_map={"type": "e-tsdm", "t_tilde": 60, "n": 3})
+    convert("diffusers", folder, tmp_path / "out")
+    found = etsdm.load(tmp_path / "out")
+    assert found.condition(torch.tensor([19.0, 20.0, 61.0])).tolist() == [0.0, 20.0, 61.0]
+
+
 def test_files_of_a_pipeline_are_checked(pipeline, tmp_path):
     _, folder = pipeline()
     scheduler, unet, index = folder / "scheduler" / "scheduler_config.json", folder / "unet" / "config.json", folder / "model_index.json"

@@ -91,7 +91,7 @@ def _fields(shapes: Shapes) -> dict[str, Any]:
 def _residual_blocks(shapes: Shapes, layers: dict[tuple[str, int], set[int]], total: int) -> int:
     """n, from the first block of the decoder that resamples, or the first gap in the encoder where resampling has no weights."""
     for i in range(total):
-        for layer in sorted(layers.get(("output", i), ()) - {0}):
+        for layer in sorted(layers.get(("output", i), set()) - {0}):
             place = f"output_blocks.{i}.{layer}."
             if f"{place}conv.weight" in shapes or f"{place}in_layers.0.weight" in shapes:
                 return i
