@@ -16,8 +16,9 @@ from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import CheckpointError, EtsdmError, PartError
 from etsdm.registry import cut, format_errors
 
-__all__ = ["Converted", "Options", "Shapes", "Source", "check_keys", "make_spec", "merged", "required", "shapes_of"]
+__all__ = ["AS_STORED", "Converted", "Options", "Shapes", "Source", "check_keys", "make_spec", "merged", "required", "shapes_of"]
 
+AS_STORED = "as stored"  # weights of which the file does not say whether they are an average
 SHOWN = 5  # keys of each kind in a message
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -51,7 +52,7 @@ class Converted:
         first_stage: state dict of the first stage, None without one.
         ignored: keys of the source that are not used, with the reason.
         choices: where parts that the file does not hold come from.
-        weights_are: `ema` or `current`.
+        weights_are: `ema`, `current`, or `AS_STORED`.
         original: the source's own network, an independent program; None without one.
     """
 

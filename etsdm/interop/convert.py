@@ -46,9 +46,9 @@ LARGEST_DIFFERENCE = 1e-4  # of two networks' outputs, over their root mean squa
 class ConversionReport(Record):
     """Report of a conversion.
 
-    Fields: origin; source, the path; files, sha256 of each file of it; weights_are, `ema` or `current`; dtypes of the source's tensors,
-    stored as float32; used, keys of the source by key of the denoiser; ignored, keys of the source with the reason; choices, where
-    parts come from that the source does not hold; parity, what was compared and found.
+    Fields: origin; source, the path; files, sha256 of each file of it; weights_are, `ema`, `current` or `as stored`; dtypes of the
+    source's tensors, stored as float32; used, keys of the source by key of the denoiser; ignored, keys of the source with the reason;
+    choices, where parts come from that the source does not hold; parity, what was compared and found.
     """
 
     FORMAT: ClassVar[int] = 1

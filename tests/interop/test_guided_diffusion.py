@@ -88,6 +88,15 @@ def test_a_checkpoint_comes_back_with_its_weights_and_a_report(source, tmp_path)
     assert report.parity["tensors"] == len(network.state_dict())
 
 
+def test_which_weights_they_are_is_in_the_name_or_not_known(source, tmp_path):
+    for name, expected in (("model000010.pt", "current"), ("256x256_diffusion.pt", "as stored")):
+        _, path = source(name=name)
+        assert convert("guided-diffusion", path, tmp_path / expected, Options(model=GIVEN)).weights_are == expected
+    _, path = source()
+    with pytest.raises(CheckpointError, match=r"weights: holds the moving average alone"):
+        convert("guided-diffusion", path, tmp_path / "out", Options(model=GIVEN, weights="current"))
+
+
 def test_half_precision_is_named_and_raised_to_float32(source, tmp_path):
     network, path = source(lambda state: {key: value.half() for key, value in state.items()})
     report = convert("guided-diffusion", path, tmp_path / "out", Options(model=GIVEN))

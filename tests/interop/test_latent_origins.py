@@ -78,6 +78,9 @@ def test_current_weights_and_a_vq_stage_in_a_file_of_its_own(tmp_path):
     torch.save({"state_dict": own}, tmp_path / "vq.ckpt")
     with pytest.raises(CheckpointError, match=r"model\.ckpt: has no first stage; give --first-stage FILE"):
         convert("ldm", tmp_path / "model.ckpt", tmp_path / "out", Options(model={"backbone": GIVEN["backbone"]}, weights="current"))
+    torch.save(ldm()[0], tmp_path / "whole.ckpt")
+    with pytest.raises(CheckpointError, match=r"whole\.ckpt: first_stage: the checkpoint holds one; leave --first-stage out"):
+        convert("ldm", tmp_path / "whole.ckpt", tmp_path / "out", Options(model=GIVEN, first_stage=tmp_path / "vq.ckpt"))
     options = Options(model=GIVEN, weights="current", first_stage=tmp_path / "vq.ckpt")
     report = convert("ldm", tmp_path / "model.ckpt", tmp_path / "out", options)
     found = etsdm.load(tmp_path / "out")

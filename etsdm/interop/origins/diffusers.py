@@ -20,7 +20,7 @@ from torch import Tensor
 from etsdm.backbones import ADMUNet
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import CheckpointError, PartError, RegistryError
-from etsdm.interop.conversion import Converted, Options, Source, check_keys, make_spec, merged, required
+from etsdm.interop.conversion import AS_STORED, Converted, Options, Source, check_keys, make_spec, merged, required
 from etsdm.interop.diffusers_unet import MAP_KEY, SPEC_KEY, TIME_TABLE, config_of, fields_of, from_diffusers, time_table
 from etsdm.interop.optional import optional_library
 from etsdm.interop.safe_load import Contents, read_contents, read_json, tensors_of
@@ -85,7 +85,7 @@ def read(path: Path, options: Options) -> Converted:
     original = _original(library, config, theirs)
     configs = [config_file, *([] if alone else [path / "scheduler" / "scheduler_config.json"])]
     files = contents.files | {str(file.relative_to(path)): sha256_of(file) for file in configs}
-    return Converted(spec, state, used, files, None, ignored, choices, "ema", original)
+    return Converted(spec, state, used, files, None, ignored, choices, AS_STORED, original)
 
 
 def _check_parts(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from etsdm.errors import CheckpointError
-from etsdm.interop.conversion import Converted, Options, Shapes, check_keys, make_spec, merged, required, shapes_of
+from etsdm.interop.conversion import AS_STORED, Converted, Options, Shapes, check_keys, make_spec, merged, required, shapes_of
 from etsdm.interop.origins.first_stage_keys import check_first_stage, first_stage_fields, read_first_stage
 from etsdm.interop.safe_load import read_contents, tensors_of
 
@@ -29,7 +29,7 @@ def read(path: Path, options: Options) -> Converted:
 
     Args:
         path: a torch or safetensors file.
-        options: `first_stage`, the autoencoder's file, in the layout of latent diffusion; `model.first_stage: null` for images.
+        options: `first_stage`, the autoencoder's file; `model.first_stage: null` for images.
 
     Raises:
         CheckpointError: the keys fit no network, or a field has to be given.
@@ -44,10 +44,11 @@ def read(path: Path, options: Options) -> Converted:
     fields = merged(fields, options.model)
     required(path, fields, {"backbone.num_heads": "6"})
     stage: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
     files = dict(contents.files)
     if options.first_stage is not None:
-        stage, of_stage = read_first_stage(options.first_stage)
-        files |= of_stage.files
+        stage, names, of_stage = read_first_stage(options.first_stage)
+        files |= of_stage
         own = {**first_stage_fields(options.first_stage, shapes_of(stage), found["image_size"]), "scale_factor": SCALE_FACTOR}
         fields = merged({**fields, "first_stage": own}, options.model)
     elif "first_stage" not in fields:
@@ -58,9 +59,9 @@ def read(path: Path, options: Options) -> Converted:
     used = {key: f"{used_part}.{key}" if used_part else key for key in tensors}
     if spec.first_stage is not None:
         check_first_stage(options.first_stage or path, spec.first_stage, stage)
-        used |= {f"first_stage.{key}": key for key in stage}
+        used |= {f"first_stage.{key}": names[key] for key in stage}
     choices |= {f"model.{key}": "given" for key in options.model}
-    weights_are = "current" if used_part == "model" else "ema"
+    weights_are = {"model": "current", "ema": "ema"}.get(used_part, AS_STORED)
     return Converted(spec, tensors, used, files, stage or None, ignored, choices, weights_are)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,26 +12,44 @@ from torch import Tensor
 from etsdm.backbones.first_stages import FirstStage
 from etsdm.errors import CheckpointError
 from etsdm.interop.conversion import Shapes, check_keys
-from etsdm.interop.safe_load import Contents, read_contents, tensors_of
+from etsdm.interop.origins.diffusers_first_stage import from_diffusers_first_stage, is_diffusers_first_stage
+from etsdm.interop.safe_load import read_contents, tensors_of
 
-__all__ = ["check_first_stage", "first_stage_fields", "read_first_stage", "split_first_stage"]
+__all__ = ["StageFile", "check_first_stage", "first_stage_fields", "read_first_stage", "split_first_stage"]
 
 PREFIX = "first_stage_model."
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.")
 OF_TRAINING = ("loss.", "model_ema.")
 
 
-def read_first_stage(path: Path) -> tuple[dict[str, Tensor], Contents]:
-    """State dict of a file of a first stage alone, and the file's contents. Errors are those of `read_contents` and `tensors_of`."""
+class StageFile(NamedTuple):
+    """A file of a first stage. Fields: tensors, its state dict; names, the key in the file of each key; files, sha256 by name."""
+
+    tensors: dict[str, Tensor]
+    names: dict[str, str]
+    files: dict[str, str]
+
+
+def read_first_stage(path: Path) -> StageFile:
+    """Reads a file of a first stage alone, in the layout of latent diffusion or of diffusers.
+
+    Raises:
+        CheckpointError: a key is of another network; also as in `read_contents` and `tensors_of`.
+    """
     contents = read_contents(path)
     inside = "state_dict" if isinstance(contents.values.get("state_dict"), dict) else ""
     tensors = tensors_of(path, contents.values[inside] if inside else contents.values, inside)
-    network, _ = split_first_stage({key.removeprefix(PREFIX): value for key, value in tensors.items()})
-    unknown = sorted(key for key in tensors if not key.removeprefix(PREFIX).startswith((*PARTS, *OF_TRAINING)))
+    names = {key.removeprefix(PREFIX): key for key in tensors}
+    if is_diffusers_first_stage(tensors):
+        found = from_diffusers_first_stage(tensors)
+        names = {key: theirs for key, (theirs, _) in found.items()}
+        tensors = {key: value for key, (_, value) in found.items()}
+    network, of_training = split_first_stage({key.removeprefix(PREFIX): value for key, value in tensors.items()})
+    unknown = sorted(key for key in network if not key.startswith(PARTS))
     if unknown or not network:
-        found = f"key {unknown[0]!r}" if unknown else "none of its keys"
-        raise CheckpointError(f"{path}: {found} is not of a first stage of latent diffusion; give the file of its autoencoder")
-    return network, contents
+        odd = f"key {names[unknown[0]]!r}" if unknown else "none of its keys"
+        raise CheckpointError(f"{path}: {odd} is not of a first stage of latent diffusion; give the file of its autoencoder")
+    return StageFile(network, {key: name for key, name in names.items() if key not in of_training}, contents.files)
 
 
 def split_first_stage(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from etsdm.errors import CheckpointError
-from etsdm.interop.conversion import Converted, Options, check_keys, make_spec, merged, required, shapes_of
+from etsdm.interop.conversion import AS_STORED, Converted, Options, check_keys, make_spec, merged, required, shapes_of
 from etsdm.interop.origins.unet_keys import preset_of, unet_fields
 from etsdm.interop.safe_load import read_contents, tensors_of
 
@@ -45,6 +45,8 @@ def read(path: Path, options: Options) -> Converted:
     tensors = tensors_of(path, contents.values)
     if options.first_stage is not None:
         raise CheckpointError("first_stage: guided-diffusion's networks are of images; leave it out")
+    if options.weights == "current" and path.name.startswith("ema_"):
+        raise CheckpointError(f"{path}: weights: holds the moving average alone; give the file model*.pt beside it, or leave weights out")
     shapes = shapes_of(tensors)
     found = unet_fields(path, shapes, "guided-diffusion")
     name = preset_of(shapes, tuple(PUBLISHED)) if isinstance(options.model.get("backbone", {}), dict) else None
@@ -62,7 +64,8 @@ def read(path: Path, options: Options) -> Converted:
     spec = make_spec(path, fields)
     check_keys(path, spec.backbone, tensors, f"backbone {spec.backbone.type_name!r}")
     choices |= {f"model.{key}": "given" for key in options.model}
-    weights_are = "ema" if path.name.startswith("ema") else options.weights
+    # Names that its trainer gives.
+    weights_are = "ema" if path.name.startswith("ema_") else "current" if path.name.startswith("model") else AS_STORED
     return Converted(spec, tensors, {key: key for key in tensors}, contents.files, choices=choices, weights_are=weights_are)
 
 

@@ -50,11 +50,14 @@ def read(path: Path, options: Options) -> Converted:
     unet, used, ignored, weights_are = _unet(path, tensors, options)
     stage = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     stage, of_training = split_first_stage(stage)
+    names = {key: f"{PREFIX}{key}" for key in stage}
     ignored |= {f"{PREFIX}{key}": reason for key, reason in of_training.items()} | _others(path, tensors)
     files, choices = dict(contents.files), {"architecture": "from keys and shapes"}
-    if not stage and options.first_stage is not None:
-        stage, of_stage = read_first_stage(options.first_stage)
-        files |= of_stage.files
+    if stage and options.first_stage is not None:
+        raise CheckpointError(f"{path}: first_stage: the checkpoint holds one; leave --first-stage out")
+    if options.first_stage is not None:
+        stage, names, of_stage = read_first_stage(options.first_stage)
+        files |= of_stage
         choices["first_stage"] = options.first_stage.name
 
     fields: dict[str, Any] = {"target": "eps", "backbone": _backbone(path, unet, tensors, choices)}
@@ -72,8 +75,7 @@ def read(path: Path, options: Options) -> Converted:
     check_keys(path, spec.backbone, unet, f"backbone {spec.backbone.type_name!r}")
     if spec.first_stage is not None:
         check_first_stage(path, spec.first_stage, stage)
-        origin = "" if options.first_stage is not None else PREFIX
-        used |= {f"first_stage.{key}": f"{origin}{key}" for key in stage}
+        used |= {f"first_stage.{key}": names[key] for key in stage}
     choices |= {f"model.{key}": "given" for key in options.model}
     return Converted(spec, unet, used, files, stage or None, ignored, choices, weights_are)
 

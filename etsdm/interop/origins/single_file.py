@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from etsdm.errors import CheckpointError
-from etsdm.interop.conversion import Converted, Options, check_keys, make_spec, merged
+from etsdm.interop.conversion import AS_STORED, Converted, Options, check_keys, make_spec, merged
 from etsdm.interop.export.single_file import FIRST_STAGE, SPEC_ENTRY
 from etsdm.interop.origins.first_stage_keys import check_first_stage
 from etsdm.interop.safe_load import read_contents, tensors_of
@@ -38,4 +38,4 @@ def read(path: Path, options: Options) -> Converted:
     elif stage:
         raise CheckpointError(f"{path}: has tensors of a first stage, which its denoiser has not; give the file of another")
     choices = {"architecture": "from the file"} | {f"model.{key}": "given" for key in options.model}
-    return Converted(spec, network, {key: key for key in tensors}, contents.files, stage or None, choices=choices)
+    return Converted(spec, network, {key: key for key in tensors}, contents.files, stage or None, choices=choices, weights_are=AS_STORED)
