@@ -314,7 +314,7 @@ class Denoiser(nn.Module):
         """The network's time argument, float32, (B,)."""
         times = t if condition_t is None else condition_t
         if isinstance(times, Tensor):
-            return self.condition(times).to(x.device, torch.float32).expand(len(x))
+            return self.condition(times).to(x.device, torch.float32).expand(x.shape[0])
         assert isinstance(at, TimePoint)
         return torch.full((len(x),), at.condition, dtype=torch.float32, device=x.device)
 

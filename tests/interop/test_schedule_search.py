@@ -1,0 +1,41 @@
+"""The schedule of a table of alpha_bar."""
+
+import pytest
+import torch
+
+from etsdm.errors import PartError
+from etsdm.interop.schedule_search import schedule_of
+from etsdm.schedules import Cosine, Linear, Quadratic, ZeroTerminal
+
+diffusers = pytest.importorskip("diffusers")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, Linear()),
+        ({"num_train_timesteps": 50, "beta_end": 0.3}, Linear(timesteps=50, beta_end=0.3)),
+        ({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}, Quadratic(beta_start=0.00085, beta_end=0.012)),
+        ({"beta_schedule": "squaredcos_cap_v2"}, Cosine()),
+        ({"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 4000}, Cosine(timesteps=4000)),
+        ({"rescale_betas_zero_snr": True}, ZeroTerminal(base=Linear())),
+    ],
+)
+def test_tables_of_diffusers_schedulers_are_found(options, expected):
+    assert schedule_of(diffusers.DDPMScheduler(**options).alphas_cumprod) == expected
+
+
+STEPS = torch.arange(1000)
+MIXED = (Linear().alpha_bar(STEPS) + Cosine().alpha_bar(STEPS)) / 2
+
+
+@pytest.mark.parametrize("table", [diffusers.DDPMScheduler(beta_schedule="sigmoid").alphas_cumprod, MIXED])
+def test_other_schedules_are_refused(table):
+    with pytest.raises(PartError, match=r"^schedule: alpha_bar from .* is neither linear, quadratic, cosine"):
+        schedule_of(table)
+
+
+@pytest.mark.parametrize("table", [torch.ones(5), torch.tensor([0.9]), torch.tensor([0.9, 0.95, 0.1]), torch.tensor([0.9, torch.nan, 0.1])])
+def test_what_does_not_fall_is_no_schedule(table):
+    with pytest.raises(PartError, match=r"^schedule: \d values of alpha_bar that do not fall"):
+        schedule_of(table)
