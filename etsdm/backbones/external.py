@@ -66,7 +66,7 @@ class External(Backbone):
         out_channels: int | None = None,
         num_classes: int | None = None,
         label_argument: str = "y",
-        signature: Signature | Mapping[str, Any] = Signature(),
+        signature: Signature | Mapping[str, Any] | None = None,
         conditions: Mapping[str, Tensor] | None = None,
         bounded: bool = True,
     ) -> None:
@@ -80,7 +80,7 @@ class External(Backbone):
             "width": shape[2],
             "num_classes": num_classes,
             "label_argument": label_argument,
-            "signature": signature,
+            "signature": Signature() if signature is None else signature,
             "conditions": _checked(conditions or {}),
             "bounded": bounded,
         }
@@ -127,7 +127,7 @@ class External(Backbone):
             raise ValueError(f"backbone: {error}") from None
 
     def build(self) -> ExternalNetwork:
-        return ExternalNetwork(self)
+        return ExternalNetwork(self, self.network, self.label_argument, self.signature, self.conditions)
 
     def build_on_meta(self) -> ExternalNetwork:
         network = self.build()

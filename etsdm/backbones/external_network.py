@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from etsdm.backbones.base import Backbone
 from etsdm.backbones.network import check_inputs
+from etsdm.backbones.signature import Signature
 from etsdm.errors import PartError
 
-if TYPE_CHECKING:
-    from etsdm.backbones.external import External
-
-__all__ = ["ExternalNetwork"]
+__all__ = ["ExternalNetwork", "inside_wrapper"]
 
 WRAPPER_KEYS = ("_orig_mod.", "module.")  # before the keys of a network inside torch.compile, or DistributedDataParallel
 
@@ -23,14 +23,23 @@ class ExternalNetwork(nn.Module):
 
     Its state dict is the network's, each key with `network.` before it and without the prefixes of `torch.compile` and
     `DistributedDataParallel`, and fixed conditions as `condition_NAME`.
+
+    Args:
+        spec: channels and classes.
+        network, label_argument, signature, conditions: see `External`.
     """
 
-    def __init__(self, spec: External) -> None:
+    def __init__(
+        self, spec: Backbone, network: Callable[..., Any], label_argument: str, signature: Signature, conditions: Mapping[str, Tensor]
+    ) -> None:
         super().__init__()
         self.spec = spec
-        self.network = spec.network
+        self.network = network
+        self._label_argument = label_argument
+        self._signature = signature
+        self._fixed = tuple(conditions)
         self.register_buffer("_device", torch.empty(0), persistent=False)  # of a network without weights
-        for name, value in spec.conditions.items():
+        for name, value in conditions.items():
             self.register_buffer(f"condition_{name}", value)
         self._prefix = _wrapper_prefix(self.network)
         if self._prefix:
@@ -53,13 +62,13 @@ class ExternalNetwork(nn.Module):
             ValueError: a shape does not fit, or a label or a condition is missing or not expected.
             TypeError: the network returns no tensor.
         """
-        spec, signature = self.spec, self.spec.signature
+        spec, signature = self.spec, self._signature
         check_inputs(spec, x, time, y)
-        if spec.conditions:
-            cond.update(self._fixed(len(x), cond))
+        if self._fixed:
+            cond.update(self._fixed_conditions(len(x), cond))
         arguments = signature.arguments({name: _in_dtype(value, x.dtype) for name, value in cond.items()})
         if y is not None:
-            arguments[spec.label_argument] = signature.labels(y, x.dtype)
+            arguments[self._label_argument] = signature.labels(y, x.dtype)
         time = signature.time(time)
         if signature.time_argument is None:
             out = _sample(self.network(x, time, **arguments))
@@ -72,9 +81,9 @@ class ExternalNetwork(nn.Module):
             raise ValueError(f"backbone: {message}; give External the right shape and out_channels")
         return out.to(x.dtype)
 
-    def _fixed(self, rows: int, cond: dict[str, Any]) -> dict[str, Tensor]:
+    def _fixed_conditions(self, rows: int, cond: dict[str, Any]) -> dict[str, Tensor]:
         found = {}
-        for name in self.spec.conditions:
+        for name in self._fixed:
             if name in cond:
                 raise PartError(name, "is fixed by conditions= already; leave it out of the call")
             value = getattr(self, f"condition_{name}")

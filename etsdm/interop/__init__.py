@@ -1,0 +1,5 @@
+"""Bridges to other libraries: their networks and pipelines as denoisers."""
+
+from etsdm.interop.wrap import wrap
+
+__all__ = ["wrap"]
