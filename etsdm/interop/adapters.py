@@ -69,17 +69,19 @@ def unwrapped(network: Any) -> Any:
     return network
 
 
-def read_network(network: Callable[..., Any], signature: str | None = None) -> NetworkFacts:
+def read_network(network: Callable[..., Any], signature: str | Signature | None = None) -> NetworkFacts:
     """Arguments and configuration of a network.
 
     Args:
         network: a module or another callable, possibly inside torch.compile or data parallelism.
-        signature: one of `SIGNATURES`; None to choose by the class, `plain` for an unknown one.
+        signature: one of `SIGNATURES`, or names and types of the arguments; None to choose by the class, `plain` for an unknown one.
 
     Raises:
         PartError: the signature is unknown, or the network is of a class of diffusers that is called in another way.
     """
     network = unwrapped(network)
+    if isinstance(signature, Signature):
+        return _plain(network)._replace(signature=signature)
     if signature is None:
         signature = _recognised(network)
     elif signature not in SIGNATURES:
@@ -122,11 +124,13 @@ def _diffusers(network: Any) -> NetworkFacts:
     if channels is not None and out_channels not in (channels, 2 * channels):
         message = f"{type(network).__name__} takes {channels} channels and returns {out_channels}: its input is more than the noisy image"
         raise PartError("network", f"{message}; give a function f(x, t) that adds the rest, with shape=")
-    looks_time_up = name == "Transformer2DModel" and config.get("norm_type") == "ada_norm"
+    # In older configurations ada_norm is called layer_norm.
+    if config.get("norm_type") in ("ada_norm", "layer_norm") and config.get("num_embeds_ada_norm") is not None:
+        message = f"{type(network).__name__} with ada_norm takes one timestep for all images of a batch"
+        raise PartError("network", f"{message}; give a function f(x, t) that calls it image by image, with shape=")
     return NetworkFacts(
         Signature(
             time_argument="timestep",
-            time_dtype="int64" if looks_time_up else "float32",
             groups=tuple((added, "added_cond_kwargs") for added in ADDED),
             requires=_required(name, network, config),
         ),
@@ -144,10 +148,9 @@ def _required(name: str, network: Any, config: Mapping[str, Any]) -> tuple[str, 
             return ()
         case "SD3Transformer2DModel":
             return "encoder_hidden_states", "pooled_projections"
-        case "PixArtTransformer2DModel":
-            return ("encoder_hidden_states", *(("resolution", "aspect_ratio") if network.use_additional_conditions else ()))
     states = () if config.get("cross_attention_dim") is None else ("encoder_hidden_states",)
-    return (*states, *ADDED_BY_TYPE.get(str(config.get("addition_embed_type")), ()))
+    sizes = ("resolution", "aspect_ratio") if getattr(network, "use_additional_conditions", False) else ()
+    return (*states, *sizes, *ADDED_BY_TYPE.get(str(config.get("addition_embed_type")), ()))
 
 
 def _guided(network: Any) -> NetworkFacts:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones import External
 from etsdm.backbones.first_stages import FirstStageNetwork
+from etsdm.backbones.signature import Signature
 from etsdm.condition_maps import ConditionMap
 from etsdm.condition_maps.time_inputs import TimeInput
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
@@ -44,7 +45,7 @@ def wrap(
     target: Target | str | Mapping[str, Any] | None = None,
     condition_map: ConditionMap | str | Mapping[str, Any] | None = None,
     time_input: TimeInput | str | Mapping[str, Any] | None = None,
-    signature: str | None = None,
+    signature: str | Signature | None = None,
     shape: tuple[int, int, int] | None = None,
     out_channels: int | None = None,
     num_classes: int | None = None,
@@ -62,7 +63,7 @@ def wrap(
         target: the prediction target; likewise.
         condition_map: f, from time to condition; by default the one that the network brings along, and the identity without one.
         time_input: from the condition to the network's time; the one that suits schedule and signature by default.
-        signature: how the network is called, one of `etsdm.interop.adapters.SIGNATURES`; by default chosen by its class.
+        signature: how the network is called, one of `etsdm.interop.adapters.SIGNATURES` or a `Signature`; by default chosen by its class.
         shape: (C, H, W) of its input; by default from its configuration.
         out_channels: channels of its output, 2 C with a learned variance; likewise, and C without one.
         num_classes: number of class labels, the null class included; likewise, and None for an unconditional network without one.
