@@ -23,8 +23,8 @@ HORIZON = 1000.0  # of the times of a stored map
 GRID = 2001  # times of a continuous schedule at which two maps are compared
 
 
-def stored_condition_map(network: Any, schedule: Schedule) -> ConditionMap | None:
-    """The condition map of a network, in the unit of a schedule; None if it has none.
+def stored_condition_map(network: Any | None, schedule: Schedule) -> ConditionMap | None:
+    """The condition map of a network or of a scheduler, in the unit of a schedule; None if it has none.
 
     Raises:
         PartError: the configuration's is no condition map, or has no counterpart in that unit.

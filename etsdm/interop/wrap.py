@@ -26,9 +26,9 @@ from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import PartError
 from etsdm.interop.adapters import NetworkFacts, read_network, unwrapped
 from etsdm.interop.autoencoders import first_stage_of
+from etsdm.interop.diffusers_schedules import SchedulerParts, read_scheduler
 from etsdm.interop.network_map import check_applied_once, stored_condition_map
 from etsdm.interop.pipelines import PipelineParts, is_pipeline, parts_of_pipeline, read_pipeline
-from etsdm.interop.schedulers import SchedulerParts, read_scheduler
 from etsdm.registry import format_errors, schedules
 from etsdm.schedules import Schedule
 from etsdm.targets import Target
@@ -61,7 +61,7 @@ def wrap(
             folder or Hub id of one, whose weights are read from safetensors alone.
         schedule: the noise schedule; of a pipeline, that of its scheduler by default.
         target: the prediction target; likewise.
-        condition_map: f, from time to condition; by default the one that the network brings along, and the identity without one.
+        condition_map: f, from time to condition; by default that of the network's or scheduler's configuration, if there is one.
         time_input: from the condition to the network's time; the one that suits schedule and signature by default.
         signature: how the network is called, one of `etsdm.interop.adapters.SIGNATURES` or a `Signature`; by default chosen by its class.
         shape: (C, H, W) of its input; by default from its configuration.
@@ -85,7 +85,7 @@ def wrap(
     given = None if parts.scheduler is None or (schedule is not None and target is not None) else read_scheduler(parts.scheduler)
     try:
         fields = _spec_fields(facts, given, {"schedule": schedule, "target": target, "time_input": time_input}, network)
-        fields["condition_map"] = _condition_map(condition_map, network, fields["schedule"])
+        fields["condition_map"] = _condition_map(condition_map, parts, fields["schedule"])
         external = _external(facts, network, shape, out_channels, num_classes, label_argument, conditions, bounded)
         stage = _first_stage(parts.autoencoder if first_stage is None else first_stage, external)
         spec = DenoiserSpec(backbone=external, first_stage=None if stage is None else stage.spec, **fields)
@@ -142,10 +142,11 @@ def _check_returns_x0(facts: NetworkFacts, fields: dict[str, Any]) -> None:
         raise PartError("target", "the network returns x0; leave it out, or give the network inside with its own signature")
 
 
-def _condition_map(given: Any, network: Any, schedule: Schedule) -> Any:
+def _condition_map(given: Any, parts: PipelineParts, schedule: Schedule) -> Any:
+    """The given map, else that of the network or of its scheduler."""
     if given is not None:
         return given
-    stored = stored_condition_map(network, schedule)
+    stored = stored_condition_map(parts.network, schedule) or stored_condition_map(parts.scheduler, schedule)
     return "identity" if stored is None else stored
 
 

@@ -417,3 +417,9 @@ def test_a_pipeline_of_further_images_is_refused(folder):
     edit(folder / "model_index.json", _class_name="StableDiffusionInpaintPipeline")
     with pytest.raises(PartError, match=r"^model: the network of StableDiffusionInpaintPipeline receives further images"):
         wrap(folder)
+
+
+def test_a_map_in_the_config_of_the_scheduler_is_the_denoisers(ddim, folder):
+    edit(folder / "scheduler" / "scheduler_config.json", condition_map=ETSDM)
+    found = wrap(folder).condition_map
+    assert (found.t_tilde, found.n) == (300, 3)

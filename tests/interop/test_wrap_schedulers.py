@@ -9,7 +9,7 @@ import torch
 
 from etsdm import targets
 from etsdm.errors import PartError
-from etsdm.interop.schedulers import read_scheduler
+from etsdm.interop.diffusers_schedules import read_scheduler
 from etsdm.schedules import EDM, Cosine, Flow, Linear, Quadratic, ZeroTerminal
 from etsdm.targets import X0, Eps, V
 

@@ -124,10 +124,6 @@ def _flow(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
     kind = config.get("prediction_type", "flow_prediction")
     if kind != "flow_prediction":
         raise PartError("target", f"{name} has flow sigmas and prediction_type {quoted(kind)}; {MEND}")
-    if name in FLOW_MATCHING:
-        times, sigmas = scheduler.timesteps.double(), scheduler.sigmas.double()[: len(scheduler.timesteps)]
-        if not torch.allclose(times, sigmas * steps, rtol=1e-5) or sigmas.min() < 0 or sigmas.max() > 1 + 1e-6:
-            raise PartError("schedule", f"the timesteps of {name} are not sigma times {steps}; {MEND}")
     return SchedulerParts(Flow(), targets.Flow(), Scaled(factor=float(steps)))
 
 
