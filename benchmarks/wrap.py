@@ -41,14 +41,10 @@ def main() -> None:
         machine = {"torch": torch.__version__, "machine": platform.machine(), "threads": options.threads, "batch": options.batch}
         print(json.dumps({**machine, "rows": rows}))
         return
-    print(
-        f"torch {torch.__version__}, {options.threads} threads, {options.device}, batch {options.batch}; medians of {options.rounds} turns"
-    )
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.device}, batch {options.batch}; {options.rounds} turns")
     for row in rows:
-        times = f"forward {row['forward_us']:9.1f} us   wrapper {row['wrapper_us']:6.1f} us, {row['share']:6.2%} of it"
-        print(
-            f"{row['condition_map']:9} {row['time']:7} {times}   wrapped / by hand {row['ratio']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
-        )
+        share = f"forward {row['forward_us']:9.1f} us   wrapper {row['wrapper_us']:6.1f} us, {row['share']:6.2%} of it"
+        print(f"{row['condition_map']:9} {row['time']:7} {share}   wrapped / by hand {row['ratio']:.4f}, fastest {row['fastest']:.4f}")
 
 
 @torch.no_grad()
@@ -72,7 +68,13 @@ def measure(name: str, times: str, options: argparse.Namespace) -> dict[str, obj
     taken = in_turns(calls, options)
     found = ratio(taken["wrapped"], taken["by hand"])
     forward, wrapper = statistics.median(taken["by hand"]) * 1e6, statistics.median(taken["wrapper"]) / CALLS * 1e6
-    figures = {"forward_us": forward, "wrapper_us": wrapper, "share": wrapper / forward, "ratio": found["median"]}
+    figures = {
+        "forward_us": forward,
+        "wrapper_us": wrapper,
+        "share": wrapper / forward,
+        "ratio": found["median"],
+        "fastest": found["fastest"],
+    }
     return {"condition_map": name, "time": times, **figures, "low": found["low"], "high": found["high"]}
 
 
