@@ -38,6 +38,10 @@ class ExternalNetwork(nn.Module):
         self._label_argument = label_argument
         self._signature = signature
         self._fixed = tuple(conditions)
+        # Attributes of a module are found faster than those of a model, and a call by hand has neither.
+        self._requires = bool(signature.requires)
+        self._looks_time_up, self._time_argument = signature.time_dtype != "float32", signature.time_argument
+        self._classes, self._in_channels, self._out_channels = spec.num_classes, spec.in_channels, spec.out_channels
         self.register_buffer("_device", torch.empty(0), persistent=False)  # of a network without weights
         for name, value in conditions.items():
             self.register_buffer(f"condition_{name}", value)
@@ -62,24 +66,26 @@ class ExternalNetwork(nn.Module):
             ValueError: a shape does not fit, or a label or a condition is missing or not expected.
             TypeError: the network returns no tensor.
         """
-        spec, signature = self.spec, self._signature
-        check_inputs(spec, x, time, y)
+        signature, shape = self._signature, x.shape
+        if y is not None or self._classes or len(shape) != 4 or shape[1] != self._in_channels or time.shape != shape[:1]:
+            check_inputs(self.spec, x, time, y)
         if self._fixed:
             cond.update(self._fixed_conditions(len(x), cond))
-        arguments = signature.arguments({name: _in_dtype(value, x.dtype) for name, value in cond.items()})
+        arguments = signature.arguments({name: _in_dtype(value, x.dtype) for name, value in cond.items()}) if cond or self._requires else {}
         if y is not None:
             arguments[self._label_argument] = signature.labels(y, x.dtype)
-        time = signature.time(time)
-        if signature.time_argument is None:
+        if self._looks_time_up:
+            time = signature.time(time)
+        if self._time_argument is None:
             out = _sample(self.network(x, time, **arguments))
         else:
-            arguments[signature.time_argument] = time
+            arguments[self._time_argument] = time
             out = _sample(self.network(x, **arguments))
-        expected = (x.shape[0], spec.out_channels, *x.shape[2:])
+        expected = (shape[0], self._out_channels, shape[2], shape[3])
         if out.shape != expected:
             message = f"the output has shape {tuple(out.shape)}; a network of {expected} is expected"
             raise ValueError(f"backbone: {message}; give External the right shape and out_channels")
-        return out.to(x.dtype)
+        return out if out.dtype == x.dtype else out.to(x.dtype)
 
     def _fixed_conditions(self, rows: int, cond: dict[str, Any]) -> dict[str, Tensor]:
         found = {}
@@ -99,7 +105,9 @@ def _in_dtype(value: Any, dtype: torch.dtype) -> Any:
 
 def _sample(output: Any) -> Tensor:
     """The tensor in an output of a network of diffusers, or the output itself."""
-    found = getattr(output, "sample", output) if not isinstance(output, Tensor) else output
+    if isinstance(output, Tensor):
+        return output
+    found = getattr(output, "sample", output)
     if isinstance(found, (tuple, list)) and found:
         found = found[0]
     if not isinstance(found, Tensor):
