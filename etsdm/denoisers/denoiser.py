@@ -59,8 +59,8 @@ class DenoiserSpec(Frozen):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of what is denoised: an image, or a latent of the first stage."""
-        parts = 1 if self.super_resolution is None else 2
-        return self.backbone.in_channels // parts, self.backbone.image_size, self.backbone.image_size
+        channels, height, width = self.backbone.shape
+        return channels // (1 if self.super_resolution is None else 2), height, width
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -75,7 +75,7 @@ class DenoiserSpec(Frozen):
     @property
     def bounded(self) -> bool:
         """Whether clean x lie in [-1, 1], as images do and latents do not."""
-        return self.first_stage is None
+        return self.first_stage is None and (not isinstance(self.backbone, External) or self.backbone.bounded)
 
     @field_validator("time_input")
     @classmethod
@@ -182,6 +182,7 @@ class Denoiser(nn.Module):
         self.time_input = spec.time_input
         self._shape = spec.shape
         self._learns_variance = spec.learns_variance
+        self._loses_signal = not spec.schedule.alpha(spec.schedule.domain[1]).item() > 0
 
     def extra_repr(self) -> str:
         """The parts that are not modules, for `repr`."""
@@ -251,14 +252,14 @@ class Denoiser(nn.Module):
             return self.first_stage.encode(images.to(_weight_dtype(self.first_stage, images)), generator=generator).to(images.dtype)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """Images from x, the inverse of `encode`, clipped to [-1, 1].
+        """Images from x, the inverse of `encode`, clipped to [-1, 1]; latents as they are, where there is no first stage for them.
 
         Args:
             x: (B, *shape).
             chunk: images that a first stage decodes at a time.
         """
         if self.first_stage is None:
-            return x.clamp(-1, 1)
+            return x.clamp(-1, 1) if self.bounded else x
         with torch.no_grad():
             return self.first_stage.decode(x.to(_weight_dtype(self.first_stage, x)), chunk=chunk).to(x.dtype).clamp(-1, 1)
 
@@ -298,8 +299,14 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a shape does not fit, or an input that the network needs is missing.
         """
-        at = time_of(self, x, t)
-        return self._network(x, at.c_in, self._time(x, t, at, condition_t), cond)[:, : self._shape[0]]
+        # The network alone needs no coefficient of a target that takes x as it is; a target may refuse times without signal.
+        if isinstance(t, Tensor) and not self.target.scales_input and not (self.target.needs_signal and self._loses_signal):
+            self.schedule.check_times(t)
+            network = self._network(x, 1.0, self._time(x, t, None, condition_t), cond)
+        else:
+            at = time_of(self, x, t)
+            network = self._network(x, at.c_in, self._time(x, t, at, condition_t), cond)
+        return network[:, : self._shape[0]] if self._learns_variance else network
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """x0, eps, v and score at (x, t), and the variance logit where it is learned; arguments as in `output`."""
@@ -310,7 +317,7 @@ class Denoiser(nn.Module):
         output, variance_logit = network.chunk(2, dim=1)
         return Prediction(x, output, at, variance_logit)
 
-    def _time(self, x: Tensor, t: Tensor | float, at: TimePoint | TimeBatch, condition_t: Tensor | None = None) -> Tensor:
+    def _time(self, x: Tensor, t: Tensor | float, at: TimePoint | TimeBatch | None, condition_t: Tensor | None = None) -> Tensor:
         """The network's time argument, float32, (B,)."""
         times = t if condition_t is None else condition_t
         if isinstance(times, Tensor):
@@ -325,13 +332,25 @@ class Denoiser(nn.Module):
                 raise PartError("low_res", "super-resolution needs the low-resolution images; give them")
             cond = dict(cond)
             given = torch.cat([given, self.spec.super_resolution.enlarge(cond.pop("low_res"), x)], dim=1)
-        network: Tensor = self.backbone(given.to(_weight_dtype(self.backbone, x)), time, **cond)
-        return network.to(x.dtype)
+        dtype = _weight_dtype(self.backbone, x)
+        network: Tensor = self.backbone(given if given.dtype == dtype else given.to(dtype), time, **cond)
+        return network if network.dtype == x.dtype else network.to(x.dtype)
 
 
 def _weight_dtype(network: nn.Module, x: Tensor) -> torch.dtype:
     """The dtype in which a network computes, that of its first weight; of x where it has none."""
-    return next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), x.dtype)
+    return _first_dtype(network) or x.dtype
+
+
+def _first_dtype(network: nn.Module) -> torch.dtype | None:
+    # In the order of `parameters()`, which takes as long as all else that a call does beside the network.
+    for weight in network._parameters.values():
+        if weight is not None and weight.is_floating_point():
+            return weight.dtype
+    for child in network._modules.values():
+        if child is not None and (found := _first_dtype(child)) is not None:
+            return found
+    return None
 
 
 def _sizes(shape: tuple[int, int, int]) -> str:

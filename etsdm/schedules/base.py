@@ -146,6 +146,10 @@ class Schedule(Part, family=schedules):
         """lambda(t) = log(alpha^2 / sigma^2), decreasing in t."""
         return self._log_snr(self._times(t))
 
+    def check_times(self, t: Tensor | float) -> None:
+        """Raises PartError if times are outside `domain` (checked on the CPU only)."""
+        self._times(t)
+
     def snr(self, t: Tensor | float) -> Tensor:
         """Signal-to-noise ratio alpha(t)^2 / sigma(t)^2."""
         return self.log_snr(t).exp()

@@ -56,6 +56,11 @@ class Target(Part, family=targets):
         """Factor on x before the network; 1 unless the target rescales its input."""
         return torch.ones_like(alpha)
 
+    @property
+    def scales_input(self) -> bool:
+        """Whether c_in may differ from 1."""
+        return type(self).c_in is not Target.c_in
+
     def inverse(self, alpha: Tensor, sigma: Tensor) -> Coefficients:
         """Coefficients of x0 and eps from F at any noise level; undefined coefficients are infinite, never NaN.
 

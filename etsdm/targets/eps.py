@@ -23,6 +23,11 @@ class Eps(NoiseTarget):
 
     scale_input: bool = False
 
+    @property
+    def scales_input(self) -> bool:
+        """`scale_input`."""
+        return self.scale_input
+
     def noise_per_output(self, sigma: Tensor) -> Tensor:
         """1."""
         return torch.ones_like(sigma)

@@ -2,9 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import diffusers
@@ -138,8 +135,8 @@ def test_a_learned_variance_is_declared_by_its_channels():
     assert torch.equal(prediction.variance_logit, net(x, t)[:, 1:])
 
 
-@pytest.mark.parametrize("shape", [(1, 8), (1, 8, 16), (3, 32, 32, 1)])
-def test_a_shape_that_is_no_square_image_is_refused(shape):
+@pytest.mark.parametrize("shape", [(1, 8), (8,), (3, 32, 32, 1)])
+def test_a_shape_that_is_no_image_is_refused(shape):
     with pytest.raises(ValidationError, match=r"shape\n.*give \(channels, height, width\)"):
         External(Net(), shape)
 
@@ -227,7 +224,7 @@ def test_a_network_for_a_backbone_that_etsdm_builds_is_refused(tmp_path, tiny_de
         etsdm.load(folder, backbone=Net())
 
 
-@pytest.mark.parametrize("change", [{"out_channels": 0}, {"colour": 1}, {"shape": [1, 8, 9]}])
+@pytest.mark.parametrize("change", [{"out_channels": 0}, {"colour": 1}, {"shape": [1, 8]}])
 def test_a_damaged_record_is_refused(tmp_path, change):
     folder = saved(tmp_path / "checkpoint", spec_of(Net()).build())
     edit(folder / "denoiser.json", lambda record: record["denoiser"]["backbone"].update(change))
@@ -295,17 +292,3 @@ def test_a_unet_of_diffusers_with_labels_gives_its_own_output():
     summary = denoiser.spec.backbone.summary()
     assert summary.parameters == sum(parameter.numel() for parameter in unet.parameters())
     assert summary.flops > summary.parameters
-
-
-@pytest.mark.slow
-def test_the_example_runs_in_under_thirty_lines(tmp_path):
-    file = Path(__file__).parents[2] / "examples" / "external_unet.py"
-    assert len(file.read_text().splitlines()) < 30
-    done = subprocess.run([sys.executable, file, tmp_path / "checkpoint"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    samples, constants = done.stdout.splitlines()
-    assert samples == "samples: (4, 1, 8, 8)"
-    # One condition inside [0, 20), another after its end (paper Eq. 8).
-    inside, *others = json.loads(constants.partition(": ")[2])
-    assert inside == 0
-    assert min(others) > 0

@@ -10,6 +10,7 @@ from etsdm.backbones import External
 from etsdm.condition_maps import Identity
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.denoisers.protocol import DenoiserLike
+from etsdm.errors import PartError
 from etsdm.randomness import generator, per_sample_normal
 from etsdm.registry import format_errors, targets
 from etsdm.schedules import Linear, Sigmoid, ZeroTerminal, ZeroTerminalContinuous
@@ -285,3 +286,8 @@ def test_a_network_in_place_of_a_backbone_is_named_and_not_printed():
         DenoiserSpec(schedule="linear", backbone=network)
     assert "in_features" not in str(caught.value)
     assert "in_features" not in str(DenoiserSpec(schedule="linear", backbone=External(network, shape=(1, 8, 8))))
+
+
+def test_a_tensor_of_times_outside_the_schedule_is_refused_by_the_network_too(tiny_denoiser):
+    with pytest.raises(PartError, match=r"^t: 1000 is outside the times of schedule 'linear'"):
+        tiny_denoiser().output(torch.zeros(1, 1, 8, 8), torch.tensor([1000.0]))
