@@ -1,0 +1,28 @@
+"""Diagnosis of a denoiser: steepness in time, time-awareness, loss and stability, the effect of shared conditions, and advice."""
+
+from etsdm.analysis.diagnosis.advice import Advice, Verdict, advise, verdict_of
+from etsdm.analysis.diagnosis.loss import LossCurve, loss_curve
+from etsdm.analysis.diagnosis.measure import COARSE, FINE, Measurements, measure, number_of_batches
+from etsdm.analysis.diagnosis.shared_conditions import SharedConditions, proposed_map, share_of_updates
+from etsdm.analysis.diagnosis.singularity import is_singular
+from etsdm.analysis.diagnosis.time_awareness import TimeAwareness, time_awareness
+
+__all__ = [
+    "COARSE",
+    "FINE",
+    "Advice",
+    "LossCurve",
+    "Measurements",
+    "SharedConditions",
+    "TimeAwareness",
+    "Verdict",
+    "advise",
+    "is_singular",
+    "loss_curve",
+    "measure",
+    "number_of_batches",
+    "proposed_map",
+    "share_of_updates",
+    "time_awareness",
+    "verdict_of",
+]
