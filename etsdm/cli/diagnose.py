@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["diagnose"]
 
 PAGE = "diagnosis.html"
+OPTIONS = {"data": "--data", "model": "MODEL", "images": "--images"}  # by the argument that an error names
 TOPICS = ("time-awareness", "schedule", "smoothness", "shared conditions", "what to do")  # of the sentences below the table
 
 
@@ -42,7 +43,7 @@ def diagnose(
 
     page = _page(out, as_json)
     chosen = _data(data)
-    with progress_bar("diagnose", 1, "batches") as bar, option_errors("MODEL", {"data": "--data", "model": "MODEL"}):
+    with progress_bar("diagnose", 1, "images") as bar, option_errors("--data", OPTIONS):
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -2,7 +2,7 @@
 
 from etsdm.analysis.diagnosis.advice import Advice, Verdict, advise, verdict_of
 from etsdm.analysis.diagnosis.loss import LossCurve, loss_curve
-from etsdm.analysis.diagnosis.measure import COARSE, FINE, Measurements, measure, number_of_batches
+from etsdm.analysis.diagnosis.measure import COARSE, FINE, Measurements, measure, rows_per_image
 from etsdm.analysis.diagnosis.shared_conditions import SharedConditions, proposed_map, share_of_updates
 from etsdm.analysis.diagnosis.singularity import is_singular
 from etsdm.analysis.diagnosis.time_awareness import TimeAwareness, time_awareness
@@ -20,8 +20,8 @@ __all__ = [
     "is_singular",
     "loss_curve",
     "measure",
-    "number_of_batches",
     "proposed_map",
+    "rows_per_image",
     "share_of_updates",
     "time_awareness",
     "verdict_of",

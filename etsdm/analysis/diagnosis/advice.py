@@ -16,7 +16,7 @@ __all__ = ["Advice", "Verdict", "advise", "verdict_of"]
 
 BLIND, WEAK = 0.01, 0.05  # time-awareness below which K means nothing, and below which it means little
 STEEP = 2.0  # K in the first sub-interval over that beyond the last
-UNKNOWN = "whether samples get better is not measured here; compare two trainings, as `etsdm run` does with arms"
+UNKNOWN = "whether samples get better is not measured here; compare two trainings, as a recipe with two arms does"
 
 Verdict = Literal["untrained", "ignores-t", "shared", "share", "not-steep", "not-concerned"]
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from etsdm.analysis.diagnosis.cost import CountedRows, rows_of_chain, rows_of_curves
 from etsdm.analysis.diagnosis.loss import LossCurve, loss_curve
 from etsdm.analysis.diagnosis.shared_conditions import SharedConditions, precision_of, proposed_map, share_of_updates
 from etsdm.analysis.diagnosis.singularity import is_singular
-from etsdm.analysis.diagnosis.time_awareness import TimeAwareness, time_awareness
+from etsdm.analysis.diagnosis.time_awareness import TimeAwareness, far_pairs, time_awareness
 from etsdm.analysis.lipschitz import LipschitzCurve, lipschitz_curve
 from etsdm.analysis.stability import StabilityCurve, stability_curve
 from etsdm.analysis.time_grid import edges_of, measured_edges, measured_times, range_name
@@ -25,12 +26,11 @@ from etsdm.samplers import DDIM
 from etsdm.schedules import Schedule, Slope
 from etsdm.targets import Target
 
-__all__ = ["COARSE", "FINE", "Measurements", "measure", "number_of_batches"]
+__all__ = ["COARSE", "FINE", "Measurements", "measure", "rows_per_image"]
 
 FINE, COARSE = 20, 18  # times in each sub-interval, and beyond the last of them
 SCALES = (0.0, 0.1, 0.2)  # of the perturbation, in pixel values of [-1, 1]
 TOLERANCE = 1e-9  # of the horizon: times that differ by less are equal up to rounding
-PASSES, SHARED_PASSES = 6, 3  # over the images, by the denoiser as it is and with shared conditions
 
 
 class Measurements(NamedTuple):
@@ -101,7 +101,7 @@ def measure(
     time_sampler: TimeSampler | None = None,
     seed: int = 0,
     batch_size: int = 32,
-    on_batch: Callable[[], Any] = lambda: None,
+    on_rows: Callable[[int], Any] = lambda n: None,
 ) -> Measurements:
     """Measures a denoiser.
 
@@ -114,27 +114,23 @@ def measure(
         time_sampler: distribution of training times; uniform by default, log-normal where t is a noise level.
         seed: seed of the noise.
         batch_size: images in a forward pass.
-        on_batch: called after each of `number_of_batches` batches.
+        on_rows: called with the number of rows in each pass of the network; `rows_per_image` for each image in all.
 
     Raises:
-        PartError: there are no images, or an argument is out of range.
-        ValueError: the outputs are not finite.
+        PartError: there are no images, an argument is out of range, or the outputs are not finite.
     """
     refuse_incomplete(denoiser)
     for name, value in (("fine", fine), ("coarse", coarse), ("batch_size", batch_size)):
         if value < 1:
             raise PartError(name, f"{value} is too few; give 1 or more")
-    schedule, own = denoiser.schedule, denoiser.condition_map
-    is_shared = bool(edges_of(own, schedule))
-    sharing = own if is_shared else proposed_map(schedule)
-    edges = measured_edges([sharing], schedule)
+    schedule, own, denoiser = denoiser.schedule, denoiser.condition_map, CountedRows(denoiser, on_rows)
+    is_shared, sharing, edges = _sharing(denoiser)
     times = _times(schedule, edges, fine, coarse)
 
     def batches() -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             yield images[rows], {name: value[rows] for name, value in (cond or {}).items()}
-            on_batch()
 
     def curve(of: DenoiserLike, mode: str) -> LipschitzCurve:
         return lipschitz_curve(of, batches(), times.tolist(), mode=mode, seed=seed, batch_size=2 * batch_size).per_step()
@@ -143,18 +139,20 @@ def measure(
     conditions = denoiser.condition(times)
     end = min(edges[-1], schedule.domain[1])
     drawn = time_sampler or (LogNormal() if schedule.time_is_noise_level else Uniform())
-    found = Measurements(
+    awareness, dtype = time_awareness(denoiser, batches(), seed=seed, batch_size=batch_size), precision_of(denoiser)
+    _refuse_not_finite(awareness, dtype)
+    return Measurements(
         schedule=schedule,
         target=denoiser.target,
         condition_map=own,
-        dtype=precision_of(denoiser),
+        dtype=dtype,
         sharing=sharing,
         edges=edges,
         is_shared=is_shared,
         one_condition=len(conditions.unique()) == 1,
         slope=schedule.slope_at_zero(),
         is_singular=is_singular(schedule, denoiser.target),
-        awareness=time_awareness(denoiser, batches(), seed=seed, batch_size=batch_size),
+        awareness=awareness,
         lipschitz=curve(denoiser, "shared-x"),
         coupled=curve(denoiser, "coupled"),
         loss=loss_curve(denoiser, batches(), times, seed=seed, batch_size=batch_size),
@@ -168,14 +166,26 @@ def measure(
         time_sampler=drawn,
         updates=share_of_updates(drawn, schedule, end),
     )
-    _refuse_not_finite(found)
-    return found
 
 
-def number_of_batches(denoiser: DenoiserLike, images: int, batch_size: int = 32) -> int:
-    """How often `measure` calls `on_batch`."""
-    passes = PASSES + (0 if edges_of(denoiser.condition_map, denoiser.schedule) else SHARED_PASSES)
-    return passes * math.ceil(images / batch_size)
+def rows_per_image(denoiser: DenoiserLike, fine: int = FINE, coarse: int = COARSE) -> int:
+    """Number of times that each image passes through the network in `measure`."""
+    schedule = denoiser.schedule
+    is_shared, sharing, edges = _sharing(denoiser)
+    pairs = TimePairs.of(schedule, _times(schedule, edges, fine, coarse).tolist())
+    far, together = far_pairs(schedule)
+    models = [denoiser] if is_shared else [denoiser, SharedConditions(denoiser, sharing)]
+    curves = sum(rows_of_curves(model, pairs.t, pairs.neighbour) for model in models)
+    chain = rows_of_chain(schedule, min(edges[-1], schedule.domain[1]))
+    return len(far) + len(together) + curves + len(SCALES) * (chain + 1)
+
+
+def _sharing(denoiser: DenoiserLike) -> tuple[bool, ConditionMap, tuple[float, ...]]:
+    """Whether a denoiser shares conditions, its own map or the proposed one, and the edges of the sub-intervals."""
+    schedule, own = denoiser.schedule, denoiser.condition_map
+    is_shared = bool(edges_of(own, schedule))
+    sharing = own if is_shared else proposed_map(schedule)
+    return is_shared, sharing, measured_edges([sharing], schedule)
 
 
 def _times(schedule: Schedule, edges: tuple[float, ...], fine: int, coarse: int) -> Tensor:
@@ -199,11 +209,9 @@ def _step_before(schedule: Schedule, t: float) -> float:
     return t - schedule.step
 
 
-def _refuse_not_finite(found: Measurements) -> None:
-    curves = {"K": found.lipschitz, "loss": found.loss, "K with coupled x": found.coupled}
-    for name, curve in curves.items():
-        bad = ~curve.mean.isfinite()
-        if bad.any():
-            t = curve.t[bad][0].item()
-            half = ", or load it in single precision" if found.dtype in (torch.float16, torch.bfloat16) else ""
-            raise PartError("model", f"{name} is not finite at t = {t:g}; give the weights of an earlier checkpoint{half}")
+def _refuse_not_finite(awareness: TimeAwareness, dtype: torch.dtype) -> None:
+    bad = ~(awareness.norm + awareness.change).isfinite()
+    if bad.any():
+        half = ", or load it in single precision" if dtype in (torch.float16, torch.bfloat16) else ""
+        found = f"its output is not finite at t = {awareness.t[bad][0].item():g}"
+        raise PartError("model", f"{found}; give the weights of an earlier checkpoint{half}")

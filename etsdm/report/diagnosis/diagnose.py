@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.analysis.diagnosis import COARSE, FINE, Advice, Measurements, Verdict, advise, measure, number_of_batches, verdict_of
+from etsdm.analysis.diagnosis import COARSE, FINE, Advice, Measurements, Verdict, advise, measure, rows_per_image, verdict_of
 from etsdm.checkpoints import Weights
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.errors import PartError
 from etsdm.interop import open_model
 from etsdm.losses import TimeSampler
 from etsdm.recipe import Recipe
-from etsdm.report.diagnosis.images import Data, DiagnosedImages, images_of
+from etsdm.report.diagnosis.images import Data, DiagnosedImages, images_of, rows_of_sampling
 from etsdm.report.diagnosis.page import write_page
 from etsdm.report.diagnosis.record import record_of
 from etsdm.runs.origin import recipe_of_checkpoint
@@ -90,28 +90,30 @@ def diagnose(
         device: of a folder's denoiser.
         seed: seed of the noise and of samples.
         batch_size: images in a forward pass.
-        progress: called with the number of batches that are done, and of all.
+        progress: called with the number of rows that have passed through the network, and of all.
 
     Raises:
         CheckpointError: there is no model.
         PartError: an argument does not suit the model, or its outputs are not finite.
         DataError: there are no images.
     """
-    if images < 1:
-        raise PartError("images", f"{images} is too few; give 1 or more")
+    for name, value in (("images", images), ("fine", fine), ("coarse", coarse), ("batch_size", batch_size)):
+        if value < 1:
+            raise PartError(name, f"{value} is too few; give 1 or more")
     recipe, label = None, type(model).__name__
     if isinstance(model, (str, Path)):
         label, recipe = str(model), _recipe(model)
         model = open_model(model, device, weights=weights)
     chosen = recipe.data if data is None and recipe is not None else data
-    found = images_of(model, chosen, images, cond=cond, seed=seed, batch_size=batch_size)
-    total, done = number_of_batches(model, len(found.x0), batch_size), 0
+    done, total = 0, images * (rows_per_image(model, fine, coarse) + rows_of_sampling(model, chosen))
 
-    def count() -> None:
+    def count(rows: int) -> None:
         nonlocal done
-        done += 1
+        done += rows
         progress(done, total)
 
+    found = images_of(model, chosen, images, cond=cond, seed=seed, batch_size=batch_size, on_rows=count)
+    total = done + len(found.x0) * rows_per_image(model, fine, coarse)
     drawn: TimeSampler | None = None if recipe is None else recipe.training.time_sampler
     measured = measure(
         model,
@@ -122,7 +124,7 @@ def diagnose(
         time_sampler=drawn,
         seed=seed,
         batch_size=batch_size,
-        on_batch=count,
+        on_rows=count,
     )
     return Diagnosis(label, measured, found, None if recipe is None else recipe.training.images)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from etsdm.analysis import MeasuredModel
+from etsdm.analysis.diagnosis.cost import CountedRows
 from etsdm.data import Dataset, ImageFolder
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.protocol import DenoiserLike
@@ -20,7 +21,7 @@ from etsdm.samplers import DDIM
 from etsdm.sampling import sample_batches
 from etsdm.theory import ExactDenoiser
 
-__all__ = ["Data", "DiagnosedImages", "images_of"]
+__all__ = ["Data", "DiagnosedImages", "images_of", "rows_of_sampling"]
 
 SAMPLING_STEPS = 50
 LARGEST = 1e3  # magnitude of samples beyond which sampling has failed
@@ -43,7 +44,14 @@ class DiagnosedImages(NamedTuple):
 
 
 def images_of(
-    denoiser: DenoiserLike, data: Data | None, n: int, *, cond: Mapping[str, Tensor] | None = None, seed: int = 0, batch_size: int = 32
+    denoiser: DenoiserLike,
+    data: Data | None,
+    n: int,
+    *,
+    cond: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    on_rows: Callable[[int], Any] = lambda n: None,
 ) -> DiagnosedImages:
     """The images to diagnose a denoiser on, at most n.
 
@@ -55,6 +63,7 @@ def images_of(
         cond: conditioning inputs beside those of the data set, a row for each image or one for all.
         seed: of samples.
         batch_size: samples in a forward pass.
+        on_rows: called with the number of rows in each pass of the network; `rows_of_sampling` for each image in all.
 
     Raises:
         PartError: the images do not fit the denoiser, or it has no samples without further inputs.
@@ -70,7 +79,7 @@ def images_of(
         meaning = "They are draws from the distribution that the denoiser is exact for, so every number is an unbiased estimate."
         found = DiagnosedImages(x0, {}, f"{n} samples of the mixture", meaning, {"kind": "mixture", "seed": seed})
     else:
-        found = _own_samples(denoiser, n, cond or {}, seed, batch_size)
+        found = _own_samples(CountedRows(denoiser, on_rows), n, cond or {}, seed, batch_size)
     given = {name: _rows(name, value, len(found.x0)) for name, value in (cond or {}).items()}
     return found._replace(cond={**found.cond, **given})
 
@@ -115,9 +124,15 @@ def _of_dataset(denoiser: DenoiserLike, data: Dataset, n: int) -> DiagnosedImage
     return DiagnosedImages(model.images, model.cond, source, meaning, {**facts, "sha256": model.facts["images"]})
 
 
-def _own_samples(denoiser: DenoiserLike, n: int, cond: Mapping[str, Tensor], seed: int, batch_size: int) -> DiagnosedImages:
+def rows_of_sampling(denoiser: DenoiserLike, data: Data | None) -> int:
+    """Number of times that each image passes through the network in `images_of`."""
+    return 0 if data is not None or isinstance(denoiser, ExactDenoiser) else SAMPLING_STEPS
+
+
+def _own_samples(denoiser: CountedRows, n: int, cond: Mapping[str, Tensor], seed: int, batch_size: int) -> DiagnosedImages:
     inputs = {name: _rows(name, value, n) for name, value in cond.items()}
-    if isinstance(denoiser, Denoiser) and denoiser.spec.super_resolution is not None and "low_res" not in inputs:
+    trained = denoiser.denoiser
+    if isinstance(trained, Denoiser) and trained.spec.super_resolution is not None and "low_res" not in inputs:
         raise PartError("data", "is needed, because super-resolution has no samples without small images; give a data set")
     if denoiser.num_classes is not None and "y" not in inputs:
         inputs["y"] = torch.arange(n) % denoiser.num_classes

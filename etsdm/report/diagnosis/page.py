@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from etsdm.storage.files import write_atomically
 
 __all__ = ["key_numbers", "write_page"]
 
+AnyCurve = LipschitzCurve | LossCurve
+
 AS_IS, SHARED = "as it is", "shared conditions"
+REACH = 2  # last edges that the detailed figures show
 
 
 @storage_errors()
@@ -32,7 +36,7 @@ def write_page(path: Path, measured: Measurements, record: dict[str, Any]) -> Pa
     """
     template = files("etsdm.report").joinpath("diagnosis.html.j2").read_text()
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    write_atomically(path, page.render(record=record, rows=key_numbers(record), figures=_figures(measured), pairs=_pairs))
+    write_atomically(path, page.render(record=record, rows=key_numbers(record), figures=_figures(measured), pairs=_pairs, number=_number))
     return path
 
 
@@ -79,21 +83,38 @@ def _of(curve: dict[str, Any] | None, name: str) -> str:
     return "" if curve is None else _number(curve["means"][name])
 
 
-def _figures(m: Measurements) -> dict[str, str]:
+def _figures(m: Measurements) -> dict[str, list[str]]:
     k_name = "K(t, t+1)" if m.schedule.is_discrete else "K(t, t'), per step"
     own = "shared conditions (its own)" if m.is_shared else AS_IS
-    same_x = {own: m.lipschitz} | ({} if m.lipschitz_shared is None else {SHARED: m.lipschitz_shared})
-    coupled = {own: m.coupled} | ({} if m.coupled_shared is None else {SHARED: m.coupled_shared})
-    loss = {own: m.loss} | ({} if m.loss_shared is None else {SHARED: m.loss_shared})
-    drawn = {
-        "lipschitz": {name: [_drawn(m, curve, k_name)] for name, curve in same_x.items()},
-        "coupled": {name: [_drawn(m, curve, f"{k_name}, x changing too")] for name, curve in coupled.items()},
-        "loss": {name: [_drawn(m, curve, f"loss, {m.target.type_name}")] for name, curve in loss.items()},
-    }
-    return {name: _data_uri(curves_figure(curves, m.edges)) for name, curves in drawn.items()}
+    same_x: dict[str, AnyCurve] = {own: m.lipschitz} | ({} if m.lipschitz_shared is None else {SHARED: m.lipschitz_shared})
+    coupled: dict[str, AnyCurve] = {own: m.coupled} | ({} if m.coupled_shared is None else {SHARED: m.coupled_shared})
+    loss: dict[str, AnyCurve] = {own: m.loss} | ({} if m.loss_shared is None else {SHARED: m.loss_shared})
+    labels = {"lipschitz": k_name, "coupled": f"{k_name}, x changing too", "loss": f"loss, {m.target.type_name}"}
+    figures: dict[str, list[str]] = {}
+    for name, curves in (("lipschitz", same_x), ("coupled", coupled), ("loss", loss)):
+        drawn = {label: _drawn(m, curve, labels[name]) for label, curve in curves.items()}
+        figures[name] = [_picture(part, m.edges) for part in _parts(m, drawn)]
+    return figures
 
 
-def _drawn(m: Measurements, curve: LipschitzCurve | LossCurve, label: str) -> Curve:
+def _parts(m: Measurements, curves: dict[str, Curve]) -> list[dict[str, Curve]]:
+    """The curves as far as twice the last edge, and whole; whole alone on a logarithmic axis, which resolves the first times itself."""
+    t = next(iter(curves.values())).t
+    near = sum(time <= REACH * m.edges[-1] for time in t)
+    if m.schedule.time_is_noise_level or near < 2 or near == len(t):
+        return [curves]
+    return [{name: _first(curve, near) for name, curve in curves.items()}, curves]
+
+
+def _first(curve: Curve, n: int) -> Curve:
+    return curve.model_copy(update={"t": curve.t[:n], "mean": curve.mean[:n], "se": curve.se and curve.se[:n]})
+
+
+def _picture(curves: dict[str, Curve], edges: Sequence[float]) -> str:
+    return _data_uri(curves_figure({name: [curve] for name, curve in curves.items()}, edges))
+
+
+def _drawn(m: Measurements, curve: AnyCurve, label: str) -> Curve:
     t, mean = tuple(curve.t.tolist()), tuple(curve.mean.tolist())
     se = tuple(curve.se.tolist()) if curve.images > 1 else None
     noise_level = m.schedule.time_is_noise_level

@@ -27,9 +27,9 @@ def record_of(m: Measurements, label: str, images: dict[str, Any], trained_image
     """
     schedule, end = m.schedule, m.edges[-1]
     awareness, slope = m.awareness, m.slope
-    own = {"t": _numbers(m.lipschitz.t), "dt": _numbers(m.lipschitz.dt), "mode": "shared-x", **_curve(m, m.lipschitz)}
+    own = {"t": m.lipschitz.t, "dt": m.lipschitz.dt, "mode": "shared-x", **_curve(m, m.lipschitz)}
     updates = {"share": m.updates, "time_sampler": m.time_sampler.model_dump(mode="json"), "range": m.shared_range}
-    return {
+    record = {
         "format": FORMAT,
         "model": {
             "label": label,
@@ -50,10 +50,10 @@ def record_of(m: Measurements, label: str, images: dict[str, Any], trained_image
         "time_awareness": {
             "value": awareness.value,
             "one_condition": m.one_condition,
-            "t": _numbers(awareness.t),
-            "other": _numbers(awareness.other),
-            "change": _numbers(awareness.change),
-            "norm": _numbers(awareness.norm),
+            "t": awareness.t,
+            "other": awareness.other,
+            "change": awareness.change,
+            "norm": awareness.norm,
         },
         "lipschitz": {
             **own,
@@ -63,30 +63,34 @@ def record_of(m: Measurements, label: str, images: dict[str, Any], trained_image
             "coupled_shared": None if m.coupled_shared is None else _curve(m, m.coupled_shared),
         },
         "loss": {
-            "t": _numbers(m.loss.t),
+            "t": m.loss.t,
             "space": m.target.model_dump(mode="json"),
             **_loss(m.loss, m.edges[0], end),
             "shared": None if m.loss_shared is None else _loss(m.loss_shared, m.edges[0], end),
         },
-        "stability": {
-            name: {"t": curve.t_tilde, "r": _numbers(curve.r), "rms": _numbers(curve.rms), "se": _numbers(curve.se)}
-            for name, curve in m.stability.items()
-        },
+        "stability": {name: {"t": curve.t_tilde, "r": curve.r, "rms": curve.rms, "se": curve.se} for name, curve in m.stability.items()},
         "shared_conditions": {"condition_map": m.sharing.model_dump(mode="json"), "is_own": m.is_shared},
         "training": {**updates, "images": trained_images, "images_there": None if trained_images is None else m.updates * trained_images},
         "advice": [advice._asdict() for advice in advise(m)],
         "versions": environment(),
     }
+    return {name: _plain(value) for name, value in record.items()}
 
 
 def _curve(m: Measurements, curve: LipschitzCurve) -> dict[str, Any]:
-    return {"mean": _numbers(curve.mean), "se": _numbers(curve.se), "means": m.summary(curve)}
+    return {"mean": curve.mean, "se": curve.se, "means": m.summary(curve)}
 
 
 def _loss(curve: LossCurve, low: float, end: float) -> dict[str, Any]:
-    means = {"shared range": curve.over(low, end), "beyond": curve.over(end, math.inf)}
-    return {"mean": _numbers(curve.mean), "se": _numbers(curve.se), "means": means}
+    return {"mean": curve.mean, "se": curve.se, "means": {"shared range": curve.over(low, end), "beyond": curve.over(end, math.inf)}}
 
 
-def _numbers(values: Tensor) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]
+def _plain(value: Any) -> Any:
+    """JSON values of tensors, mappings and lists, with None for numbers that are not finite."""
+    if isinstance(value, Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
