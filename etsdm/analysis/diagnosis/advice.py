@@ -119,9 +119,9 @@ def _of_lipschitz(found: Measurements, verdict: Verdict) -> Advice:
     first = means["first interval"]
     mean = "" if first is None else f"; its mean in the first sub-interval is {first:.4g}{ratio}"
     floor = torch.finfo(found.dtype).eps * found.awareness.norm.mean().item()
-    coarse = f" In {_dtype(found)} differences below about {floor:.2g} are rounding." if 0 < means["first"] < 3 * floor else ""
+    coarse = f" In {_dtype(found)} differences below about {floor:.2g} are rounding." if 0 < curve.mean[0] < 3 * floor else ""
     caution = " It means nothing here, see time-awareness." if verdict in ("ignores-t", "untrained") else ""
-    finding = f"{name} at t = {curve.t[0]:.4g} is {means['first']:.4g} per step{mean}."
+    finding = f"{name} at t = {curve.t[0]:.4g} is {curve.mean[0]:.4g} per step{mean}."
     return Advice("smoothness", f"{finding}{caution}{coarse}", "", certainty)
 
 

@@ -96,11 +96,11 @@ def time_awareness(
         norms.add(norm)
     if not norms.n:
         raise PartError("images", "none are given; give one or more")
-    first, other = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    norm = norms.mean[first]
+    here, there = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    norm = norms.mean[here]
     total = norm.sum().item()
     value = changes.mean.sum().item() / total if total else 0.0
-    return TimeAwareness(value, times[first], times[other], changes.mean, norm, norms.n)
+    return TimeAwareness(value, times[here], times[there], changes.mean, norm, norms.n)
 
 
 def _rows(t: Tensor, batch: NoisyBatch) -> Tensor:

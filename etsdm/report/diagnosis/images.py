@@ -130,7 +130,7 @@ def rows_of_sampling(denoiser: DenoiserLike, data: Data | None) -> int:
 
 
 def _own_samples(denoiser: CountedRows, n: int, cond: Mapping[str, Tensor], seed: int, batch_size: int) -> DiagnosedImages:
-    inputs = {name: _rows(name, value, n) for name, value in cond.items()}
+    inputs: dict[str, Any] = {name: _rows(name, value, n) for name, value in cond.items()}
     trained = denoiser.denoiser
     if isinstance(trained, Denoiser) and trained.spec.super_resolution is not None and "low_res" not in inputs:
         raise PartError("data", "is needed, because super-resolution has no samples without small images; give a data set")

@@ -86,13 +86,17 @@ def _of(curve: dict[str, Any] | None, name: str) -> str:
 def _figures(m: Measurements) -> dict[str, list[str]]:
     k_name = "K(t, t+1)" if m.schedule.is_discrete else "K(t, t'), per step"
     own = "shared conditions (its own)" if m.is_shared else AS_IS
-    same_x: dict[str, AnyCurve] = {own: m.lipschitz} | ({} if m.lipschitz_shared is None else {SHARED: m.lipschitz_shared})
-    coupled: dict[str, AnyCurve] = {own: m.coupled} | ({} if m.coupled_shared is None else {SHARED: m.coupled_shared})
-    loss: dict[str, AnyCurve] = {own: m.loss} | ({} if m.loss_shared is None else {SHARED: m.loss_shared})
+    measured: dict[str, tuple[AnyCurve, AnyCurve | None]] = {
+        "lipschitz": (m.lipschitz, m.lipschitz_shared),
+        "coupled": (m.coupled, m.coupled_shared),
+        "loss": (m.loss, m.loss_shared),
+    }
     labels = {"lipschitz": k_name, "coupled": f"{k_name}, x changing too", "loss": f"loss, {m.target.type_name}"}
     figures: dict[str, list[str]] = {}
-    for name, curves in (("lipschitz", same_x), ("coupled", coupled), ("loss", loss)):
-        drawn = {label: _drawn(m, curve, labels[name]) for label, curve in curves.items()}
+    for name, (as_it_is, shared) in measured.items():
+        drawn = {own: _drawn(m, as_it_is, labels[name])}
+        if shared is not None:
+            drawn[SHARED] = _drawn(m, shared, labels[name])
         figures[name] = [_picture(part, m.edges) for part in _parts(m, drawn)]
     return figures
 
