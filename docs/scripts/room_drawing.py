@@ -11,7 +11,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("condition_maps", "grids backbones"),
     ("denoisers",),
     ("theory losses samplers checkpoints",),
-    ("sampling analysis zoo", "interop"),
+    ("sampling analysis zoo interop",),
     ("metrics training",),
     ("recipe",),
     ("runs",),

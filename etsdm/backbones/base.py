@@ -50,13 +50,18 @@ class Backbone(Part, family=backbones):
             return self.build()
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the input."""
+        return self.in_channels, self.image_size, self.image_size
+
+    @property
     @abstractmethod
     def divisor(self) -> int:
         """Height and width must be multiples of this."""
 
     def empty_inputs(self, batch: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Uninitialised x, `time` and conditioning inputs of the network, on the current default device."""
-        x = torch.empty(batch, self.in_channels, self.image_size, self.image_size)
+        x = torch.empty(batch, *self.shape)
         cond = {} if self.num_classes is None else {"y": torch.empty(batch, dtype=torch.long)}
         return x, torch.empty(batch), cond
 

@@ -59,8 +59,8 @@ class DenoiserSpec(Frozen):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of what is denoised: an image, or a latent of the first stage."""
-        parts = 1 if self.super_resolution is None else 2
-        return self.backbone.in_channels // parts, self.backbone.image_size, self.backbone.image_size
+        channels, height, width = self.backbone.shape
+        return channels // (1 if self.super_resolution is None else 2), height, width
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -75,7 +75,7 @@ class DenoiserSpec(Frozen):
     @property
     def bounded(self) -> bool:
         """Whether clean x lie in [-1, 1], as images do and latents do not."""
-        return self.first_stage is None
+        return self.first_stage is None and (not isinstance(self.backbone, External) or self.backbone.bounded)
 
     @field_validator("time_input")
     @classmethod
@@ -251,14 +251,14 @@ class Denoiser(nn.Module):
             return self.first_stage.encode(images.to(_weight_dtype(self.first_stage, images)), generator=generator).to(images.dtype)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
-        """Images from x, the inverse of `encode`, clipped to [-1, 1].
+        """Images from x, the inverse of `encode`, clipped to [-1, 1]; latents as they are, where there is no first stage for them.
 
         Args:
             x: (B, *shape).
             chunk: images that a first stage decodes at a time.
         """
         if self.first_stage is None:
-            return x.clamp(-1, 1)
+            return x.clamp(-1, 1) if self.bounded else x
         with torch.no_grad():
             return self.first_stage.decode(x.to(_weight_dtype(self.first_stage, x)), chunk=chunk).to(x.dtype).clamp(-1, 1)
 

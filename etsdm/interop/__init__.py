@@ -1,5 +1,6 @@
-"""Models of other libraries: opened, measured and changed as etsdm's own."""
+"""Bridges to other libraries: their networks, pipelines and files as denoisers."""
 
 from etsdm.interop.open_model import open_model
+from etsdm.interop.wrap import wrap
 
-__all__ = ["open_model"]
+__all__ = ["open_model", "wrap"]

@@ -1,0 +1,138 @@
+"""`ExternalNetwork`: the module around a network that etsdm did not make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from etsdm.backbones.base import Backbone
+from etsdm.backbones.network import check_inputs
+from etsdm.backbones.signature import Signature
+from etsdm.errors import PartError
+
+__all__ = ["ExternalNetwork", "inside_wrapper"]
+
+WRAPPER_KEYS = ("_orig_mod.", "module.")  # before the keys of a network inside torch.compile, or DistributedDataParallel
+
+
+class ExternalNetwork(nn.Module):
+    """A given network as etsdm calls it.
+
+    Its state dict is the network's, each key with `network.` before it and without the prefixes of `torch.compile` and
+    `DistributedDataParallel`, and fixed conditions as `condition_NAME`.
+
+    Args:
+        spec: channels and classes.
+        network, label_argument, signature, conditions: see `External`.
+    """
+
+    def __init__(
+        self, spec: Backbone, network: Callable[..., Any], label_argument: str, signature: Signature, conditions: Mapping[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.network = network
+        self._label_argument = label_argument
+        self._signature = signature
+        self._fixed = tuple(conditions)
+        self.register_buffer("_device", torch.empty(0), persistent=False)  # of a network without weights
+        for name, value in conditions.items():
+            self.register_buffer(f"condition_{name}", value)
+        self._prefix = _wrapper_prefix(self.network)
+        if self._prefix:
+            self.register_state_dict_post_hook(_without_prefix)
+            self.register_load_state_dict_pre_hook(_with_prefix)
+
+    def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None, **cond: Any) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            x: images, (B, in_channels, H, W).
+            time: time input, (B,).
+            y: class labels, (B,), if and only if `num_classes` is set.
+            **cond: passed on with the fixed conditions; floating ones in the dtype of x.
+
+        Returns:
+            (B, out_channels, H, W), in the dtype of x.
+
+        Raises:
+            ValueError: a shape does not fit, or a label or a condition is missing or not expected.
+            TypeError: the network returns no tensor.
+        """
+        spec, signature = self.spec, self._signature
+        check_inputs(spec, x, time, y)
+        if self._fixed:
+            cond.update(self._fixed_conditions(len(x), cond))
+        arguments = signature.arguments({name: _in_dtype(value, x.dtype) for name, value in cond.items()})
+        if y is not None:
+            arguments[self._label_argument] = signature.labels(y, x.dtype)
+        time = signature.time(time)
+        if signature.time_argument is None:
+            out = _sample(self.network(x, time, **arguments))
+        else:
+            arguments[signature.time_argument] = time
+            out = _sample(self.network(x, **arguments))
+        expected = (x.shape[0], spec.out_channels, *x.shape[2:])
+        if out.shape != expected:
+            message = f"the output has shape {tuple(out.shape)}; a network of {expected} is expected"
+            raise ValueError(f"backbone: {message}; give External the right shape and out_channels")
+        return out.to(x.dtype)
+
+    def _fixed_conditions(self, rows: int, cond: dict[str, Any]) -> dict[str, Tensor]:
+        found = {}
+        for name in self._fixed:
+            if name in cond:
+                raise PartError(name, "is fixed by conditions= already; leave it out of the call")
+            value = getattr(self, f"condition_{name}")
+            if len(value) not in (1, rows):
+                raise PartError(("conditions", name), f"found {len(value)} rows for a batch of {rows}; give one, or one for each image")
+            found[name] = value.expand(rows, *value.shape[1:])
+        return found
+
+
+def _in_dtype(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _sample(output: Any) -> Tensor:
+    """The tensor in an output of a network of diffusers, or the output itself."""
+    found = getattr(output, "sample", output) if not isinstance(output, Tensor) else output
+    if isinstance(found, (tuple, list)) and found:
+        found = found[0]
+    if not isinstance(found, Tensor):
+        message = f"the network returned a {type(output).__name__}"
+        raise TypeError(f"backbone: {message}; return a tensor, an object with a tensor in .sample, or a tuple that begins with one")
+    return found
+
+
+def _wrapper_prefix(network: Any) -> str:
+    prefix = ""
+    while (inner := inside_wrapper(network)) is not None:
+        prefix, network = prefix + inner[0], inner[1]
+    return prefix
+
+
+def inside_wrapper(network: Any) -> tuple[str, nn.Module] | None:
+    """The network inside torch.compile or data parallelism, with the prefix of its keys; None for any other network."""
+    kind = type(network)
+    if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch."):
+        return WRAPPER_KEYS[0], network._orig_mod
+    if isinstance(network, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        return WRAPPER_KEYS[1], network.module
+    return None
+
+
+def _without_prefix(module: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    _rename(state, f"{prefix}network.{module._prefix}", f"{prefix}network.")
+
+
+def _with_prefix(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    _rename(state, f"{prefix}network.", f"{prefix}network.{module._prefix}")
+
+
+def _rename(state: dict[str, Tensor], old: str, new: str) -> None:
+    for key in [key for key in state if key.startswith(old)]:
+        state[new + key.removeprefix(old)] = state.pop(key)
