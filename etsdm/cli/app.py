@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from etsdm.cli import diagnose, doctor, lipschitz, parts, plan, recipe, report, run, sample
+from etsdm.cli import convert, diagnose, doctor, lipschitz, parts, plan, recipe, report, run, sample
 
 __all__ = ["app", "main"]
 
@@ -25,6 +25,7 @@ app.command("run")(run.run)
 app.command("sample")(sample.sample)
 app.command("plan")(plan.plan)
 app.command("lipschitz")(lipschitz.lipschitz)
+app.command("convert")(convert.convert)
 app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.command("parts")(parts.parts)

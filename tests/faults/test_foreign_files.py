@@ -63,12 +63,17 @@ def calls(tree):
             yield ast.unparse(node.func), {keyword.arg for keyword in node.keywords}
 
 
+# Converters of other programs' checkpoints; tests/interop has their payloads.
+CHECKED = {("torch_file.py", "torch.load")}
+
+
 def test_no_code_of_the_package_reads_a_format_that_runs_code():
     found = [(file.name, *call) for file in PACKAGE.rglob("*.py") for call in calls(ast.parse(file.read_text()))]
     assert [one for one in found if one[1] == "Image.open" and "formats" not in one[2]] == []
     assert [one for one in found if one[1] == "Environment" and "autoescape" not in one[2]] == []
     unsafe = r"(torch|np|numpy|joblib)\.load|pickle\.\w+|yaml\.(load|unsafe_load|full_load)|eval|exec|os\.system|subprocess\..*"
-    assert [one for one in found if re.fullmatch(unsafe, one[1])] == []
+    assert {one[:2] for one in found if re.fullmatch(unsafe, one[1])} == CHECKED
+    assert all("weights_only" in one[2] for one in found if one[1] == "torch.load")
     imported = {
         alias.name
         for file in PACKAGE.rglob("*.py")
