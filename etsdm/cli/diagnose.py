@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["diagnose"]
 
 PAGE = "diagnosis.html"
-OPTIONS = {"data": "--data", "model": "MODEL", "images": "--images"}  # by the argument that an error names
+ARGUMENTS = {"data": "--data", "model": "MODEL"}  # by the name in an error
 TOPICS = ("time-awareness", "schedule", "smoothness", "shared conditions", "what to do")  # of the sentences below the table
 
 
 def diagnose(
-    model: Annotated[str, typer.Argument(help="Folder of a run or of a checkpoint.")],
+    model: Annotated[str, typer.Argument(help="Folder of a run, of a checkpoint or of diffusers, or a file of weights.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="What another program's files do not hold, as schedule=cosine target=v."),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Folder of images, or a data set, a name or {type: ..., ...}; that of its run, else own samples, by default."),
@@ -30,20 +36,22 @@ def diagnose(
     fine: Annotated[int, typer.Option(help="Times in each sub-interval.", min=1)] = 20,
     coarse: Annotated[int, typer.Option(help="Times beyond the last sub-interval.", min=1)] = 18,
     batch_size: Annotated[int, typer.Option(help="Images in one pass of the network.", min=1)] = 32,
+    origin: Annotated[str | None, typer.Option(help="Program that wrote a file; guided-diffusion by default.")] = None,
     weights: WeightsOption = "ema",
     seed: Annotated[int, typer.Option(help="Seed of the noise, and of samples.")] = 0,
     out: Annotated[Path | None, typer.Option(help="HTML file of the page; diagnosis.html by default, none with --json.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure whether a model is steep in time near t = 0, whether it looks at t at all, and what shared conditions would change."""
-    from etsdm.cli.options import option_errors, parse_weights
+    from etsdm.cli.options import parse_weights
     from etsdm.cli.waiting import progress_bar
     from etsdm.devices import resolve_device
+    from etsdm.recipe import Document, override
     from etsdm.report import diagnosis
 
     page = _page(out, as_json)
     chosen = _data(data)
-    with progress_bar("diagnose", 1, "images") as bar, option_errors("--data", OPTIONS):
+    with progress_bar("diagnose", 1, "images") as bar, _named_errors():
 
         def show(done: int, total: int) -> None:
             bar.total = total
@@ -56,6 +64,8 @@ def diagnose(
             fine=fine,
             coarse=coarse,
             weights=parse_weights(weights),
+            fields=override(Document.of({}), changes or []).data,
+            origin=origin,
             device=resolve_device(),
             seed=seed,
             batch_size=batch_size,
@@ -67,6 +77,17 @@ def diagnose(
         typer.echo(json.dumps(found.record(), indent=2, allow_nan=False))
     else:
         _show(found, page)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Names the option or argument in errors of its value. Raises: RecipeError in place of PartError."""
+    from etsdm.errors import PartError, RecipeError
+
+    try:
+        yield
+    except PartError as error:
+        raise RecipeError(f"{ARGUMENTS.get(error.field, error.field)}: {error.message}") from None
 
 
 def _page(out: Path | None, as_json: bool) -> Path | None:

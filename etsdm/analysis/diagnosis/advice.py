@@ -161,8 +161,8 @@ def _verdicts(found: Measurements) -> Iterator[tuple[Verdict, tuple[str, str, st
     yield "shared", ("It shares conditions already; nothing is to be changed.", "", "certain: the map is part of the model")
     steep = f"The model is steep in time where the theorem says so: share conditions before t = {found.edges[-1]:.4g}."
     yield "share", (steep, _share_line(found), f"the paper reports better samples on its data sets; for this model {UNKNOWN}")
-    gentle = "The ideal output is infinitely steep at t = 0, but this network is not steep there: shared conditions may change little."
-    yield "not-steep", (gentle, f"To try it all the same: {_share_line(found)}", f"a small effect is likely; {UNKNOWN}")
+    gentle = "The ideal output is infinitely steep at t = 0, but this network is not: shared conditions may change little, and cost little."
+    yield "not-steep", (gentle, _share_line(found), f"a small effect is likely; {UNKNOWN}")
     finite, steepness = "Schedule and target have no singularity at t = 0; the reason for shared conditions is missing", _steepness(found)
     if steepness is not None and steepness >= STEEP:
         finite = f"{finite}, though K is {steepness:.3g} times as large in the first sub-interval as beyond the last"

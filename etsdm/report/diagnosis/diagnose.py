@@ -14,6 +14,7 @@ from etsdm.checkpoints import Weights
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.errors import PartError
 from etsdm.interop import open_model
+from etsdm.interop.open_model import kind_of_model
 from etsdm.losses import TimeSampler
 from etsdm.recipe import Recipe
 from etsdm.report.diagnosis.images import Data, DiagnosedImages, images_of, rows_of_sampling
@@ -71,6 +72,8 @@ def diagnose(
     fine: int = FINE,
     coarse: int = COARSE,
     weights: Weights = "ema",
+    fields: Mapping[str, Any] | None = None,
+    origin: str | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
@@ -79,7 +82,8 @@ def diagnose(
     """Diagnoses a model: its steepness in time, whether it looks at t at all, its loss per time, and what shared conditions would change.
 
     Args:
-        model: a denoiser, trained or exact, or the folder of a run or checkpoint.
+        model: a denoiser, trained or exact; or the folder of a run or checkpoint, the folder or Hub id of a pipeline of diffusers, or a
+            file of weights of another program.
         data: a data set, its name or its fields with `type`; a folder of images; a tensor of images, (N, C, H, W), in [-1, 1], or
             of latents. By default the data of the model's run, held-out images where there are some, else samples of the model.
         images: number of images at most.
@@ -87,7 +91,9 @@ def diagnose(
         fine: times in each sub-interval.
         coarse: times beyond the last sub-interval.
         weights: of a folder, `ema` or `current`.
-        device: of a folder's denoiser.
+        fields: what a folder or file of another program does not hold, such as `{"schedule": "cosine"}`; see `interop.open_model`.
+        origin: the program that wrote a file; guided-diffusion by default.
+        device: of the denoiser of a folder or file.
         seed: seed of the noise and of samples.
         batch_size: images in a forward pass.
         progress: called with the number of rows that have passed through the network, and of all.
@@ -103,7 +109,9 @@ def diagnose(
     recipe, label = None, type(model).__name__
     if isinstance(model, (str, Path)):
         label, recipe = str(model), _recipe(model)
-        model = open_model(model, device, weights=weights)
+        model = open_model(model, device, weights=weights, model=fields, origin=origin)
+    elif fields or origin is not None:
+        raise PartError("fields" if fields else "origin", "a denoiser has its own parts; leave it out")
     chosen = recipe.data if data is None and recipe is not None else data
     done, total = 0, images * (rows_per_image(model, fine, coarse) + rows_of_sampling(model, chosen))
 
@@ -132,4 +140,4 @@ def diagnose(
 @storage_errors()
 def _recipe(path: str | Path) -> Recipe | None:
     """The recipe of a run's or a checkpoint's folder, None for other models."""
-    return recipe_of_checkpoint(path)
+    return recipe_of_checkpoint(path) if kind_of_model(path) == "checkpoint" else None
