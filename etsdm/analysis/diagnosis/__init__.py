@@ -2,14 +2,12 @@
 
 from etsdm.analysis.diagnosis.advice import Advice, Verdict, advise, verdict_of
 from etsdm.analysis.diagnosis.loss import LossCurve, loss_curve
-from etsdm.analysis.diagnosis.measure import COARSE, FINE, Measurements, measure, rows_per_image
+from etsdm.analysis.diagnosis.measure import Measurements, measure, rows_per_image
 from etsdm.analysis.diagnosis.shared_conditions import SharedConditions, proposed_map, share_of_updates
 from etsdm.analysis.diagnosis.singularity import is_singular
 from etsdm.analysis.diagnosis.time_awareness import TimeAwareness, time_awareness
 
 __all__ = [
-    "COARSE",
-    "FINE",
     "Advice",
     "LossCurve",
     "Measurements",

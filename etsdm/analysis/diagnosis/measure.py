@@ -28,7 +28,8 @@ from etsdm.targets import Target
 
 __all__ = ["COARSE", "FINE", "Measurements", "measure", "rows_per_image"]
 
-FINE, COARSE = 20, 18  # times in each sub-interval, and beyond the last of them
+FINE = 20  # times in each sub-interval
+COARSE = 18  # and beyond the last of them
 SCALES = (0.0, 0.1, 0.2)  # of the perturbation, in pixel values of [-1, 1]
 TOLERANCE = 1e-9  # of the horizon: times that differ by less are equal up to rounding
 

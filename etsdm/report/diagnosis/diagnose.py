@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.analysis.diagnosis import COARSE, FINE, Advice, Measurements, Verdict, advise, measure, rows_per_image, verdict_of
+from etsdm.analysis.diagnosis import Advice, Measurements, Verdict, advise, measure, rows_per_image, verdict_of
+from etsdm.analysis.diagnosis.measure import COARSE, FINE
 from etsdm.checkpoints import Weights
 from etsdm.denoisers.protocol import DenoiserLike
 from etsdm.errors import PartError
