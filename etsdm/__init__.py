@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from etsdm.denoisers.prediction import Prediction
     from etsdm.errors import CheckpointError, DataError, EtsdmError, IntegrityError, PartError, RecipeError, RegistryError, StorageError
     from etsdm.experiment import Experiment, build
+    from etsdm.interop import share_timesteps, wrap
     from etsdm.recipe import Recipe
+    from etsdm.report.diagnosis import Diagnosis, diagnose
     from etsdm.sampling import sample
     from etsdm.zoo import load, save
 
@@ -31,6 +33,7 @@ __all__ = [
     "DataError",
     "Denoiser",
     "DenoiserSpec",
+    "Diagnosis",
     "EtsdmError",
     "Experiment",
     "IntegrityError",
@@ -42,10 +45,13 @@ __all__ = [
     "RegistryError",
     "StorageError",
     "build",
+    "diagnose",
     "lipschitz_curve",
     "load",
     "sample",
     "save",
+    "share_timesteps",
+    "wrap",
 ]
 
 _HOMES = {
@@ -64,6 +70,8 @@ _HOMES = {
         "RegistryError",
         "StorageError",
     ),
+    "etsdm.interop": ("share_timesteps", "wrap"),
+    "etsdm.report.diagnosis": ("Diagnosis", "diagnose"),
     "etsdm.sampling": ("sample",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from etsdm.analysis.time_grid import edges_of
 from etsdm.condition_maps import ConditionMap, Identity
-from etsdm.data import Dataset
+from etsdm.data import Dataset, Split
 from etsdm.denoisers.config import DenoiserConfig
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.denoisers.protocol import DenoiserLike
@@ -42,8 +42,8 @@ class MeasuredModel(NamedTuple):
     edges: tuple[float, ...]
 
     @classmethod
-    def trained(cls, denoiser: Denoiser, data: Dataset, n: int, *, label: str, arm: str | None = None) -> Self:
-        """A trained denoiser on the first training images of a data set.
+    def trained(cls, denoiser: Denoiser, data: Dataset, n: int, *, label: str, arm: str | None = None, split: Split = "train") -> Self:
+        """A trained denoiser on the first images of a data set.
 
         Args:
             denoiser: in eval mode.
@@ -51,6 +51,7 @@ class MeasuredModel(NamedTuple):
             n: how many of them at most.
             label: of its curve.
             arm: `label` by default.
+            split: of the data set, `train` or `test`.
 
         Raises:
             PartError: the data set's images have another shape.
@@ -60,8 +61,8 @@ class MeasuredModel(NamedTuple):
         if data.shape != spec.image_shape:
             found, wanted = ("x".join(map(str, shape)) for shape in (data.shape, spec.image_shape))
             raise PartError("data", f"images of {data.type_name!r} are {found}, but the denoiser takes {wanted}; give another data set")
-        split = data.open("train")
-        images = split.batch(range(min(n, len(split))))
+        opened = data.open(split)
+        images = opened.batch(range(min(n, len(opened))))
         facts = {**_parts(denoiser), "data": data.model_dump(mode="json"), "images": images.digest()}
         batches = [denoiser.prepare_batch(batch.pixels, batch.labels) for _, batch in images.batches(ENCODER_BATCH_SIZE)]
         x0 = torch.cat([x for x, _ in batches])

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from etsdm.cli import convert, doctor, export, lipschitz, parts, plan, recipe, report, run, sample
+from etsdm.cli import convert, diagnose, doctor, export, lipschitz, parts, plan, recipe, report, run, sample
 
 __all__ = ["app", "main"]
 
@@ -27,6 +27,7 @@ app.command("plan")(plan.plan)
 app.command("lipschitz")(lipschitz.lipschitz)
 app.command("convert")(convert.convert)
 app.command("export")(export.export)
+app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.command("parts")(parts.parts)
 app.add_typer(recipe.app, name="recipe")
