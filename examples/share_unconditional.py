@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 
+from etsdm import share_timesteps
 from etsdm.data import Digits
-from etsdm.interop import share_timesteps
 
 folder, digits = sys.argv[1], Digits().open("train")
 blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}

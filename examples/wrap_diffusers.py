@@ -8,13 +8,12 @@ from diffusers import UNet2DModel
 
 import etsdm
 from etsdm.data import Digits
-from etsdm.interop import wrap
 from etsdm.training import Trainer
 from etsdm.training.config import Training
 
 layers = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
 unet = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=1, **layers)
-denoiser = wrap(unet, schedule="linear", target="eps", condition_map={"type": "e-tsdm", "t_tilde": 100, "n": 5})
+denoiser = etsdm.wrap(unet, schedule="linear", target="eps", condition_map={"type": "e-tsdm", "t_tilde": 100, "n": 5})
 
 digits, folder = Digits().open("train"), Path(sys.argv[1])
 trainer = Trainer(denoiser.spec, Training(images=20 * 64, batch_size=64, learning_rate=1e-3, ema=0.9), digits, seed=0)

@@ -145,7 +145,8 @@ def check_call(x: Tensor, t: Tensor | float) -> None:
     if not isinstance(x, Tensor):
         raise PartError("x", f"found a {type(x).__name__}; give a tensor of noisy images, (batch, ...)")
     if isinstance(t, Tensor):
-        if t.ndim > 1 or (t.ndim and len(t) not in (1, len(x))):
-            raise PartError("t", f"has shape {tuple(t.shape)} for {len(x)} images; give a time for each, or one number")
+        # Sizes, not `len`, which is a constant to torch.export.
+        if t.ndim > 1 or (t.ndim and t.shape[0] != 1 and t.shape[0] != x.shape[0]):
+            raise PartError("t", f"has shape {tuple(t.shape)} for {x.shape[0]} images; give a time for each, or one number")
     elif not isinstance(t, Real) or isinstance(t, bool):
         raise PartError("t", f"found {quoted(t)}; give a number, or a tensor with a time for each image")

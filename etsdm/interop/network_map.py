@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from etsdm.condition_maps import ETSDM, ConditionMap, Identity, SharedIntervals
 from etsdm.denoisers.config import DenoiserConfig, condition_at
-from etsdm.errors import PartError, RegistryError
+from etsdm.errors import CheckpointError, PartError
 from etsdm.interop.adapters import unwrapped
-from etsdm.registry import condition_maps
-from etsdm.registry.frozen import quoted
+from etsdm.interop.shared_class import map_of
+from etsdm.interop.stored_map import StoredMap, is_in_embedding, stored_map
+from etsdm.interop.timestep_map import TimestepMap
 from etsdm.schedules import Schedule
 
 __all__ = ["check_applied_once", "stored_condition_map"]
@@ -33,16 +33,8 @@ def stored_condition_map(network: Any | None, schedule: Schedule) -> ConditionMa
     applied = _applied(network)
     if applied is not None:
         return _in_unit(applied.condition_map, schedule, applied.horizon)
-    config = getattr(network, "config", None)
-    if not isinstance(config, Mapping) or config.get(KEY) is None:
-        return None
-    found = config[KEY]
-    argument = config.get("timestep_argument")
-    horizon = float(argument.get("horizon", HORIZON)) if isinstance(argument, Mapping) else HORIZON
-    try:
-        return _in_unit(condition_maps.make(dict(found) if isinstance(found, Mapping) else found), schedule, horizon)
-    except (RegistryError, TypeError) as error:
-        raise PartError(("network", "config", KEY), f"found {quoted(found)}: {error}; remove it, or give condition_map=") from None
+    found = _stored(network)
+    return None if found is None else _in_unit(found.condition_map, schedule, float(found.argument.get("horizon", HORIZON)))
 
 
 def check_applied_once(network: Any, config: DenoiserConfig) -> None:
@@ -69,9 +61,29 @@ def check_applied_once(network: Any, config: DenoiserConfig) -> None:
         raise PartError(KEY, f"the network applies {applied.condition_map!r} to its timestep, which changes its own conditions; {mend}")
 
 
-def _applied(network: Any) -> Any:
-    """The map of timesteps that `etsdm.share_timesteps` gave a network, None for a network without one."""
-    return getattr(network, "__dict__", {}).get("_etsdm_timestep_map")
+class _EmbeddedMap(NamedTuple):
+    """The condition map in a network's time embedding."""
+
+    condition_map: ConditionMap
+    horizon: float = HORIZON
+
+    def __call__(self, timestep: Tensor) -> Tensor:
+        return self.condition_map(timestep)
+
+
+def _applied(network: Any) -> TimestepMap | _EmbeddedMap | None:
+    """The map that a network applies to its timestep by itself, None for a network without one."""
+    if not isinstance(network, nn.Module):
+        return None
+    found = _stored(network) if is_in_embedding(network) else None
+    return _EmbeddedMap(found.condition_map) if found is not None else map_of(network)
+
+
+def _stored(network: Any) -> StoredMap | None:
+    try:
+        return stored_map(network)
+    except CheckpointError as error:
+        raise PartError(("network", "config", KEY), f"{error}, or give condition_map=") from None
 
 
 def _in_unit(found: ConditionMap, schedule: Schedule, horizon: float) -> ConditionMap:

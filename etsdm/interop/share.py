@@ -20,7 +20,7 @@ from etsdm.condition_maps import ConditionMap
 from etsdm.errors import CheckpointError, PartError
 from etsdm.interop.given_map import check_map, check_stored, given_map
 from etsdm.interop.shared_class import map_of, put_on, take_off
-from etsdm.interop.stored_map import forget_map, store_map, stored_map
+from etsdm.interop.stored_map import forget_map, is_in_embedding, store_map, stored_map
 from etsdm.interop.time_units import UNITS
 from etsdm.interop.timestep_arguments import INNER, NOT_A_NETWORK, known_name, timestep_argument
 from etsdm.interop.timestep_map import TimestepMap
@@ -107,6 +107,9 @@ def share_timesteps(
         CheckpointError: the model's config holds another map, or one that cannot be read.
     """
     network = _network(model)
+    if is_in_embedding(network):
+        message = "its time embedding holds the condition map of its config already; call it with the true timesteps"
+        raise PartError("model", f"found a {type(network).__name__}: {message}")
     if map_of(network) is not None:
         raise PartError("model", f"the timesteps of this {type(network).__name__} are shared already; remove() that first")
     if "forward" in vars(network):
@@ -128,7 +131,7 @@ def share_timesteps(
 
 
 def timestep_sharing(model: nn.Module) -> TimestepSharing | None:
-    """The handle of a shared model, such as a deep copy of one; None for a model with true timesteps.
+    """The handle of a shared model, such as a deep copy of one; None for a model without a map before its timestep argument.
 
     Raises:
         CheckpointError: the model's config holds a condition map and the network receives true timesteps, as after diffusers'
@@ -139,7 +142,7 @@ def timestep_sharing(model: nn.Module) -> TimestepSharing | None:
     if found is not None:
         return TimestepSharing(network, found)
     stored = stored_map(network)
-    if stored is not None:
+    if stored is not None and not is_in_embedding(network):
         message = f"its config has condition_map {stored.condition_map.type_name!r}, but it receives true timesteps"
         raise CheckpointError(f"{type(network).__name__}: {message}; call etsdm.share_timesteps(model)")
     return None

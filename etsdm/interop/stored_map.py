@@ -3,6 +3,9 @@
     condition_map       {"type": "e-tsdm", "t_tilde": 100.0, "n": 5, ...}    the map, as in a recipe
     timestep_argument   {"argument": ..., "unit": ..., "horizon": ...}       only where they are not those of the network's class
 
+A network that `etsdm export --to diffusers` wrote needs no map before its timestep: its time embedding is a table, "learned", whose row
+t is that of f(t) (`is_in_embedding`).
+
 `save_pretrained` writes the config and `from_pretrained` reads it, with a warning of diffusers that it does not expect these keys.
 """
 
@@ -15,7 +18,7 @@ from etsdm.condition_maps import ConditionMap
 from etsdm.errors import CheckpointError, RegistryError
 from etsdm.registry import condition_maps
 
-__all__ = ["ARGUMENT_KEY", "MAP_KEY", "StoredMap", "forget_map", "parse_map", "store_map", "stored_map"]
+__all__ = ["ARGUMENT_KEY", "MAP_KEY", "StoredMap", "forget_map", "is_in_embedding", "parse_map", "store_map", "stored_map"]
 
 MAP_KEY = "condition_map"
 ARGUMENT_KEY = "timestep_argument"
@@ -55,6 +58,12 @@ def stored_map(network: Any) -> StoredMap | None:
     if not isinstance(config, Mapping) or config.get(MAP_KEY) is None:
         return None
     return parse_map(config[MAP_KEY], config.get(ARGUMENT_KEY), f"config of {type(network).__name__}")
+
+
+def is_in_embedding(network: Any) -> bool:
+    """Whether the map in a network's config is a part of its time embedding."""
+    config = getattr(network, "config", None)
+    return isinstance(config, Mapping) and config.get(MAP_KEY) is not None and config.get("time_embedding_type") == "learned"
 
 
 def store_map(network: Any, condition_map: ConditionMap, argument: Mapping[str, Any]) -> None:
