@@ -19,7 +19,7 @@ def test_the_recipe_is_that_of_the_run(tiny_spec, tmp_path):
         write_denoiser(folder, denoiser, denoiser.backbone.state_dict())
     assert recipe_of_checkpoint(checkpoint) is None
     training = TrainingFolder(tmp_path / "run")
-    training.start("digest", f"extends: {TINY}\nsampling: {{seed: 7}}\n", {})
+    training.start("digest", f"extends: {TINY}\nsampling: {{seed: 7}}\n", {}, depends_on={})
     for path in (tmp_path / "run", str(checkpoint)):
         assert recipe_of_checkpoint(path).sampling.seed == 7
     training.recipe_file.write_text(training.recipe_file.read_text().replace("7", "8"))
