@@ -57,7 +57,7 @@ def test_a_recipe_has_its_sampler_and_takes_changes():
 def test_the_sampler_of_a_checkpoints_run_is_the_default(checkpoint):
     assert plan(checkpoint)["sampler"]["steps"] == 50
     recipe = f"extends: {TINY}\nsampling: {{sampler: {{type: ddim, steps: 4, eta: 0.5, grid: trailing}}}}\n"
-    TrainingFolder(checkpoint.parents[1]).start("digest", recipe, {})
+    TrainingFolder(checkpoint.parents[1]).start("digest", recipe, {}, depends_on={})
     for folder in (checkpoint, checkpoint.parents[1]):
         found = plan(folder)
         assert (found["sampler"]["eta"], found["nfe"], found["calls"][0]["t"]) == (0.5, 4, 999)
