@@ -47,8 +47,8 @@ class ExternalNetwork(nn.Module):
             self.register_buffer(f"condition_{name}", value)
         self._prefix = _wrapper_prefix(self.network)
         if self._prefix:
-            self.register_state_dict_post_hook(_without_prefix)
-            self.register_load_state_dict_pre_hook(_with_prefix)
+            self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, time: Tensor, y: Tensor | None = None, **cond: Any) -> Tensor:
         """Evaluates the network.

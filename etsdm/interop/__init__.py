@@ -6,7 +6,7 @@ from etsdm.interop.metadata import condition_map_metadata, read_condition_map, w
 from etsdm.interop.open_model import open_model
 from etsdm.interop.scheduler import SchedulerSharing, share_scheduler
 from etsdm.interop.share import TimestepSharing, share_timesteps, timestep_sharing
-from etsdm.interop.wrap import wrap
+from etsdm.interop.wrapping import wrap
 
 __all__ = [
     "ConversionReport",

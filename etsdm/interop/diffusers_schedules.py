@@ -15,10 +15,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from etsdm import targets
 from etsdm.condition_maps.time_inputs import LogSigma, Scaled, TimeInput, Timesteps
 from etsdm.errors import PartError, RegistryError
-from etsdm.registry import schedules
+from etsdm.registry import schedules, targets
 from etsdm.registry.frozen import quoted
 from etsdm.schedules import EDM, Discrete, Flow, Linear, Quadratic, Schedule, ZeroTerminal
 from etsdm.targets import X0, Eps, Target, V
@@ -124,7 +123,7 @@ def _flow(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
     kind = config.get("prediction_type", "flow_prediction")
     if kind != "flow_prediction":
         raise PartError("target", f"{name} has flow sigmas and prediction_type {quoted(kind)}; {MEND}")
-    return SchedulerParts(Flow(), targets.Flow(), Scaled(factor=float(steps)))
+    return SchedulerParts(Flow(), targets.create("flow"), Scaled(factor=float(steps)))
 
 
 def _edm(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
@@ -134,4 +133,6 @@ def _edm(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
     sigma = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
     if not torch.allclose(scheduler.precondition_noise(sigma).double(), LogSigma()(sigma), atol=1e-6):
         raise PartError("schedule", f"the timesteps of {type(scheduler).__name__} are not ln(sigma) / 4; {MEND}")
-    return SchedulerParts(EDM(sigma_max=float(config["sigma_max"])), targets.EDM(sigma_data=float(config["sigma_data"])), LogSigma())
+    return SchedulerParts(
+        EDM(sigma_max=float(config["sigma_max"])), targets.create("edm", sigma_data=float(config["sigma_data"])), LogSigma()
+    )

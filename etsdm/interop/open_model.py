@@ -22,7 +22,7 @@ from etsdm.interop.conversion import Converted, Options
 from etsdm.interop.convert import ORIGINS
 from etsdm.interop.metadata import read_condition_map
 from etsdm.interop.stored_map import StoredMap
-from etsdm.interop.wrap import wrap
+from etsdm.interop.wrapping import wrap
 from etsdm.registry import suggestion
 from etsdm.storage.faults import storage_errors
 

@@ -80,7 +80,9 @@ def share_scheduler(
 
     Args:
         scheduler: a scheduler of diffusers.
-        t_tilde, n, condition_map: as for `share_timesteps`, of a horizon of 1000.
+        t_tilde: end of the shared times; 100 by default.
+        n: number of sub-intervals of [0, t_tilde); 5 by default.
+        condition_map: another map, as for `share_timesteps`, in times from 0 to 1000.
         unit: unit of its timesteps; by default that of its config.
 
     Raises:

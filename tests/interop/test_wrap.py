@@ -304,7 +304,7 @@ def test_a_stored_map_of_timesteps_is_converted_to_the_schedules_unit():
 def test_a_stored_value_that_is_no_map_is_refused(stored):
     net = unet()
     net.register_to_config(condition_map=stored)
-    with pytest.raises(PartError, match=r"^network\.config\.condition_map: found .*; remove it, or give condition_map="):
+    with pytest.raises(PartError, match=r"^network\.config\.condition_map: .*, or give condition_map="):
         wrapped(net)
 
 
