@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +61,18 @@ def checkpoint_folder(path: str | Path) -> Path:
     """The folder of a checkpoint.
 
     Args:
-        path: a checkpoint's folder, or the folder of a training or of a run, whose latest whole checkpoint is taken.
+        path: a checkpoint's folder, or the folder of a training or of a run, whose latest checkpoint is taken.
 
     Raises:
         CheckpointError: there is none.
-        IntegrityError: all checkpoints of a training are damaged.
-
-    Warns:
-        UserWarning: the latest checkpoint of a training is damaged, or that of its end is missing.
+        IntegrityError: the latest checkpoint of a training is damaged, or that of its end is missing; an earlier one gives other numbers.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is no folder; give a checkpoint's folder or a run's folder")
     if (folder / DENOISER_FILE).exists():
         return folder
-    latest = _latest_whole(_training_of(folder))
+    latest = _latest(_training_of(folder))
     if latest is None:
         if runs := sorted(str(run) for run in folder.iterdir() if latest_checkpoint(_training_of(run))):
             raise CheckpointError(f"{folder}: holds runs and is none; give one of {', '.join(runs)}")
@@ -86,26 +82,25 @@ def checkpoint_folder(path: str | Path) -> Path:
     return latest
 
 
-def _latest_whole(training: Path) -> Path | None:
-    """The latest checkpoint that is whole, None where there is no checkpoint; errors and warnings are those of `checkpoint_folder`."""
-    damaged: dict[Path, CheckpointError | IntegrityError] = {}
+def _latest(training: Path) -> Path | None:
+    """The latest checkpoint, None where there is none; errors are those of `checkpoint_folder`."""
+    damaged: list[CheckpointError | IntegrityError] = []
     for checkpoint in reversed(all_checkpoints(training)):
         try:
             seen = check_checkpoint(checkpoint).facts.get("images_seen", int(checkpoint.name))
             if seen != int(checkpoint.name):
                 raise IntegrityError(f"{checkpoint}: holds the checkpoint after {seen} images; copy this one again")
         except (CheckpointError, IntegrityError) as error:
-            damaged[checkpoint] = error
+            damaged.append(error)
             continue
-        used = f"that after {int(checkpoint.name):,} images is used, {checkpoint}; to train on from there, run the recipe again"
-        for other, reason in damaged.items():
-            warnings.warn(f"{other}: this checkpoint is damaged ({reason}); {used}", stacklevel=3)
-        if not damaged and (end := _end_of(training)) is not None and end > int(checkpoint.name):
-            missing = f"{training / CHECKPOINTS}: the checkpoint at the end of training, {end:,} images, is missing"
-            warnings.warn(f"{missing}; {used}", stacklevel=3)
+        mend = f"run the recipe again, which goes on from {int(checkpoint.name):,} images, or give the checkpoint there: {checkpoint}"
+        if damaged:
+            raise IntegrityError(f"{damaged[0]}; {mend}")
+        if (end := _end_of(training)) is not None and end > int(checkpoint.name):
+            raise IntegrityError(f"{training / CHECKPOINTS}: the checkpoint at the end of training, {end:,} images, is missing; {mend}")
         return checkpoint
     if damaged:
-        raise IntegrityError(f"{next(iter(damaged.values()))}; no earlier checkpoint of {training} is whole")
+        raise IntegrityError(f"{damaged[0]}; no earlier checkpoint of {training} is whole")
     return None
 
 

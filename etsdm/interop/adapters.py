@@ -131,6 +131,7 @@ def _diffusers(network: Any) -> NetworkFacts:
     return NetworkFacts(
         Signature(
             time_argument="timestep",
+            time_dtype="int64" if config.get("time_embedding_type") == "learned" else "float32",
             groups=tuple((added, "added_cond_kwargs") for added in ADDED),
             requires=_required(name, network, config),
         ),

@@ -133,7 +133,6 @@ def test_names_that_no_file_can_have_and_folders_in_the_way(tmp_path, finished):
     long = "n" * 300
     for arguments in (
         ("run", TINY, "--out", tmp_path / long),
-        ("run", TINY, f"name={long}", "--out", tmp_path),
         ("sample", tmp_path / long),
         ("sample", finished / "e-tsdm", "-n", 1, "--out", tmp_path / long),
         ("report", tmp_path / long),
@@ -142,6 +141,9 @@ def test_names_that_no_file_can_have_and_folders_in_the_way(tmp_path, finished):
         result = run(*arguments, cwd=tmp_path)
         assert refused(result, "", "file name too long"), arguments
         assert len(result.stderr) < 400
+    result = run("run", TINY, f"name={long}", "--out", tmp_path)
+    assert result.returncode == 2
+    assert "100 characters" in result.stderr
     for arguments in (("run", long), ("recipe", "validate", long)):  # a name of a recipe that is not there
         result = run(*arguments, cwd=tmp_path)
         assert result.returncode == 2

@@ -1,4 +1,4 @@
-"""A run's folder whose latest checkpoint is damaged or missing: the one before it, as training itself goes on from, and a warning."""
+"""A run's folder whose latest checkpoint is damaged or missing: refused, with the one before it, which has other numbers, named."""
 
 import re
 import shutil
@@ -55,27 +55,26 @@ def replaced(checkpoint):
 
 
 DAMAGE = {
-    "flipped": (flip, r"000000000064: this checkpoint is damaged \(.*sha256"),
-    "empty": (empty, r"000000000064: this checkpoint is damaged \(.*denoiser\.json is missing"),
-    "replaced": (replaced, r"000000000064: this checkpoint is damaged \(.*holds the checkpoint after 32 images"),
+    "flipped": (flip, r"000000000064/weights\.safetensors: sha256"),
+    "empty": (empty, r"000000000064.*denoiser\.json is missing"),
+    "replaced": (replaced, r"000000000064: holds the checkpoint after 32 images"),
     "missing": (shutil.rmtree, r"checkpoints: the checkpoint at the end of training, 64 images, is missing"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
-def test_the_one_before_is_taken_with_a_warning(folder, damage, message):
+def test_the_one_before_is_named_and_not_taken(folder, damage, message):
     before, latest = checkpoints(folder)
-    expected = etsdm.load(before).state_dict()
     assert checkpoint_folder(folder) == latest
     damage(latest)
-    used = rf"{message}.*; that after 32 images is used, {re.escape(str(before))}; to train on from there, run the recipe again"
-    for read in (lambda: etsdm.load(folder), lambda: SampledModel.from_checkpoint(folder).trained):
-        with pytest.warns(UserWarning, match=used):
-            found = read()
-        assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
+    mend = rf"{message}.*; run the recipe again, which goes on from 32 images, or give the checkpoint there: {re.escape(str(before))}$"
+    for read in (etsdm.load, SampledModel.from_checkpoint):
+        with pytest.raises(IntegrityError, match=mend):
+            read(folder)
+    assert etsdm.load(before)
     result = run("sample", folder, "-n", "1", "--out", folder / "images")
-    assert result.returncode == 0
-    assert re.search(rf"warning: .*{message}", result.stderr)
+    assert result.returncode == 2
+    assert re.search(rf"^error: .*{mend}", result.stderr.rstrip())
 
 
 def test_a_whole_latest_checkpoint_gives_no_warning(folder):

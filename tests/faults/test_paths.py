@@ -106,6 +106,8 @@ def task(denoiser):
 
 READERS = {
     "load": lambda path, has: etsdm.load(path),
+    "diagnose": lambda path, has: etsdm.diagnose(path),
+    "wrap": lambda path, has: etsdm.wrap(path),
     "read_checkpoint": lambda path, has: read_checkpoint(path),
     "checkpoint_folder": lambda path, has: checkpoint_folder(path),
     "SampledModel": lambda path, has: SampledModel.from_checkpoint(path),

@@ -9,9 +9,9 @@ from foreign import Payload, filled
 import etsdm
 from etsdm.backbones import ADMUNet, LDMUNet
 from etsdm.condition_maps import Identity
-from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.errors import CheckpointError, IntegrityError, PartError
 from etsdm.grids import Leading
-from etsdm.interop import Options, convert, export_denoiser
+from etsdm.interop import Options, convert, export_denoiser, share_timesteps, timestep_sharing, wrap
 from etsdm.samplers import DDIM, DDPM
 
 diffusers = pytest.importorskip("diffusers")
@@ -131,6 +131,22 @@ def test_the_condition_map_acts_in_their_network_and_stays(tmp_path):
     unet.save_pretrained(tmp_path / "out" / "unet")
     with pytest.raises(CheckpointError, match=r"time_proj\.weight: was trained, or belongs to another condition map"):
         convert("diffusers", tmp_path / "out", tmp_path / "back")
+
+
+def test_a_map_in_the_time_embedding_is_not_applied_again(tmp_path):
+    ours = denoiser("e-tsdm")
+    export_denoiser(ours, tmp_path / "out", "diffusers")
+    unet = diffusers.UNet2DModel.from_pretrained(tmp_path / "out" / "unet")
+    assert timestep_sharing(unet) is None
+    with pytest.raises(PartError, match=r"^model: .*time embedding holds the condition map of its config already"):
+        share_timesteps(unet)
+    x, t = torch.ones(4, 1, 8, 8), torch.tensor([0, 39, 99, 500])
+    for model in (tmp_path / "out", unet):
+        wrapped = wrap(model) if model is not unet else wrap(unet, schedule="linear", target="eps")
+        assert wrapped.condition_map == ours.condition_map
+        torch.testing.assert_close(wrapped.output(x, t), ours.output(x, t), rtol=1e-4, atol=1e-5)
+    with pytest.raises(PartError, match=r"^condition_map: the network applies .*another map than this denoiser's"):
+        wrap(unet, schedule="linear", target="eps", condition_map="identity")
 
 
 @pytest.fixture

@@ -65,6 +65,8 @@ def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_bits(tmp_path
         e_tsdm = etsdm.build(TINY, *long, out=tmp_path / "killed").arm("e-tsdm").runs[0].train.folder
         # The checkpoint may be pruned before it is seen: any later one will do.
         wait_for(lambda folder=e_tsdm, after=after: any(path.name >= after for path in folder.all_checkpoints()))
+        # The one before may have got as far before it was killed, and the workers of this one are still to come.
+        wait_for(lambda pid=process.pid: children_of(pid))
         workers = children_of(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
