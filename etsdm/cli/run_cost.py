@@ -1,4 +1,4 @@
-"""What `etsdm run` costs, as tables, and what the figures assume."""
+"""Cost of `etsdm run` as tables, with the assumptions of their figures."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _counted(one: Work) -> str:
 
 
 def cost_notes(steps: Mapping[str, StepTime]) -> list[str]:
-    """What the figures assume. Args: steps: measured times by arm."""
+    """Assumptions of the figures. Args: steps: measured times by arm."""
     texts: dict[str, list[str]] = {}
     for arm, step in steps.items():
         texts.setdefault(_measured(step), []).append(arm)

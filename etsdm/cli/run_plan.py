@@ -1,4 +1,4 @@
-"""What `etsdm run` would do, why, and what it costs, as tables and lines."""
+"""The plan of `etsdm run` with reasons and cost, as tables and lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DONE, TO_DO = "done", "to do"
 
 
 class RunPlan(NamedTuple):
-    """What is left of one run. Fields: label and arm; training, its digest; trained_by, another run that trains it first; stages."""
+    """Remaining work of one run. Fields: label and arm; training, its digest; trained_by, another run that trains it first; stages."""
 
     label: str
     arm: str
@@ -34,7 +34,7 @@ class RunPlan(NamedTuple):
 
 
 def plan_runs(experiment: Experiment, kinds: tuple[str, ...]) -> list[RunPlan]:
-    """What is left of every run. Args: kinds: of stages."""
+    """Remaining work of every run. Args: kinds: of stages."""
     found, trained_by = [], dict[str, str]()
     for run in experiment.runs:
         first = trained_by.setdefault(run.digests.train, run.label)

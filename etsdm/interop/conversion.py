@@ -1,4 +1,4 @@
-"""What the reader of an origin gives, and the check that its tensors are those of an etsdm network, key by key."""
+"""Contents of a file of another program, and the check that its tensors are those of an etsdm network, key by key."""
 
 from __future__ import annotations
 

@@ -20,9 +20,8 @@ from etsdm.backbones.layers import timestep_embedding
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import PartError
 
-__all__ = ["MAP_KEY", "SPEC_KEY", "TIME_TABLE", "config_of", "fields_of", "from_diffusers", "time_table", "to_diffusers"]
+__all__ = ["SPEC_KEY", "TIME_TABLE", "config_of", "fields_of", "from_diffusers", "time_table", "to_diffusers"]
 
-MAP_KEY = "condition_map"
 SPEC_KEY = "etsdm_backbone"
 TIME_TABLE = "time_proj.weight"
 EPS = 1e-5

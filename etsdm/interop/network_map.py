@@ -12,13 +12,12 @@ from etsdm.denoisers.config import DenoiserConfig, condition_at
 from etsdm.errors import CheckpointError, PartError
 from etsdm.interop.adapters import unwrapped
 from etsdm.interop.shared_class import map_of
-from etsdm.interop.stored_map import StoredMap, is_in_embedding, stored_map
+from etsdm.interop.stored_map import MAP_KEY, StoredMap, is_in_embedding, stored_map
 from etsdm.interop.timestep_map import TimestepMap
 from etsdm.schedules import Schedule
 
 __all__ = ["check_applied_once", "stored_condition_map"]
 
-KEY = "condition_map"
 HORIZON = 1000.0  # of the times of a stored map
 GRID = 2001  # times of a continuous schedule at which two maps are compared
 
@@ -56,9 +55,9 @@ def check_applied_once(network: Any, config: DenoiserConfig) -> None:
     once = condition_at(config, t).float()
     mend = "take the map off the network, and give condition_map= here"
     if not torch.allclose(applied(true), once, rtol=1e-5, atol=1e-5):
-        raise PartError(KEY, f"the network applies {applied.condition_map!r} to its timestep, another map than this denoiser's; {mend}")
+        raise PartError(MAP_KEY, f"the network applies {applied.condition_map!r} to its timestep, another map than this denoiser's; {mend}")
     if not torch.allclose(applied(once), once, rtol=1e-5, atol=1e-5):
-        raise PartError(KEY, f"the network applies {applied.condition_map!r} to its timestep, which changes its own conditions; {mend}")
+        raise PartError(MAP_KEY, f"the network applies {applied.condition_map!r} to its timestep, which changes its own conditions; {mend}")
 
 
 class _EmbeddedMap(NamedTuple):
@@ -83,7 +82,7 @@ def _stored(network: Any) -> StoredMap | None:
     try:
         return stored_map(network)
     except CheckpointError as error:
-        raise PartError(("network", "config", KEY), f"{error}, or give condition_map=") from None
+        raise PartError(("network", "config", MAP_KEY), f"{error}, or give condition_map=") from None
 
 
 def _in_unit(found: ConditionMap, schedule: Schedule, horizon: float) -> ConditionMap:
@@ -96,4 +95,4 @@ def _in_unit(found: ConditionMap, schedule: Schedule, horizon: float) -> Conditi
     if isinstance(found, SharedIntervals):
         return found.model_copy(update={"edges": tuple(edge * factor for edge in found.edges), "floor": found.floor * factor})
     message = f"{found.type_name!r} of the network is for times to {horizon:g}, and those of schedule {schedule.type_name!r} end at"
-    raise PartError(KEY, f"{message} {schedule.horizon:g}; give condition_map= in that unit")
+    raise PartError(MAP_KEY, f"{message} {schedule.horizon:g}; give condition_map= in that unit")

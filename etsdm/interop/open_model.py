@@ -38,7 +38,10 @@ Kind = Literal["checkpoint", "diffusers", "file"]
 
 
 def kind_of_model(path: str | Path) -> Kind:
-    """How `open_model` reads a path: `checkpoint` for a folder of etsdm and for what is not there, `diffusers`, or `file`."""
+    """The kind of model at a path, by which `open_model` reads it.
+
+    `checkpoint` for a folder of etsdm and for a path without a file, `diffusers`, or `file`.
+    """
     place = Path(path)
     if place.is_file():
         return "file"

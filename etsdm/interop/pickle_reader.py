@@ -39,7 +39,7 @@ NUMBERS = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "b1": "?"}
 
 
 class RefusedError(Exception):
-    """What the file may not hold."""
+    """Error of a file with forbidden or malformed contents."""
 
 
 class _Dict(dict[Any, Any]):

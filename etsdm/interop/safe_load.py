@@ -32,7 +32,7 @@ INDEX = ".index.json"
 
 
 class Contents(NamedTuple):
-    """What a file holds.
+    """Contents of a file.
 
     Fields: values, tensors by key, in a torch file possibly nested and beside other plain values; metadata of a safetensors file;
     files, the sha256 of each file that was read, by name.

@@ -55,7 +55,7 @@ class Measurement:
         return self.result() is not None
 
     def plan(self, earlier: ValueRecord | None, *, before: str) -> StagePlan:
-        """What is left to measure.
+        """Remaining measurements.
 
         Args:
             earlier: an earlier result with other settings of the metric.

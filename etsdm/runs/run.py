@@ -104,7 +104,7 @@ class Run:
         return [self.train, *samples.values(), Evaluate(self.recipe, tuple(measurements), self.inputs, load)]
 
     def plan(self, kinds: tuple[str, ...] = STAGES) -> list[StagePlan]:
-        """What is left of each stage, and of each metric, and why. Writes nothing. Args: kinds: of stages."""
+        """Remaining work of each stage and metric, with the reasons. Writes nothing. Args: kinds: of stages."""
         stages, manifest = self.stages(), self.folder.manifest()
         train = self.train.plan(self._previous_training(manifest))
         samples = {stage.name: stage.plan(trained=train.finished) for stage in stages if isinstance(stage, Sample)}

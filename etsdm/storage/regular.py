@@ -55,7 +55,7 @@ def read_regular(path: Path, limit: int) -> bytes:
     """
     content = bytearray()
     with open_regular(path) as file:
-        # Piece by piece, as a buffer is as large as what is asked for. A file of the system may read as nothing now, None, or be longer
+        # Piece by piece, as a buffer is as large as the requested size. A file of the system may read as nothing now, None, or be longer
         # than its size says.
         while len(content) <= limit and (piece := file.read(PIECE)):
             content += piece

@@ -311,15 +311,9 @@ def test_a_stored_value_that_is_no_map_is_refused(stored):
 class TestShared:
     """Networks with a map before their timestep, of `etsdm.share_timesteps`."""
 
-    @pytest.fixture(autouse=True)
-    def _share(self):
-        self.share = getattr(pytest.importorskip("etsdm.interop"), "share_timesteps", None)
-        if self.share is None:
-            pytest.skip("without share_timesteps")
-
     def test_its_map_is_the_denoisers_and_is_applied_once(self):
         net = unet()
-        self.share(net, 100, 5)
+        etsdm.share_timesteps(net, 100, 5)
         denoiser = wrapped(net)
         assert (denoiser.condition_map.t_tilde, denoiser.condition_map.n) == (100, 5)
         assert torch.equal(output(denoiser), by_hand(unet(), MAPPED))
@@ -327,19 +321,19 @@ class TestShared:
 
     def test_another_map_is_refused(self):
         net = unet()
-        self.share(net, 100, 5)
+        etsdm.share_timesteps(net, 100, 5)
         with pytest.raises(PartError, match=r"^condition_map: the network applies .*take the map off the network"):
             wrapped(net, condition_map="identity")
 
     def test_a_map_that_changes_its_own_conditions_is_refused(self):
         net = unet()
-        self.share(net, condition_map={"type": "shared-intervals", "edges": [0, 20, 40], "representative": "right"})
+        etsdm.share_timesteps(net, condition_map={"type": "shared-intervals", "edges": [0, 20, 40], "representative": "right"})
         with pytest.raises(PartError, match=r"^condition_map: .*changes its own conditions"):
             wrapped(net)
 
     def test_times_of_flow_matching(self):
         net = unet()
-        self.share(net, 100, 5)
+        etsdm.share_timesteps(net, 100, 5)
         denoiser = wrap(net, schedule="flow", target="flow")
         assert denoiser.condition_map.t_tilde == pytest.approx(0.1)
         found = output(denoiser, torch.tensor([0.005, 0.019, 0.05, 0.9]))

@@ -20,7 +20,8 @@ from etsdm.backbones import ADMUNet
 from etsdm.condition_maps import Identity, Timesteps
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import CheckpointError, PartError
-from etsdm.interop.diffusers_unet import MAP_KEY, SPEC_KEY, TIME_TABLE, config_of, time_table, to_diffusers
+from etsdm.interop.diffusers_unet import SPEC_KEY, TIME_TABLE, config_of, time_table, to_diffusers
+from etsdm.interop.stored_map import MAP_KEY
 from etsdm.schedules import Cosine, Linear, Quadratic, Schedule, ZeroTerminal
 
 __all__ = ["export_diffusers"]
