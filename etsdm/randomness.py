@@ -12,10 +12,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SampleNoise", "generator", "per_sample_normal", "permutation", "seeded_global_rng", "stream_seed"]
+__all__ = ["SampleNoise", "generator", "per_image_uniform", "per_sample_normal", "permutation", "seeded_global_rng", "stream_seed"]
+
+UNIFORMS = 4  # numbers of 64 bits that one step of the counter gives
 
 
 def stream_seed(seed: int, name: str, index: int = 0) -> int:
@@ -43,6 +46,18 @@ def per_sample_normal(seed: int, name: str, indices: Sequence[int], shape: Seque
         float32 on the CPU, (len(indices), *shape).
     """
     return SampleNoise(seed, name, indices).draw(shape)
+
+
+def per_image_uniform(seed: int, name: str, first: int, count: int) -> Tensor:
+    """Uniform numbers of images first, first + 1, ..., each a function of the stream and of its image alone.
+
+    They are those of a counter-based generator, Philox (Salmon et al. 2011), whose counter is the number of the image.
+
+    Returns:
+        float64 in [0, 1) on the CPU, (count, `UNIFORMS`).
+    """
+    raw = np.random.Philox(key=stream_seed(seed, name)).advance(first).random_raw(UNIFORMS * count)
+    return torch.from_numpy((raw >> 11) * 2.0**-53).view(count, UNIFORMS)
 
 
 def permutation(seed: int, name: str, index: int, n: int) -> Tensor:

@@ -19,7 +19,7 @@ from etsdm.backbones.base import Backbone
 from etsdm.backbones.layers import Downsample, GroupNorm32, ResBlock, Stage, Upsample, conv3x3, timestep_embedding, zero_init
 from etsdm.backbones.network import Network
 from etsdm.registry import backbones, field_error
-from etsdm.registry.counts import Channels, Classes, Depth, ImageSize, Ratio
+from etsdm.registry.counts import Channels, Depth, ImageSize, NumClasses, Ratio
 
 __all__ = ["ADMUNet", "ADMUNetwork"]
 
@@ -42,7 +42,8 @@ class ADMUNet(Backbone):
         channel_mult: width of each level over `model_channels`.
         conv_resample: resampling by convolutions; otherwise by average pooling and nearest neighbour. Without effect under
             `resblock_updown`.
-        num_classes: number of labels, the null class included, or None for an unconditional network.
+        num_classes: number of labels, the null class included, or None for an unconditional network; in a recipe `auto` for those of
+            the data, and a null class where training.label_dropout is above 0.
         num_heads: attention heads, if `num_head_channels` is not set.
         num_head_channels: channels of a head; None or -1 to set `num_heads` instead.
         num_heads_upsample: attention heads of the decoder; None or -1 for `num_heads`.
@@ -62,7 +63,7 @@ class ADMUNet(Backbone):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     channel_mult: tuple[Ratio, ...] = Field(default=(1, 2, 4, 8), min_length=1)
     conv_resample: bool = True
-    num_classes: Classes | None = None
+    num_classes: NumClasses = None
     num_heads: Channels = 1
     num_head_channels: Annotated[Channels | None, Unset] = None
     num_heads_upsample: Annotated[Channels | None, Unset] = None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from etsdm.backbones.summary import Summary, summarize
 from etsdm.registry import Part, backbones
-from etsdm.registry.counts import Channels, Classes, ImageSize
+from etsdm.registry.counts import Channels, ImageSize, NumClasses
 
 __all__ = ["Backbone"]
 
@@ -28,7 +28,7 @@ class Backbone(Part, family=backbones):
     in_channels: Channels
     out_channels: Channels
     image_size: ImageSize
-    num_classes: Classes | None = None
+    num_classes: NumClasses = None
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import nn
 
 from etsdm.backbones.base import Backbone
 from etsdm.registry import backbones, field_error
-from etsdm.registry.counts import Channels, Classes, Depth, ImageSize, Ratio
+from etsdm.registry.counts import Channels, Depth, ImageSize, NumClasses, Ratio
 
 __all__ = ["DiT"]
 
@@ -30,7 +30,8 @@ class DiT(Backbone):
         depth: number of blocks.
         num_heads: attention heads.
         mlp_ratio: width of a block's hidden layer over `hidden_size`.
-        num_classes: number of labels, the null class included, or None for an unconditional network.
+        num_classes: number of labels, the null class included, or None for an unconditional network; in a recipe `auto` for those of
+            the data, and a null class where training.label_dropout is above 0.
         dropout: rate after attention and in the hidden layer.
         drop_path: stochastic depth rate of the last block; it rises linearly from 0 in the first.
     """
@@ -43,7 +44,7 @@ class DiT(Backbone):
     depth: Depth
     num_heads: Channels
     mlp_ratio: Ratio = 4.0
-    num_classes: Classes | None = None
+    num_classes: NumClasses = None
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
 

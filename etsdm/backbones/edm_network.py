@@ -26,7 +26,7 @@ from etsdm.backbones.edm_blocks import BlockPlan, BlockStyle, make_block, norm_g
 from etsdm.backbones.layers import conv3x3
 from etsdm.backbones.network import Network
 from etsdm.registry import field_error
-from etsdm.registry.counts import Channels, Classes, Depth, ExtraChannels, ImageSize, Multiplier
+from etsdm.registry.counts import Channels, Depth, ExtraChannels, ImageSize, Multiplier, NumClasses
 
 __all__ = ["ORIGINAL_PREFIX", "EDMUNet", "EDMUNetwork", "UNetLevel"]
 
@@ -47,7 +47,7 @@ class EDMUNet(Backbone):
     image_size: ImageSize
     in_channels: Channels
     out_channels: Channels
-    num_classes: Classes | None = None
+    num_classes: NumClasses = None
     augment_dim: ExtraChannels = 0
     model_channels: Channels
     channel_mult: tuple[Multiplier, ...] = Field(min_length=1)

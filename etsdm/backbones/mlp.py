@@ -17,7 +17,7 @@ from etsdm.backbones.base import Backbone
 from etsdm.backbones.layers import timestep_embedding, zero_init
 from etsdm.backbones.network import Network
 from etsdm.registry import backbones
-from etsdm.registry.counts import Channels, Classes, Depth, ImageSize
+from etsdm.registry.counts import Channels, Depth, ImageSize, NumClasses
 
 __all__ = ["MLP", "MLPNetwork"]
 
@@ -33,7 +33,8 @@ class MLP(Backbone):
         width: channels of the residual stream and of the hidden layers.
         depth: number of blocks.
         time_embed_dim: channels of the sinusoids of time and of the embedding of time and label.
-        num_classes: number of labels, the null class included, or None for an unconditional network.
+        num_classes: number of labels, the null class included, or None for an unconditional network; in a recipe `auto` for those of
+            the data, and a null class where training.label_dropout is above 0.
         dropout: rate in the hidden layers.
     """
 
@@ -43,7 +44,7 @@ class MLP(Backbone):
     width: Channels = 256
     depth: Depth = 4
     time_embed_dim: Channels = Field(default=128, ge=2)
-    num_classes: Classes | None = None
+    num_classes: NumClasses = None
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @property

@@ -1,15 +1,20 @@
 """Image data sets, their splits, and the order of training images."""
 
-from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
+from etsdm.data.augmentation import Augmentation, Draws
+from etsdm.data.dataset import Dataset, Files
 from etsdm.data.encoded import EncodedDataset, EncodedImages
+from etsdm.data.images import Images, LoadedImages, to_signal
+from etsdm.data.loader import TrainingLoader
 from etsdm.data.order import SampleOrder
 from etsdm.data.sources.digits import Digits
 from etsdm.data.sources.folder import ImageFolder
 from etsdm.data.split import Split
 
 __all__ = [
+    "Augmentation",
     "Dataset",
     "Digits",
+    "Draws",
     "EncodedDataset",
     "EncodedImages",
     "Files",
@@ -18,4 +23,6 @@ __all__ = [
     "LoadedImages",
     "SampleOrder",
     "Split",
+    "TrainingLoader",
+    "to_signal",
 ]

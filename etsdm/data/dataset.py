@@ -5,108 +5,15 @@ A `Dataset` is a part of a recipe; `open` gives the `Images` of one split, which
 
 from __future__ import annotations
 
-import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor
-
+from etsdm.data.images import Images
 from etsdm.data.split import Split
-from etsdm.errors import DataError
 from etsdm.registry import Part, datasets
 
-__all__ = ["Dataset", "Files", "Images", "LoadedImages"]
-
-
-class Images(ABC):
-    """Images and labels with random access by batches; they need not be in memory.
-
-    Picklable, so that the workers of `torch.utils.data.DataLoader` can take them, with `batch` to collate lists of indices:
-
-        DataLoader(range(len(images)), batch_sampler=lists_of_indices, collate_fn=images.batch, num_workers=4)
-    """
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of images."""
-
-    @abstractmethod
-    def batch(self, indices: Sequence[int] | Tensor) -> LoadedImages:
-        """Reads the images of some indices.
-
-        Args:
-            indices: from 0 to the number of images - 1, in any order and as often as they stand there.
-
-        Returns:
-            Images in the order of `indices`, on the device given to `to`.
-
-        Raises:
-            DataError: an image cannot be read.
-        """
-
-    @abstractmethod
-    def digest(self) -> str:
-        """sha256 over everything that determines pixels and labels; identifies a reference set."""
-
-    @abstractmethod
-    def to(self, device: torch.device | str) -> Images:
-        """The same images with batches on another device."""
-
-    def batches(self, batch_size: int) -> Iterator[tuple[range, LoadedImages]]:
-        """Iterates over all images in order, `batch_size` or fewer at a time, with their indices. Raises: DataError if there are none."""
-        n = self._number()
-        for start in range(0, n, batch_size):
-            indices = range(start, min(start + batch_size, n))
-            yield indices, self.batch(indices)
-
-    def class_labels(self) -> Tensor:
-        """Class labels of all images, int64, (N,); without reading the images where labels are known beside them."""
-        return self.load().labels
-
-    def load(self) -> LoadedImages:
-        """Reads all images into memory. Raises: DataError if there are none."""
-        return self.batch(range(self._number()))
-
-    def _number(self) -> int:
-        if not len(self):
-            raise DataError("data.held_out: no image is held out, but one or more are needed here; hold out one or more")
-        return len(self)
-
-
-class LoadedImages(Images):
-    """Images and labels in memory.
-
-    Args:
-        pixels: float32 in [-1, 1], (N, C, H, W).
-        labels: class labels, int64, (N,).
-    """
-
-    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
-        self.pixels = pixels
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def batch(self, indices: Sequence[int] | Tensor) -> LoadedImages:
-        chosen = torch.as_tensor(indices, dtype=torch.long)
-        return LoadedImages(self.pixels[chosen], self.labels[chosen])
-
-    def class_labels(self) -> Tensor:
-        return self.labels
-
-    def digest(self) -> str:
-        """sha256 of pixels and labels."""
-        content = hashlib.sha256()
-        for tensor in (self.pixels, self.labels):
-            content.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            content.update(tensor.contiguous().numpy().tobytes())
-        return content.hexdigest()
-
-    def to(self, device: torch.device | str) -> LoadedImages:
-        return LoadedImages(self.pixels.to(device), self.labels.to(device))
+__all__ = ["Dataset", "Files"]
 
 
 class Files(NamedTuple):
@@ -122,9 +29,11 @@ class Dataset(Part, family=datasets):
     A new source is one subclass, registered in a module of `etsdm.data.sources`.
 
     Attributes:
+        crops_at_random: whether its images take the crops of `Draws`.
         descriptive: names of the fields that change no image as long as the files are the same.
     """
 
+    crops_at_random: ClassVar[bool] = False
     descriptive: ClassVar[frozenset[str]] = frozenset()
 
     @property

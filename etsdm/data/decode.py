@@ -11,7 +11,7 @@ so these are refused here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import IO, Literal
@@ -35,7 +35,14 @@ PILLOW_MODES = {1: "L", 3: "RGB"}  # 8-bit pixels by number of channels
 
 
 def decode_resized(
-    content: bytes, name: str, *, image_size: int, channels: int, filter: Filter, background: Background | None = None
+    content: bytes,
+    name: str,
+    *,
+    image_size: int,
+    channels: int,
+    filter: Filter,
+    background: Background | None = None,
+    crop: Sequence[float] | None = None,
 ) -> Tensor:
     """Decodes an image, crops its middle square and reduces it to one size.
 
@@ -46,6 +53,7 @@ def decode_resized(
         channels: 3 for RGB, 1 for grey (ITU-R 601-2 luma).
         filter: Pillow's resampling filter, with its support scaled to the new pixels (anti-aliased).
         background: colour behind transparent pixels; None refuses them.
+        crop: another square than the middle one; see `etsdm.data.augmentation.Draws`.
 
     Returns:
         uint8, (channels, image_size, image_size).
@@ -55,7 +63,7 @@ def decode_resized(
     """
     picture = _decode(content, name, channels, background, ", or set data.background=white")
     _check_size(picture, name, image_size)
-    return _pixels(_resized_square(picture, image_size, filter))
+    return _pixels(_resized_square(picture, image_size, filter, crop))
 
 
 def decode_exact(content: bytes, name: str, *, width: int, height: int, channels: int) -> Tensor:
@@ -144,9 +152,13 @@ def _pixels(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1)
 
 
-def _resized_square(picture: Image.Image, size: int, filter: Filter) -> Image.Image:
+def _resized_square(picture: Image.Image, size: int, filter: Filter, crop: Sequence[float] | None) -> Image.Image:
     width, height = picture.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    middle = picture.crop((left, top, left + side, top + side))
-    return middle if side == size else middle.resize((size, size), Image.Resampling[filter.upper()])
+    if crop is not None:
+        share, across, down = crop
+        side = max(size, round(share * side))
+        left, top = round(across * (width - side)), round(down * (height - side))
+    square = picture.crop((left, top, left + side, top + side))
+    return square if side == size else square.resize((size, size), Image.Resampling[filter.upper()])

@@ -16,8 +16,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from etsdm.data.dataset import Dataset, Files, Images, LoadedImages
+from etsdm.data.augmentation import Draws
+from etsdm.data.dataset import Dataset, Files
 from etsdm.data.decode import Background, Filter, check_header, decode_resized
+from etsdm.data.images import Images, LoadedImages
 from etsdm.data.split import HeldOut, Split, refuse_empty_split, split_indices
 from etsdm.errors import DataError
 from etsdm.registry.counts import Classes, ImageCount, ImageSize, Seed
@@ -28,7 +30,9 @@ __all__ = ["EncodedDataset", "EncodedImages"]
 MAX_FOLDERS_LISTED = 8  # in a message
 MAX_REFUSED = 8  # images in a message
 HEADERS_AT_A_TIME = 256
+CHUNK = 8  # images that a thread decodes at a time
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -41,7 +45,8 @@ class EncodedDataset(Dataset):
         path: where the images are; relative to the recipe's file, or to the working directory if it is given elsewhere.
         image_size: side in pixels; smaller images are refused.
         channels: 3 for RGB, 1 for grey.
-        classes: number of top-level sub-folders, which are classes, labelled in the order of their names; None for no labels.
+        classes: number of top-level sub-folders, which are classes, labelled in the order of their names; `auto` for as many as there are,
+            None for no labels.
         filter: Pillow's resampling filter.
         background: colour behind transparent pixels, `white` or `black`; None refuses images that are transparent in places.
         held_out: the test split, as a share below 1 or a whole number of images; 0 trains on all.
@@ -52,12 +57,13 @@ class EncodedDataset(Dataset):
     """
 
     descriptive: ClassVar[frozenset[str]] = frozenset({"path", "count", "source"})
+    crops_at_random: ClassVar[bool] = True
     container: ClassVar[str] = "archive"
 
     path: FilePath = Field(min_length=1)
     image_size: ImageSize
     channels: Literal[1, 3] = 3
-    classes: Classes | None = None
+    classes: Classes | Literal["auto"] | None = None
     filter: Filter = "lanczos"
     background: Background | None = None
     held_out: HeldOut = 0.1
@@ -94,7 +100,9 @@ class EncodedDataset(Dataset):
 
     @property
     def num_classes(self) -> int:
-        """`classes`, or 1 without labels."""
+        """`classes`, or 1 without labels. Raises: DataError if they are to be counted and the images are missing."""
+        if self.classes == "auto":
+            return len({name.partition("/")[0] for name in self.names()})
         return self.classes or 1
 
     @property
@@ -148,7 +156,7 @@ class EncodedDataset(Dataset):
             mend: another mend than to put the images there, after a semicolon.
         """
         number = "" if self.count is None else f"{self.count:,} "
-        layout = "" if self.classes is None else f", in one sub-folder for each of {self.classes} classes"
+        layout = self._layout()
         size = f"{self.image_size}x{self.image_size}"
         lines = [
             f"data.path: {self.root} {found}",
@@ -158,6 +166,11 @@ class EncodedDataset(Dataset):
             f"put the images there, or name another {self.container} with data.path={self.container.upper()}{mend}",
         ]
         return DataError("\n".join(lines))
+
+    def _layout(self) -> str:
+        if self.classes is None:
+            return ""
+        return f", in one sub-folder for each {'class' if self.classes == 'auto' else f'of {self.classes} classes'}"
 
     def _refusal(self, name: str) -> str | None:
         """The message of an image whose header shows that it cannot be used."""
@@ -178,7 +191,7 @@ class EncodedDataset(Dataset):
                 raise DataError(f"{place}: is in no class; move it to a sub-folder, or set data.classes=null for no labels")
         folders = [name.partition("/")[0] for name in names]
         found = sorted(set(folders))
-        if len(found) != self.classes:
+        if self.classes not in ("auto", len(found)):
             listed = ", ".join(found[:MAX_FOLDERS_LISTED]) + (", ..." if len(found) > MAX_FOLDERS_LISTED else "")
             raise DataError(
                 f"data.classes: {self.classes}, but {self.root} has {len(found)} sub-folders with images ({listed}); give that number"
@@ -194,25 +207,31 @@ class EncodedImages(Images):
         dataset: reads them.
         names: names in the data set, (N,).
         labels: class labels, int64, (N,).
-        device: of the batches.
     """
 
-    def __init__(self, dataset: EncodedDataset, names: Sequence[str], labels: Tensor, device: torch.device | str = "cpu") -> None:
+    def __init__(self, dataset: EncodedDataset, names: Sequence[str], labels: Tensor) -> None:
         self.dataset = dataset
         self.names = names
         self.labels = labels
-        self.device = device
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def batch(self, indices: Sequence[int] | Tensor) -> LoadedImages:
+    def read(self, indices: Sequence[int] | Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices, dtype=torch.long)
         pixels = torch.empty(len(chosen), *self.dataset.shape, dtype=torch.uint8)
-        for row, image in zip(pixels, _map_in_threads(self._decode, [self.names[i] for i in chosen.tolist()]), strict=True):
-            row.copy_(image)
-        # Scaled on the CPU: elsewhere a division by a number may be a multiplication by its rounded inverse.
-        return LoadedImages(pixels.float() / 127.5 - 1, self.labels[chosen]).to(self.device)
+        crops = [None] * len(chosen) if draws is None or draws.crops is None else draws.crops.tolist()
+        for row, index, crop in zip(pixels, chosen.tolist(), crops, strict=True):
+            row.copy_(self._decode(self.names[index], crop))
+        return (pixels if draws is None else draws.flipped(pixels)), self.labels[chosen]
+
+    def batch(self, indices: Sequence[int] | Tensor, draws: Draws | None = None) -> LoadedImages:
+        chosen = torch.as_tensor(indices, dtype=torch.long)
+        chunks = range(0, max(1, len(chosen)), CHUNK)
+        rows = [slice(start, start + CHUNK) for start in chunks]
+        parts = _map_in_threads(lambda each: self.read(chosen[each], None if draws is None else draws.rows(each)), rows)
+        stored, labels = zip(*parts, strict=True)
+        return self.loaded(torch.cat(stored), torch.cat(labels))
 
     def class_labels(self) -> Tensor:
         return self.labels
@@ -221,9 +240,6 @@ class EncodedImages(Images):
         """sha256 of shape, filter, background, and of names, labels and contents of the images; the first call reads all of them."""
         return self._digest
 
-    def to(self, device: torch.device | str) -> EncodedImages:
-        return EncodedImages(self.dataset, self.names, self.labels, device)
-
     @cached_property
     def _digest(self) -> str:
         digest = hashlib.sha256(f"{self.dataset.shape}{self.dataset.filter}{self.dataset.background or ''}".encode())
@@ -231,16 +247,16 @@ class EncodedImages(Images):
             digest.update(os.fsencode(f"\n{content} {label} {name}"))
         return digest.hexdigest()
 
-    def _decode(self, name: str) -> Tensor:
+    def _decode(self, name: str, crop: Sequence[float] | None) -> Tensor:
         d = self.dataset
         fields = {"image_size": d.image_size, "channels": d.channels}
-        return decode_resized(d.read(name), d.location(name), **fields, filter=d.filter, background=d.background)
+        return decode_resized(d.read(name), d.location(name), **fields, filter=d.filter, background=d.background, crop=crop)
 
     def _sha256(self, name: str) -> str:
         return hashlib.sha256(self.dataset.read(name)).hexdigest()
 
 
-def _map_in_threads(function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+def _map_in_threads(function: Callable[[S], T], names: Iterable[S]) -> Iterator[T]:
     """Results in the order of the names; without a pool where torch has one thread, as in the workers of a DataLoader."""
     threads = torch.get_num_threads()
     return map(function, names) if threads == 1 else _pool(os.getpid(), threads).map(function, names)

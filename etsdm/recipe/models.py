@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from etsdm.errors import PartError, RecipeError
 from etsdm.metrics.base import EvaluationPlan
 from etsdm.metrics.config import Evaluation, default_metrics
 from etsdm.recipe.compute import Compute
-from etsdm.registry import Frozen, field_error, suggestion
+from etsdm.registry import Frozen, datasets, field_error, suggestion
 from etsdm.registry.counts import RunSeed
 from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling, Samplings
 from etsdm.training.config import Training
@@ -59,6 +59,23 @@ class Recipe(Frozen):
             raise RecipeError(f"sampling: unknown name {name!r}; {suggestion(name, sections, 'it has')}")
         return sections[name or next(iter(sections))]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_of_the_data(cls, value: Any) -> Any:
+        """Puts the number of classes of the data, and one for the null class where labels are dropped, in the place of `auto`."""
+        if not isinstance(value, Mapping) or "data" not in value:
+            return value
+        model, training = value.get("model"), value.get("training")
+        backbone = model.get("backbone") if isinstance(model, Mapping) else None
+        if not isinstance(model, Mapping) or not isinstance(backbone, Mapping) or backbone.get("num_classes") != "auto":
+            return value
+        try:
+            known = datasets.make(value["data"]).num_classes
+        except (ValueError, TypeError):
+            known = 1  # the section itself is refused, with its own message
+        dropped = isinstance(training, Mapping) and bool(training.get("label_dropout"))
+        return {**value, "model": {**model, "backbone": {**backbone, "num_classes": known + dropped}}}
+
     @field_validator("evaluation")
     @classmethod
     def _default_metrics(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
@@ -96,6 +113,9 @@ class Recipe(Frozen):
         if backbone.num_classes not in (None, known, known + 1):
             message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
             raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
+        if self.training.random_crop is not None and not self.data.crops_at_random:
+            message = f"images of {name!r} have their size already, so no square can be drawn from them; leave random_crop out"
+            raise field_error("Recipe", ("training", "random_crop"), message, self.training.random_crop)
         return self
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ __all__ = [
     "Label",
     "Multiplier",
     "NoiseLevel",
+    "NumClasses",
     "Order",
     "Processes",
     "Ratio",
@@ -38,6 +39,7 @@ __all__ = [
     "Steps",
     "Timesteps",
     "TrainingImages",
+    "Workers",
 ]
 
 
@@ -67,6 +69,14 @@ class AtMost:
         return value
 
 
+class OrAuto:
+    """A field that a recipe may give as `auto`; the recipe puts the value in its place before the field is read."""
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = handler(schema)
+        return {**found, "anyOf": [*found.get("anyOf", []), {"const": "auto", "type": "string"}]}
+
+
 Timesteps = Annotated[PositiveInt, AtMost(100_000, "a schedule keeps a table of all timesteps")]
 Index = Annotated[NonNegativeInt, AtMost(100_000, "no schedule has more timesteps")]
 Steps = Annotated[PositiveInt, AtMost(100_000, "a step calls the network once or more")]
@@ -84,7 +94,9 @@ NoiseLevel = Annotated[PositiveFloat, Field(ge=1e-9, le=1e9)]  # its square and 
 Depth = Annotated[PositiveInt, AtMost(300, "ten times the deepest published network")]
 Label = Annotated[NonNegativeInt, AtMost(10**6, "no model has more classes")]
 Classes = Annotated[PositiveInt, AtMost(10**6, "each class has an embedding")]
+NumClasses = Annotated[Classes | None, OrAuto()]
 IntervalCount = Annotated[PositiveInt, AtMost(100_000, "no schedule has more timesteps")]
 Processes = Annotated[PositiveInt, AtMost(4096, "no machine has more cores")]
+Workers = Annotated[NonNegativeInt, AtMost(4096, "no machine has more cores")]
 RunSeed = Annotated[NonNegativeInt, AtMost(2**63 - 1, "seeds have 64 bits")]
 Seed = Annotated[int, Field(ge=-(2**63)), AtMost(2**63 - 1, "seeds have 64 bits")]

@@ -27,6 +27,8 @@ from etsdm.training import Trainer
 
 __all__ = ["Train"]
 
+MOST_WORKERS = 8  # threads that read images ahead, unless a recipe says otherwise
+
 
 @dataclass(frozen=True)
 class Train(Stage):
@@ -155,7 +157,9 @@ class Train(Stage):
 
     def _new_trainer(self) -> Trainer:
         recipe = self.recipe
-        trainer = Trainer(recipe.model, recipe.training, recipe.data.open("train"), seed=self.seed, device=self.device)
+        workers = min(torch.get_num_threads(), MOST_WORKERS) if recipe.compute.workers is None else recipe.compute.workers
+        images = recipe.data.open("train")
+        trainer = Trainer(recipe.model, recipe.training, images, seed=self.seed, device=self.device, workers=workers)
         recipe.compute.prepare(trainer.denoiser.backbone)
         return trainer
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from etsdm.data import Images, LoadedImages
+from etsdm.data import Draws, Images
 from etsdm.errors import IntegrityError
 from etsdm.sampling.stores import FolderStore
 from etsdm.storage.faults import storage_errors
@@ -149,27 +149,22 @@ class SampledImages(Images):
         store: holds them.
         n: how many.
         labels: class labels by sample index, int64, (len(indices),); see `Conditions.class_labels`.
-        device: of the batches.
     """
 
-    def __init__(self, store: TensorStore, n: int, labels: Callable[[Tensor], Tensor], device: torch.device | str = "cpu") -> None:
+    def __init__(self, store: TensorStore, n: int, labels: Callable[[Tensor], Tensor]) -> None:
         self._store = store
         self._n = n
         self._labels = labels
-        self._device = device
 
     def __len__(self) -> int:
         return self._n
 
-    def batch(self, indices: Sequence[int] | Tensor) -> LoadedImages:
-        """Images and labels, float32 in [-1, 1]. Raises: IntegrityError if one is missing."""
+    def read(self, indices: Sequence[int] | Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
+        """Images, float32 in [-1, 1], and labels. Raises: IntegrityError if one is missing."""
         chosen = torch.as_tensor(indices, dtype=torch.long)
-        return LoadedImages(self._store.read(chosen), self._labels(chosen)).to(self._device)
+        images = self._store.read(chosen)
+        return (images if draws is None else draws.flipped(images)), self._labels(chosen)
 
     def digest(self) -> str:
         """The store's digest."""
         return self._store.digest
-
-    def to(self, device: torch.device | str) -> SampledImages:
-        """The same images with batches on a device."""
-        return SampledImages(self._store, self._n, self._labels, device)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
+from etsdm.data import Augmentation
 from etsdm.losses import MSE, Loss, TimeSampler, Uniform
 from etsdm.registry import Frozen, field_error
 from etsdm.registry.counts import BatchSize, ImageCount, ImagesSeen, TrainingImages
@@ -41,6 +42,9 @@ class Training(Frozen):
         warmup_images: images over which the learning rate rises linearly from 0.
         gradient_clip: largest norm of the gradient, None for no limit.
         label_dropout: probability of replacing an image's label by the null class, the model's last label, for classifier-free guidance.
+        flip: mirrors each training image left and right with probability 1/2.
+        random_crop: smallest side of a random square of each training image, as a share of its shorter side; None for the middle square of
+            the whole side. Only for images that are decoded as they are read.
         ema: moving average of the weights; a bare number is the decay of `per-step`.
         log_every, checkpoint_every: images between log records and between checkpoints; by default a hundredth and a tenth of the
             training, and at most 10,000 and 100,000 images.
@@ -58,6 +62,8 @@ class Training(Frozen):
     warmup_images: ImagesSeen = 0
     gradient_clip: PositiveFloat | None = None
     label_dropout: float = Field(0.0, ge=0, lt=1)
+    flip: bool = False
+    random_crop: float | None = Field(None, gt=0, le=1)
     ema: Annotated[EMA, BeforeValidator(_per_step, json_schema_input_type=EMA | float)] = PerStepEMA()
     log_every: TrainingImages = Field(default_factory=_share_of_images(100, most=10_000))
     checkpoint_every: TrainingImages = Field(default_factory=_share_of_images(10, most=100_000))
@@ -70,6 +76,11 @@ class Training(Frozen):
             message = f"{self.warmup_images} images of warm-up are more than the {self.images} of the training; give fewer"
             raise field_error("Training", ("warmup_images",), message, self.warmup_images)
         return self
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """Random changes of the training images."""
+        return Augmentation(self.flip, self.random_crop)
 
     def learning_rate_at(self, images_seen: int) -> float:
         """The learning rate of the step that begins after `images_seen` images."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etsdm.data import Images, SampleOrder
+from etsdm.data import Images, TrainingLoader
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import IntegrityError
 from etsdm.randomness import generator, seeded_global_rng
@@ -53,6 +53,7 @@ class Trainer:
         images: the training split.
         seed: seed of the weights, data order, times and noise.
         device: device of the denoiser.
+        workers: threads that read images ahead of the training; see `etsdm.data.TrainingLoader`.
 
     Attributes:
         denoiser: the denoiser in training mode, with the current weights.
@@ -63,7 +64,9 @@ class Trainer:
         data_scale: mean and standard deviation of the training data, None before the first step.
     """
 
-    def __init__(self, spec: DenoiserSpec, training: Training, images: Images, *, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, spec: DenoiserSpec, training: Training, images: Images, *, seed: int, device: torch.device | str = "cpu", workers: int = 0
+    ) -> None:
         self.training = training
         self.seed = seed
         self.denoiser = spec.build(seed, device).train()
@@ -73,7 +76,8 @@ class Trainer:
         self.log: list[dict[str, Any]] = []
         self.data_scale: DataScale | None = None
         self._images = images.to(device)
-        self._order = SampleOrder(len(images), seed)
+        ends = {"batch_size": training.batch_size, "end": training.images}
+        self._loader = TrainingLoader(self._images, seed, **ends, augmentation=training.augmentation, workers=workers)
         self._device = torch.device(device)
         self._window: list[tuple[Tensor, Tensor]] = []
         self._last_good: Path | None = None
@@ -96,7 +100,7 @@ class Trainer:
         self.check_data()
         training, seen = self.training, self.images_seen
         count = min(training.batch_size, training.images - seen)
-        images = self._images.batch(self._order.indices(seen, count))
+        images = self._loader.batch(seen)
         labels = self._drop_labels(images.labels)
         x0, cond = self.denoiser.prepare_batch(images.pixels, labels, generator(self.seed, "training/latents", seen, self._device))
         t = training.time_sampler.draw(self.denoiser.schedule, count, generator(self.seed, "training/times", seen, self._device))

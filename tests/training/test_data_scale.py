@@ -118,7 +118,7 @@ def test_images_of_another_range_are_warned_of_once(tiny_spec, images, message):
         (torch.full((4, 1, 8, 8), 0.3), r"^data: all values of the images are 0.3; give images"),
         (pixels(-0.01, 0.01), r"^data: images have values .* standard deviation 0.0057\d, .*raise their contrast"),
         (pixels().index_fill(0, torch.arange(400), torch.nan), r"^data: images: 8 of 8 in a batch .*not finite; give finite"),
-        (pixels().to(torch.uint8), r"^data: images are of torch.uint8; give float32 in \[-1, 1\]$"),
+        (pixels().to(torch.int16), r"^data: images are of torch.int16; give float32 in \[-1, 1\]$"),
         (pixels()[..., 0], r"^data: a batch of images has the shape 8x1x8; give 8x1 x height x width$"),
         (pixels().movedim(1, 3), r"^data: a batch of images has the shape 8x8x8x1; give 8x1 x height x width$"),
     ],

@@ -7,7 +7,8 @@ from typing import Self
 import torch
 from pydantic import Field, model_validator
 
-from etsdm.data.dataset import Dataset, LoadedImages
+from etsdm.data.dataset import Dataset
+from etsdm.data.images import LoadedImages
 from etsdm.data.split import Split, refuse_empty_split, split_indices
 from etsdm.errors import DataError
 from etsdm.registry import datasets
