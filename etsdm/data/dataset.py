@@ -29,11 +29,9 @@ class Dataset(Part, family=datasets):
     A new source is one subclass, registered in a module of `etsdm.data.sources`.
 
     Attributes:
-        crops_at_random: whether its images take the crops of `Draws`.
         descriptive: names of the fields that change no image as long as the files are the same.
     """
 
-    crops_at_random: ClassVar[bool] = False
     descriptive: ClassVar[frozenset[str]] = frozenset()
 
     @property
@@ -45,6 +43,11 @@ class Dataset(Part, family=datasets):
     @abstractmethod
     def num_classes(self) -> int:
         """Number of class labels."""
+
+    @property
+    def crops_at_random(self) -> bool:
+        """Whether its images take the crops of `Draws`."""
+        return False
 
     @property
     def holds_out(self) -> bool:
@@ -68,6 +71,10 @@ class Dataset(Part, family=datasets):
             DataError: some are damaged, or of images that cannot be used; the message names them.
         """
         return iter(())
+
+    def passed_over(self) -> dict[str, str]:
+        """Images that a training does without, and why; see `on_error` of `EncodedDataset`."""
+        return {}
 
     def files(self) -> Files | None:
         """Files that hold the images, with a quick fingerprint as their content; None where the fields determine the images."""

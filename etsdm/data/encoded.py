@@ -10,20 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import IO, ClassVar, Literal, Self, TypeVar
+from typing import IO, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from etsdm.data import unusable
 from etsdm.data.augmentation import Draws
 from etsdm.data.dataset import Dataset, Files
-from etsdm.data.decode import Background, Filter, check_header, decode_resized
+from etsdm.data.decode import Background, Filter, Resize, check_header, decode_resized
 from etsdm.data.images import Images, LoadedImages
 from etsdm.data.split import HeldOut, Split, refuse_empty_split, split_indices
-from etsdm.errors import DataError
+from etsdm.errors import DataError, PartError
 from etsdm.registry.counts import Classes, ImageCount, ImageSize, Seed
 from etsdm.registry.paths import FilePath
+from etsdm.storage.files import digest_of
 
 __all__ = ["EncodedDataset", "EncodedImages"]
 
@@ -47,8 +49,13 @@ class EncodedDataset(Dataset):
         channels: 3 for RGB, 1 for grey.
         classes: number of top-level sub-folders, which are classes, labelled in the order of their names; `auto` for as many as there are,
             None for no labels.
-        filter: Pillow's resampling filter.
+        resize: `center-crop` for the middle square of the shorter side, `lanczos` or `area` for the whole image, squeezed to a square by
+            that filter, `none` for images that have the size.
+        filter: Pillow's resampling filter of `center-crop`.
+        draft: decodes a JPEG at a half, a quarter or an eighth, where that has twice the pixels a side: faster, and slightly other pixels.
         background: colour behind transparent pixels, `white` or `black`; None refuses images that are transparent in places.
+        on_error: `stop` at the first image that cannot be used, or `skip`: decode all images once before anything is read, and do without
+            those that cannot be used, which the report lists.
         held_out: the test split, as a share below 1 or a whole number of images; 0 trains on all.
         split_seed: seed of the split.
         count: required number of images; None for any.
@@ -57,15 +64,17 @@ class EncodedDataset(Dataset):
     """
 
     descriptive: ClassVar[frozenset[str]] = frozenset({"path", "count", "source"})
-    crops_at_random: ClassVar[bool] = True
     container: ClassVar[str] = "archive"
 
     path: FilePath = Field(min_length=1)
     image_size: ImageSize
     channels: Literal[1, 3] = 3
     classes: Classes | Literal["auto"] | None = None
+    resize: Resize = "center-crop"
     filter: Filter = "lanczos"
+    draft: bool = False
     background: Background | None = None
+    on_error: Literal["stop", "skip"] = "stop"
     held_out: HeldOut = 0.1
     split_seed: Seed = 0
     count: ImageCount | None = None
@@ -75,6 +84,8 @@ class EncodedDataset(Dataset):
     def _splits_have_images(self) -> Self:
         if self.count is not None:
             refuse_empty_split(self.count, self.held_out)
+        if self.resize != "center-crop" and "filter" in self.model_fields_set:
+            raise PartError("filter", f"is of center-crop, and resize is {self.resize!r}; leave it out")
         return self
 
     @abstractmethod
@@ -106,6 +117,11 @@ class EncodedDataset(Dataset):
         return self.classes or 1
 
     @property
+    def crops_at_random(self) -> bool:
+        """Whether a square of the image is read."""
+        return self.resize == "center-crop"
+
+    @property
     def holds_out(self) -> bool:
         """Whether `held_out` is above 0."""
         return self.held_out > 0
@@ -121,10 +137,14 @@ class EncodedDataset(Dataset):
         Raises:
             DataError: they are missing, are not `count` images in `classes` classes, or none is left for training.
         """
-        self.open("train")
+        names, _ = self._listed()
+        split_indices(len(names), self.held_out, self.split_seed, "train")
 
     def check_files(self) -> Iterator[tuple[int, int]]:
-        """Reads the headers of all images, held-out ones too; see `Dataset.check_files`."""
+        """Reads the headers of all images, held-out ones too, and with `skip` decodes them; see `Dataset.check_files`."""
+        if self.on_error == "skip":
+            yield from self._find_unusable()
+            return
         names, refused = self.names(), list[str]()
         for start in range(0, len(names), HEADERS_AT_A_TIME):
             block = names[start : start + HEADERS_AT_A_TIME]
@@ -134,15 +154,35 @@ class EncodedDataset(Dataset):
             more = [f"and {len(refused) - MAX_REFUSED} more images"] if len(refused) > MAX_REFUSED else []
             raise DataError("\n".join([*refused[:MAX_REFUSED], *more]))
 
+    def passed_over(self) -> dict[str, str]:
+        """Images that cannot be used, and why, where `on_error` is `skip`; the first call decodes all images."""
+        if self.on_error == "stop":
+            return {}
+        for _ in self._find_unusable():
+            pass
+        return unusable.recall(self._decoding_digest) or {}
+
     def open(self, split: Split) -> EncodedImages:
-        """Opens one split and decodes no image yet. Raises: DataError as `check`."""
+        """Opens one split and decodes no image yet, or all of them once with `skip`. Raises: DataError as `check`."""
+        names, labels = self._listed()
+        passed_over = self.passed_over()
+        if passed_over:
+            kept = [i for i, name in enumerate(names) if name not in passed_over]
+            if not kept:
+                first = next(iter(passed_over.values()))
+                raise DataError(f"data.path: none of the {len(names)} images in {self.root} can be used, for example {first}")
+            names, labels = [names[i] for i in kept], labels[kept]
+        chosen = split_indices(len(names), self.held_out, self.split_seed, split)
+        return EncodedImages(self, [names[i] for i in chosen.tolist()], labels[chosen])
+
+    def _listed(self) -> tuple[list[str], Tensor]:
+        """Names and class labels of all images."""
         names = self.names()
         if not names:
             raise self.missing("holds no images")
         if self.count not in (None, len(names)):
             raise self.missing(f"holds {len(names)} images, not {self.count}", f"; if these are all, set data.count={len(names)}")
-        labels, chosen = self._labels(names), split_indices(len(names), self.held_out, self.split_seed, split)
-        return EncodedImages(self, [names[i] for i in chosen.tolist()], labels[chosen])
+        return names, self._labels(names)
 
     def location(self, name: str) -> str:
         """Location of an image, for messages."""
@@ -172,14 +212,56 @@ class EncodedDataset(Dataset):
             return ""
         return f", in one sub-folder for each {'class' if self.classes == 'auto' else f'of {self.classes} classes'}"
 
+    def decode(self, name: str, crop: Sequence[float] | None = None) -> Tensor:
+        """Reads and decodes one image. Args: crop: see `etsdm.data.augmentation.Draws`. Returns: uint8, `shape`. Raises: DataError."""
+        return decode_resized(
+            self.read(name),
+            self.location(name),
+            image_size=self.image_size,
+            channels=self.channels,
+            filter=self.filter,
+            resize=self.resize,
+            background=self.background,
+            draft=self.draft,
+            crop=crop,
+        )
+
+    def decoding(self) -> dict[str, Any]:
+        """The fields that pixels depend on, besides the images."""
+        return self.model_dump(mode="json", include={"image_size", "channels", "resize", "filter", "draft", "background"})
+
     def _refusal(self, name: str) -> str | None:
         """The message of an image whose header shows that it cannot be used."""
         try:
             with self.stream(name) as opened:
-                check_header(opened, self.location(name), image_size=self.image_size)
+                check_header(opened, self.location(name), image_size=self.image_size, resize=self.resize)
         except DataError as error:
             return str(error)
         return None
+
+    def _fault(self, name: str) -> str | None:
+        """The message of an image that cannot be decoded."""
+        try:
+            self.decode(name)
+        except DataError as error:
+            return str(error)
+        return None
+
+    @property
+    def _decoding_digest(self) -> str:
+        return digest_of([self.files().content, self.decoding()])
+
+    def _find_unusable(self) -> Iterator[tuple[int, int]]:
+        """Decodes all images, unless it was done before, and keeps the list of those that cannot be used. Yields: as `check_files`."""
+        digest = self._decoding_digest
+        if unusable.recall(digest) is not None:
+            return
+        names, found = self.names(), dict[str, str]()
+        for start in range(0, len(names), HEADERS_AT_A_TIME):
+            block = names[start : start + HEADERS_AT_A_TIME]
+            found |= {name: fault for name, fault in zip(block, _map_in_threads(self._fault, block), strict=True) if fault}
+            yield start + len(block), len(names)
+        unusable.keep(digest, found)
 
     def _labels(self, names: Sequence[str]) -> Tensor:
         """Class label of each image, int64, (N,)."""
@@ -222,7 +304,7 @@ class EncodedImages(Images):
         pixels = torch.empty(len(chosen), *self.dataset.shape, dtype=torch.uint8)
         crops = [None] * len(chosen) if draws is None or draws.crops is None else draws.crops.tolist()
         for row, index, crop in zip(pixels, chosen.tolist(), crops, strict=True):
-            row.copy_(self._decode(self.names[index], crop))
+            row.copy_(self.dataset.decode(self.names[index], crop))
         return (pixels if draws is None else draws.flipped(pixels)), self.labels[chosen]
 
     def batch(self, indices: Sequence[int] | Tensor, draws: Draws | None = None) -> LoadedImages:
@@ -237,20 +319,17 @@ class EncodedImages(Images):
         return self.labels
 
     def digest(self) -> str:
-        """sha256 of shape, filter, background, and of names, labels and contents of the images; the first call reads all of them."""
+        """sha256 of shape and decoding, and of names, labels and contents of the images; the first call reads all of them."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256(f"{self.dataset.shape}{self.dataset.filter}{self.dataset.background or ''}".encode())
+        d = self.dataset
+        others = "" if d.resize == "center-crop" else d.resize, "draft" if d.draft else ""
+        digest = hashlib.sha256(f"{d.shape}{d.filter}{d.background or ''}{''.join(others)}".encode())
         for name, label, content in zip(self.names, self.labels.tolist(), _map_in_threads(self._sha256, self.names), strict=True):
             digest.update(os.fsencode(f"\n{content} {label} {name}"))
         return digest.hexdigest()
-
-    def _decode(self, name: str, crop: Sequence[float] | None) -> Tensor:
-        d = self.dataset
-        fields = {"image_size": d.image_size, "channels": d.channels}
-        return decode_resized(d.read(name), d.location(name), **fields, filter=d.filter, background=d.background, crop=crop)
 
     def _sha256(self, name: str) -> str:
         return hashlib.sha256(self.dataset.read(name)).hexdigest()

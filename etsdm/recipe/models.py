@@ -114,7 +114,7 @@ class Recipe(Frozen):
             message = f"{backbone.num_classes} classes, but data set {name!r} has {known}; give {known}, {known + 1} or null"
             raise field_error("Recipe", ("model", "backbone", "num_classes"), message)
         if self.training.random_crop is not None and not self.data.crops_at_random:
-            message = f"images of {name!r} have their size already, so no square can be drawn from them; leave random_crop out"
+            message = f"no square is cut from images of {name!r} as they are read; leave random_crop out"
             raise field_error("Recipe", ("training", "random_crop"), message, self.training.random_crop)
         return self
 

@@ -79,6 +79,7 @@ def _runs(contents: Contents) -> list[dict[str, Any]]:
                 "training": run.training.path.name,
                 "seconds": {"train": trained.seconds if trained else None, **seconds, "evaluate": sum(run.seconds.values())},
                 "rate": trained.facts["images_per_second"] if trained else None,
+                "passed_over": trained.facts.get("passed_over", {}) if trained else {},
                 "environment": run.training.environment(run.manifest.train),
                 "protocols": run.protocols,
                 "recipe": run.folder.recipe(),

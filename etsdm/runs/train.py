@@ -102,6 +102,10 @@ class Train(Stage):
     def _train(self) -> Iterator[Progress]:
         for done, total in self.recipe.data.check_files():
             yield Progress(self.kind, "check images", done, total, self.unit)
+        if passed_over := self.recipe.data.passed_over():
+            first = next(iter(passed_over.values()))
+            message = f"data: {len(passed_over)} images cannot be used and are passed over; the report lists them. The first: {first}"
+            warnings.warn(message, stacklevel=2)
         folder, training = self.folder, self.recipe.training
         machine: dict[str, str | int] = {**environment(), "device": str(self.device), "threads": torch.get_num_threads()}
         folder.start(self.digest, to_yaml(self.recipe), machine, self.depends_on)
@@ -121,6 +125,7 @@ class Train(Stage):
         folder.keep_checkpoints(training.keep_checkpoints)
         rates = sorted(record["images_per_second"] for record in trainer.log)
         facts = {"images_per_second": rates[len(rates) // 2], "data_scale": trainer.check_data().record()}
+        facts["passed_over"] = passed_over
         # Of all processes that trained it, as far as their checkpoints go.
         seconds = round(sum(record["seconds"] for record in trainer.log), 2)
         folder.finish(StageRecord(digest=self.digest, seconds=seconds, facts=facts, log=trainer.log))

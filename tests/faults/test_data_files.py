@@ -83,3 +83,34 @@ def test_transparent_images_train_on_a_background(images):
     assert folder.open("train").load().pixels[3].unique().tolist() == [1.0]
     digests = {folder.model_copy(update={"background": colour}).open("train").digest() for colour in ("white", "black", None)}
     assert len(digests) == 3
+
+
+def test_damaged_images_are_passed_over_counted_and_listed_where_the_recipe_says_so(images, monkeypatch):
+    whole = (images / "05.png").read_bytes()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(images / "06.png")
+    (images / "05.png").write_bytes(b"none")
+    (images / "06.png").write_bytes((images / "06.png").read_bytes()[:2000])  # its header is whole
+    monkeypatch.setenv("ETSDM_CACHE", str(images.parent / "cache"))
+    result = train(images, ", on_error: skip")
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[0] == "default: check images 24/24 images"
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"warning: data: 2 images cannot be used and are passed over; the report lists them. The first: {images}/05")
+    data = datasets.create("image-folder", path=str(images), image_size=8, channels=1, held_out=0, on_error="skip")
+    assert list(data.passed_over()) == ["05.png", "06.png"]
+    assert data.open("train").load().pixels[:, 0, 0, 0].add(1).mul(127.5).div(10).round().tolist() == [*range(5), *range(7, 24)]
+    # The second time the list is read, and no image decoded.
+    assert list(data.check_files()) == []
+    assert "check images" not in run("run", images.parent / "own.yaml", "--stage", "train", "training.images=64", cwd=images.parent).stdout
+    # Files that changed are decoded again.
+    (images / "05.png").write_bytes(whole)
+    assert list(data.model_copy().check_files()) == [(24, 24)]
+    assert list(data.passed_over()) == ["06.png"]
+
+
+def test_a_folder_without_one_usable_image_is_refused(images):
+    for file in images.iterdir():
+        file.write_bytes(b"none")
+    data = datasets.create("image-folder", path=str(images), image_size=8, held_out=0, on_error="skip")
+    with pytest.raises(DataError, match=r"^data\.path: none of the 24 images in .* can be used, for example .*/00\.png: "):
+        data.open("train")
