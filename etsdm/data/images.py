@@ -139,4 +139,4 @@ def to_signal(stored: Tensor) -> Tensor:
     """
     if stored.dtype != torch.uint8:
         return stored
-    return stored.float() / torch.full((1,), LEVELS, device=stored.device) - 1
+    return stored.float().div_(torch.full((1,), LEVELS, device=stored.device)).sub_(1)
