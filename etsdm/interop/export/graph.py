@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError
-from etsdm.interop.optional import optional_library
+from etsdm.registry.optional import optional_library
 from etsdm.storage.files import open_atomically
 
 __all__ = ["ConditionedNetwork", "export_onnx", "export_program"]
