@@ -30,6 +30,7 @@ __all__ = ["EncodedDataset"]
 
 MAX_REFUSED = 8  # images in a message
 HEADERS_AT_A_TIME = 256
+DECODING = ("image_size", "channels", "resize", "filter", "draft", "background")
 
 
 class EncodedDataset(SplitDataset):
@@ -186,22 +187,12 @@ class EncodedDataset(SplitDataset):
         return self.decode_content(self.read(name), name, crop)
 
     def decode_content(self, content: bytes, name: str, crop: Sequence[float] | None = None) -> Tensor:
-        """Decodes one image that was read. Args: content: what `read` gave. The rest is as for `decode`."""
-        return decode_resized(
-            content,
-            self.location(name),
-            image_size=self.image_size,
-            channels=self.channels,
-            filter=self.filter,
-            resize=self.resize,
-            background=self.background,
-            draft=self.draft,
-            crop=crop,
-        )
+        """Decodes what `read` gave of one image. Args, returns and raises: as `decode`."""
+        return decode_resized(content, self.location(name), crop=crop, **self.decoding())
 
     def decoding(self) -> dict[str, Any]:
         """The fields that pixels depend on, besides the images."""
-        return self.model_dump(mode="json", include={"image_size", "channels", "resize", "filter", "draft", "background"})
+        return {field: getattr(self, field) for field in DECODING}
 
     def decoding_text(self) -> str:
         """What pixels depend on besides the images, for the digest of images."""

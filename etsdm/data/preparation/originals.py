@@ -71,8 +71,7 @@ class EncodedOriginals(Originals):
         return self._dataset.decode_content(content, self.names[k])
 
     def decoding(self) -> dict[str, Any]:
-        # Whatever the container, the same.
-        return {field: value for field, value in self._dataset.decoding().items() if field != "type"}
+        return self._dataset.decoding()
 
 
 class StoredOriginals(Originals):

@@ -199,5 +199,5 @@ def _counts(labels: list[int], classes: int) -> list[int]:
 def _faults(messages: dict[int, str]) -> DataError:
     lines = list(messages.values())
     more = [f"and {len(lines) - MAX_FAULTS} more images"] if len(lines) > MAX_FAULTS else []
-    mend = "nothing was written but finished images, which are kept: mend these and run again, or leave them out with on_error=skip"
+    mend = "nothing was written but finished images, which are kept: mend these and run again, or leave them out with --on-error skip"
     return DataError("\n".join([*lines[:MAX_FAULTS], *more, f"{len(lines)} images cannot be used; {mend}"]))
