@@ -30,6 +30,7 @@ class Release(NamedTuple):
         images: their number; None for any.
         filter: Pillow's resampling filter.
         size: side of the prepared images in pixels.
+        is_database: whether it is an LMDB database.
         labelled: whether sub-folders, or a `dataset.json`, are class labels.
     """
 
@@ -39,6 +40,7 @@ class Release(NamedTuple):
     images: int | None = None
     filter: Filter = "lanczos"
     size: int = 256
+    is_database: bool = False
     labelled: bool = False
 
 
@@ -75,16 +77,18 @@ RELEASES: dict[ReleaseName, Release] = {
     "lsun-church": Release(
         "LSUN's outdoor churches (Yu et al. 2015)",
         "church_outdoor_train_lmdb",
-        f"LSUN's database church_outdoor_train_lmdb, 126,227 images, 2 GB: see {LSUN_SITE}",
+        f"LSUN's church_outdoor_train_lmdb.zip, 126,227 images, and unzip it: see {LSUN_SITE}",
         126_227,
         "box",
+        is_database=True,
     ),
     "lsun-cat": Release(
         "LSUN's cats (Yu et al. 2015)",
         "cat",
-        f"LSUN's database cat, 1,657,266 images, 42 GB: see {LSUN_SITE}",
+        f"LSUN's cat.zip of its objects, 1,657,266 images, 42 GB, and unzip it: see {LSUN_SITE}",
         1_657_266,
         "box",
+        is_database=True,
     ),
     "cifar10": Release(
         "CIFAR-10, python version (Krizhevsky 2009)",

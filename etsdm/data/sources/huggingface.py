@@ -54,11 +54,12 @@ class Source(NamedTuple):
 class Table(NamedTuple):
     """An opened part.
 
-    Fields: images, a `datasets.Dataset` of the column of images, encoded; labels, None without such a column; folder of image files that
-    the table refers to.
+    Fields: images, a `datasets.Dataset` of the column of images alone, encoded; column, its name; labels, None without such a column;
+    folder of image files that the table refers to.
     """
 
     images: Any
+    column: str
     labels: Labels | None
     folder: Path
 
@@ -77,7 +78,7 @@ def _open(source: Source) -> Table:
         if names := tuple(getattr(rows.features[label], "names", None) or ()):
             labels = Labels(labels.numbers, names)
     folder = Path(library.config.HF_CACHE_HOME if source.on_hub else place)
-    return Table(rows.select_columns([image]).cast_column(image, library.Image(decode=False)).rename_column(image, "image"), labels, folder)
+    return Table(rows.select_columns([image]).cast_column(image, library.Image(decode=False)), image, labels, folder)
 
 
 def _rows(library: ModuleType, source: Source) -> Any:
@@ -171,7 +172,7 @@ class HuggingFace(EncodedDataset):
 
     def read(self, name: str) -> bytes:
         table = opened.last(self._source)
-        found = table.images[int(name)]["image"] or {}
+        found = table.images[int(name)][table.column] or {}
         if found.get("bytes") is not None:
             return bytes(found["bytes"])
         if not found.get("path"):

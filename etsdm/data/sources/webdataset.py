@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -31,6 +33,8 @@ __all__ = ["WebDataset"]
 
 LABELS = ("cls", "json")  # extensions of members with the label of an image, in the order of preference
 MAX_SHARDS = 100_000
+MAX_DIGITS = 40
+GROUP = re.compile(r"\{([^{}]*)\}")
 MAX_LABEL_BYTES = 2**16  # of a .cls or .json member
 BLOCK = tarfile.BLOCKSIZE
 REPLACE = "download or make it again"
@@ -92,11 +96,19 @@ def shard_paths(pattern: str) -> tuple[Path, ...]:
     """Shards of a pattern: one path, a glob with `*`, or numbers in braces, `train-{0000..0012}.tar`. They need not exist."""
     if "{" in pattern:
         braces = optional_library("braceexpand", "a pattern with braces", "'etsdm[webdataset]'")
-        found = list(islice(braces.braceexpand(pattern), MAX_SHARDS + 1))
-        if len(found) > MAX_SHARDS:
-            raise DataError(f"data.path: {pattern} is more than {MAX_SHARDS:,} shards; give fewer")
-        return tuple(Path(path) for path in found)
+        # Counted first, as the library makes them all at once.
+        if "{" in GROUP.sub("", pattern) or prod(map(_choices, GROUP.findall(pattern))) > MAX_SHARDS:
+            raise DataError(f"data.path: {pattern} has braces in braces, or is more than {MAX_SHARDS:,} shards; give fewer")
+        return tuple(map(Path, braces.braceexpand(pattern)))
     return tuple(Path(path) for path in sorted(glob.glob(pattern)))
+
+
+def _choices(group: str) -> int:
+    """Number of texts that braces with this content stand for."""
+    first, dots, last = group.partition("..")
+    if dots and first.lstrip("-").isdecimal() and last.lstrip("-").isdecimal():
+        return abs(int(last) - int(first)) + 1 if len(group) < MAX_DIGITS else MAX_SHARDS + 1
+    return group.count(",") + 1
 
 
 def _index(pattern: str) -> Shards:

@@ -120,11 +120,15 @@ class Python2Pickler(pickle._Pickler):
     dispatch: ClassVar = {**pickle._Pickler.dispatch, bytes: save_bytes}
 
 
-def batch(levels, labels) -> bytes:
+def python2_pickle(value) -> bytes:
     stream = io.BytesIO()
-    rows = np.ascontiguousarray(levels.transpose(0, 3, 1, 2)).reshape(len(levels), -1)
-    Python2Pickler(stream, protocol=2).dump({b"data": rows, b"labels": [int(label) for label in labels], b"batch_label": b"x"})
+    Python2Pickler(stream, protocol=2).dump(value)
     return stream.getvalue()
+
+
+def batch(levels, labels) -> bytes:
+    rows = np.ascontiguousarray(levels.transpose(0, 3, 1, 2)).reshape(len(levels), -1)
+    return python2_pickle({b"data": rows, b"labels": [int(label) for label in labels], b"batch_label": b"x"})
 
 
 def batches() -> dict[str, bytes]:
