@@ -152,8 +152,9 @@ def _dataset(source: str, overrides: list[str]) -> Dataset:
     from etsdm.registry import datasets
 
     place = Path(source).expanduser()
-    is_place = place.suffix.lower() not in (".yaml", ".yml") and source not in names() and (place.exists() or "/" in source)
-    is_part = source.startswith("{") or (source not in names() and source in datasets)
+    is_recipe = place.suffix.lower() in (".yaml", ".yml") or source in names()
+    is_part = source.startswith("{") or (not is_recipe and source in datasets)
+    is_place = not is_recipe and not is_part and (place.exists() or "/" in source)
     if not is_place and not is_part:
         return build(source, *overrides).recipe.data
     if overrides:
@@ -207,9 +208,9 @@ def _show_prepared(record: PreparedSet, out: Path) -> None:
     classes = f" in {len(record.class_counts)} classes" if record.class_counts else ""
     typer.echo(f"{record.release}: {record.images:,} images{of_size}{classes} in {out}")
     if record.duplicates:
-        typer.echo(f"{sum(len(group) - 1 for group in record.duplicates)} images have the pixels of another one; the record lists them")
+        typer.echo(f"images with the pixels of another one: {sum(len(group) - 1 for group in record.duplicates):,}; the record lists them")
     if record.left_out:
-        typer.echo(f"{len(record.left_out)} images were left out; the record lists them, with the reason")
+        typer.echo(f"images left out: {len(record.left_out):,}; the record lists them, with the reason")
     typer.echo(f"sha256: {record.set_sha256} of {manifest_of(out)}")
     typer.echo(f"record: {record_of(out)}")
 
@@ -219,7 +220,7 @@ def _show_inspection(source: str, found: Inspection, sheet: Path | None) -> None
 
     from etsdm.cli.display import console
 
-    table = Table(title=source, caption=f"{found.images:,} images, {len(found.damaged):,} of which cannot be used")
+    table = Table()
     table.add_column("property")
     table.add_column("value")
     table.add_column("images", justify="right")
@@ -230,6 +231,7 @@ def _show_inspection(source: str, found: Inspection, sheet: Path | None) -> None
         if len(counts) > MAX_ROWS:
             rest = list(counts.values())[MAX_ROWS:]
             table.add_row("", f"and {len(rest)} more", f"{sum(rest):,}")
+    console.print(f"{source}: {found.images:,} images, and {len(found.damaged):,} of them cannot be used", soft_wrap=True, highlight=False)
     console.print(table)
     for message in list(found.damaged.values())[:MAX_ROWS]:
         console.print(message, soft_wrap=True, highlight=False)

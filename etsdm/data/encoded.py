@@ -72,7 +72,7 @@ class EncodedDataset(SplitDataset):
     def _fields_fit(self) -> Self:
         if self.labels is not None and self.classes is None:
             raise PartError("labels", "classes is null, so no label is read; give classes: auto, or leave labels out")
-        if self.resize != "center-crop" and "filter" in self.model_fields_set:
+        if self.resize != "center-crop" and self.filter != type(self).model_fields["filter"].default:
             raise PartError("filter", f"is of center-crop, and resize is {self.resize!r}; leave it out")
         return self
 
@@ -233,7 +233,6 @@ class EncodedDataset(SplitDataset):
         unusable.keep(digest, found)
 
     def _labels(self, names: Sequence[str]) -> Labels:
-        """Class labels of all images."""
         if self.classes is None:
             return Labels(torch.zeros(len(names), dtype=torch.long))
         if self.labels is not None:

@@ -24,7 +24,7 @@ __all__ = ["Inspection", "contact_sheet", "inspect_images"]
 AT_A_TIME = 256
 TILE, GAP, COLUMNS = 96, 4, 8  # of a contact sheet, in pixels but for the columns
 GROUND = (128, 128, 128)
-UPRIGHT = 1  # EXIF orientation
+ORIENTATION, UPRIGHT = 0x0112, 1  # EXIF tag and its usual value
 
 Progress = Callable[[int, int], None]
 
@@ -77,14 +77,14 @@ def inspect_images(dataset: Dataset, progress: Progress = lambda done, total: No
 
 
 def contact_sheet(dataset: Dataset, *, images: int = 64) -> Image.Image:
-    """A sheet of images at equal distances in their order, whole and upright; those that cannot be decoded are left out.
+    """A sheet of images at equal distances in their order, whole and upright; those that cannot be used are left out.
 
     Args:
         dataset: as for `inspect_images`.
         images: their number, at most.
 
     Raises:
-        DataError: none can be decoded.
+        DataError: none can be used.
     """
     if isinstance(dataset, EncodedDataset):
         originals = EncodedOriginals(dataset)
@@ -93,7 +93,7 @@ def contact_sheet(dataset: Dataset, *, images: int = 64) -> Image.Image:
     else:
         pictures = [to_pil(to_uint8(one)) for one in _pixels(_splits(dataset), images)]
     if not pictures:
-        raise DataError("data: none of the images can be decoded, so that there is no contact sheet")
+        raise DataError("data: none of the images can be used, so that there is no contact sheet")
     rows = -(-len(pictures) // COLUMNS)
     columns = min(len(pictures), COLUMNS)
     sheet = Image.new("RGB", (GAP + columns * (TILE + GAP), GAP + rows * (TILE + GAP)), "white")
@@ -181,9 +181,11 @@ def _header(content: bytes) -> _Header | None:
     """What the header of an image says, None where Pillow reads none."""
     try:
         with Image.open(BytesIO(content), formats=PILLOW_FORMATS) as opened:
+            # Pillow decodes a PNG in search of EXIF, unless it has found it.
+            has_exif = opened.format != "PNG" or "exif" in opened.info
             marks = {
                 "transparent": opened.has_transparency_data,
-                "rotated": opened.getexif().get(0x0112, UPRIGHT) != UPRIGHT,
+                "rotated": has_exif and opened.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT,
                 "animated": getattr(opened, "n_frames", 1) > 1,
             }
             size, bands = "x".join(map(str, opened.size)), len(opened.getbands())
@@ -193,9 +195,11 @@ def _header(content: bytes) -> _Header | None:
 
 
 def _picture(originals: EncodedOriginals, k: int) -> Image.Image | None:
-    """An image for the sheet, None for one that cannot be decoded."""
+    """An image for the sheet, None for one that cannot be used."""
     try:
-        with Image.open(BytesIO(originals.content(k)), formats=PILLOW_FORMATS) as opened:
+        content = originals.content(k)
+        originals.pixels(k, content)
+        with Image.open(BytesIO(content), formats=PILLOW_FORMATS) as opened:
             opened.draft("RGB", (2 * TILE, 2 * TILE))
             upright = ImageOps.exif_transpose(opened)
             upright.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)

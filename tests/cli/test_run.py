@@ -140,10 +140,11 @@ def test_json_without_a_plan_is_refused(tmp_path):
 def test_a_run_without_its_data_says_what_to_get_and_where_to_put_it(tmp_path, options):
     result = run("run", RECIPES / "ffhq_large.yaml", *options, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
-    found, expected, get, put = result.stderr.splitlines()
+    found, expected, get, prepare, put = result.stderr.splitlines()
     assert found == f"error: data.path: {tmp_path}/data/ffhq is no folder"
     assert expected.startswith("expected in this folder: 70,000 PNG, JPEG or WebP images, of 256x256 pixels or larger")
     assert get == "get FFHQ's folder images1024x1024, 70,000 PNG files, 89.1 GB: see https://github.com/NVlabs/ffhq-dataset"
+    assert prepare == "prepare the download with etsdm data prepare images1024x1024 --dataset ffhq --size 256 --out data/ffhq"
     assert put == "put the images there, or name another folder with data.path=FOLDER"
     assert list(tmp_path.iterdir()) == []
 
