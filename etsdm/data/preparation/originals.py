@@ -13,6 +13,7 @@ from etsdm.data.dataset import Dataset
 from etsdm.data.encoded import EncodedDataset
 from etsdm.data.images import Images
 from etsdm.data.labels import folder_labels
+from etsdm.data.stored import SplitDataset
 from etsdm.errors import DataError
 
 __all__ = ["Classes", "Originals", "originals_of"]
@@ -97,7 +98,9 @@ class StoredOriginals(Originals):
 
 
 def originals_of(dataset: Dataset) -> Originals:
-    """The images of a data set: all of one that has no test split of its own, else its training split."""
+    """The images of a data set: all of one whose test split is drawn, else its training split."""
+    if isinstance(dataset, SplitDataset):
+        dataset = dataset.model_copy(update={"held_out": 0, "count": None})
     if isinstance(dataset, EncodedDataset):
         return EncodedOriginals(dataset)
     return StoredOriginals(dataset.open("train"), labelled=dataset.num_classes > 1)

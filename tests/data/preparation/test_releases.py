@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
-from layouts import LABELS, LEVELS, cifar_folder
+from layouts import LABELS, LAYOUTS, LEVELS, cifar_folder
 from PIL import Image
 from releases_on_disk import RELEASES, N, animals, center_crop, ffhq, lsun, lsun_crop
 
@@ -99,6 +99,17 @@ def test_cifar10_keeps_its_levels_and_labels(tmp_path):
     assert np.array_equal(stored.permute(0, 2, 3, 1).numpy(), LEVELS[:25])
     assert labels.tolist() == LABELS[:25].tolist()
     assert (record.images, record.class_counts) == (25, [10, 10, 5])
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if not name.startswith("cifar10")])
+def test_every_source_can_be_prepared(name, tmp_path):
+    part = LAYOUTS[name].part(LAYOUTS[name].write(tmp_path))
+    record = prepare_images(part, tmp_path / "set.zip")
+    found = datasets.create("zip", path=str(tmp_path / "set.zip"), image_size=32, classes=3, held_out=0).open("train")
+    stored, labels = found.read(range(30))
+    assert np.array_equal(stored.permute(0, 2, 3, 1).numpy(), LEVELS)
+    assert labels.tolist() == LABELS.tolist()
+    assert (record.images, record.class_counts) == (30, [10, 10, 10])
 
 
 def test_whole_images_and_grey_ones_are_fields(tmp_path):
