@@ -1,7 +1,7 @@
-"""Published image sets as presets of `image-folder`.
+"""Published image sets as presets of their sources.
 
-The paper trains on FFHQ, CelebA-HQ, AFHQ-Cat, AFHQ-Wild and two categories of LSUN, at 256x256. LSUN is published as a database and has
-no preset: its images, written to files by its own tool, are an `image-folder` like any other.
+The paper trains on FFHQ, CelebA-HQ, AFHQ-Cat, AFHQ-Wild and two categories of LSUN, at 256x256. LSUN is published as databases, which are
+read as they are.
 
 The number of held-out images is this library's choice, enough for metrics on unseen images; 0 trains on all.
 """
