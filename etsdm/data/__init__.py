@@ -7,11 +7,20 @@ from etsdm.data.encoded_images import EncodedImages
 from etsdm.data.images import Images, LoadedImages, to_signal
 from etsdm.data.loader import TrainingLoader
 from etsdm.data.order import SampleOrder
+from etsdm.data.sources.cifar10 import CIFAR10
 from etsdm.data.sources.digits import Digits
 from etsdm.data.sources.folder import ImageFolder
+from etsdm.data.sources.huggingface import HuggingFace
+from etsdm.data.sources.join import Join
+from etsdm.data.sources.lmdb import ImageLmdb
+from etsdm.data.sources.mixture import Mixture
+from etsdm.data.sources.npz import ImageArrays
+from etsdm.data.sources.webdataset import WebDataset
+from etsdm.data.sources.zip import ImageZip
 from etsdm.data.split import Split
 
 __all__ = [
+    "CIFAR10",
     "Augmentation",
     "Dataset",
     "Digits",
@@ -19,11 +28,18 @@ __all__ = [
     "EncodedDataset",
     "EncodedImages",
     "Files",
+    "HuggingFace",
+    "ImageArrays",
     "ImageFolder",
+    "ImageLmdb",
+    "ImageZip",
     "Images",
+    "Join",
     "LoadedImages",
+    "Mixture",
     "SampleOrder",
     "Split",
     "TrainingLoader",
+    "WebDataset",
     "to_signal",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import PureWindowsPath
 from typing import overload
 
 import numpy as np
@@ -46,14 +46,18 @@ class PackedNames(Sequence[str]):
 
     def find(self, name: str) -> int:
         """Index of a name in sorted names. Raises: KeyError if it is not among them."""
-        if not self.holds(name):
+        encoded = name.encode(*ENCODING)  # bytes of UTF-8 have the order of code points
+        k = bisect_left(range(len(self)), encoded, key=self._encoded)
+        if k == len(self) or self._encoded(k) != encoded:
             raise KeyError(name)
-        return bisect_left(self, name)
+        return k
 
     def holds(self, name: str) -> bool:
         """Whether a name is among sorted names."""
-        k = bisect_left(self, name)
-        return k < len(self) and self[k] == name
+        try:
+            return self.find(name) >= 0
+        except KeyError:
+            return False
 
     def __len__(self) -> int:
         return len(self._ends) - 1 if self._rows is None else len(self._rows)
@@ -67,8 +71,11 @@ class PackedNames(Sequence[str]):
             return [self[k] for k in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        row = index % len(self) if self._rows is None else int(self._rows[index])
-        return self._bytes[self._ends[row] : self._ends[row + 1]].decode(*ENCODING)
+        return self._encoded(index % len(self)).decode(*ENCODING)
+
+    def _encoded(self, k: int) -> bytes:
+        row = k if self._rows is None else int(self._rows[k])
+        return self._bytes[self._ends[row] : self._ends[row + 1]]
 
     def __iter__(self) -> Iterator[str]:
         return (self[k] for k in range(len(self)))
@@ -110,5 +117,5 @@ def image_names(found: Iterable[str], place: object) -> tuple[PackedNames, Tenso
 
 def is_outside(name: str) -> bool:
     """Whether a name, as the path of a file, leads out of its folder or is no path of a file."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or not path.name or ".." in path.parts or "\0" in name or path.parts[0].endswith(":")
+    path = PureWindowsPath(name)  # takes both / and \\ as separators
+    return bool(path.anchor) or not path.name or ".." in path.parts or "\0" in name

@@ -66,7 +66,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def open_range(path: Path, offset: int, size: int) -> IO[bytes]:
-    """Opens a part of a regular file, such as a member of an archive. Args: offset, size: in bytes. Raises: OSError as `open_regular`."""
+    """Opens a part of a regular file, such as a member of an archive. Args: as `read_range`. Raises: OSError as `open_regular`."""
     return BufferedReader(_Range(open_regular(path), offset, size))
 
 
@@ -75,7 +75,8 @@ def read_range(path: Path, offset: int, size: int) -> bytes:
 
     Args:
         path: of the file.
-        offset, size: in bytes.
+        offset: of its first byte.
+        size: in bytes.
 
     Raises:
         UnsuitableFileError: the file ends before the part does, or is not regular.
