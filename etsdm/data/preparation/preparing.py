@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ from etsdm.data.preparation.prepared import (
 from etsdm.data.preparation.unfinished import Finished, Unfinished
 from etsdm.data.stored import StoredDataset
 from etsdm.errors import DataError, IntegrityError, PartError, printable
+from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import digest_of, remove_leftovers
 from etsdm.storage.records import read_record
 
@@ -40,6 +42,7 @@ AHEAD = 8  # images for each worker that are begun before they are needed
 Progress = Callable[[str, int, int], None]
 
 
+@storage_errors()
 def prepare_images(
     dataset: Dataset,
     out: str | Path,
@@ -70,12 +73,15 @@ def prepare_images(
     Raises:
         DataError: the images are missing, or with `stop` some cannot be used.
         IntegrityError: something else is at `out`, or in F.unfinished.
-        PartError: `out` is in the folder of the originals.
+        PartError: `out` is no name, or in the folder of the originals.
         StorageError: nothing more can be written; what was finished stays.
     """
     place = Path(out).expanduser().absolute()
     stored = dataset if isinstance(dataset, StoredDataset) else None
-    if stored is not None and stored.root.is_dir() and place.resolve().is_relative_to(stored.root.resolve()):
+    if not place.name:
+        raise PartError("out", f"{place} is no name of a new folder or archive; give one")
+    # Unlike Path.resolve, this takes a loop of links.
+    if stored is not None and stored.root.is_dir() and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(stored.root)):
         raise PartError("out", f"{place} is in the folder of the originals, {stored.root}; give another place")
     originals = originals_of(dataset)
     found = dataset.files()

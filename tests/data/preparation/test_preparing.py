@@ -17,7 +17,7 @@ from releases_on_disk import encoded, write
 from etsdm.data import LoadedImages
 from etsdm.data.preparation import manifest_of, prepare_images, record_of, release_dataset
 from etsdm.data.preparation.prepared import PreparedSet
-from etsdm.errors import DataError, IntegrityError, PartError, StorageError
+from etsdm.errors import DataError, EtsdmError, IntegrityError, PartError, StorageError
 from etsdm.registry import datasets
 from etsdm.storage.files import sha256_of
 from etsdm.storage.records import read_record
@@ -207,6 +207,16 @@ def test_a_place_in_the_folder_of_the_originals_is_refused(source):
         prepare(source, source / "set")
     assert error.value.field == "out"
     assert str(source) in error.value.message
+
+
+@pytest.mark.parametrize("out", ["loop", "loop/below", "/", "", "a\0b", "a\ud800b", "long" * 500, "source.zip/below"])
+def test_places_that_no_set_can_have_are_one_error(source, tmp_path, out):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "source.zip").write_text("a file")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises((EtsdmError, PartError), match=";"):
+        prepare(source, tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("suffix", ["", ".zip"])
