@@ -138,7 +138,7 @@ class EncodedDataset(SplitDataset):
             return {}
         for _ in self._find_unusable():
             pass
-        return unusable.recall(self._decoding_digest) or {}
+        return unusable.recall(self._decoding_digest()) or {}
 
     def open(self, split: Split) -> EncodedImages:
         """Opens one split and decodes no image yet, or all of them once with `skip`. Raises: DataError as `check`."""
@@ -216,13 +216,12 @@ class EncodedDataset(SplitDataset):
             return str(error)
         return None
 
-    @property
     def _decoding_digest(self) -> str:
         return digest_of([self.files().content, self.decoding()])
 
     def _find_unusable(self) -> Iterator[tuple[int, int]]:
         """Decodes all images, unless it was done before, and keeps the list of those that cannot be used. Yields: as `check_files`."""
-        digest = self._decoding_digest
+        digest = self._decoding_digest()
         if unusable.recall(digest) is not None:
             return
         names, found = self.names(), dict[str, str]()
