@@ -27,10 +27,12 @@ class Images(ABC):
     Attributes:
         device: of the batches.
         in_memory: whether reading costs no decoding and no access to a disk.
+        encoded: whether they are what a first stage made of images, `FirstStage.moments_shape`.
     """
 
     device: torch.device = torch.device("cpu")
     in_memory: bool = False
+    encoded: bool = False
 
     @abstractmethod
     def __len__(self) -> int:

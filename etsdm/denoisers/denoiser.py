@@ -13,6 +13,7 @@ channels.
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -143,8 +144,13 @@ class DenoiserSpec(Frozen):
         # An external network exists already.
         return [(field, part) for field, part in parts if part is not None and not isinstance(part, External)]
 
-    def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:
+    def build(self, seed: int = 0, device: torch.device | str = "cpu", *, first_stage_device: torch.device | str | None = None) -> Denoiser:
         """Makes the denoiser, its weights drawn from the streams "model/weights" and "model/first-stage" of a seed.
+
+        Args:
+            seed: of the weights.
+            device: of the denoiser.
+            first_stage_device: another one for the first stage; "meta" for one without weights, where latents are trained on.
 
         Raises:
             PartError: the weights do not fit into this machine's memory.
@@ -154,9 +160,10 @@ class DenoiserSpec(Frozen):
             network = self.backbone.build()
         if self.first_stage is None:
             return Denoiser(self, network).to(device)
-        with seeded_global_rng(seed, "model/first-stage"):
+        with seeded_global_rng(seed, "model/first-stage"), torch.device(first_stage_device or "cpu"):
             first_stage = self.first_stage.build()
-        return Denoiser(self, network, first_stage).to(device)
+        denoiser = Denoiser(self, network.to(device), first_stage)
+        return denoiser if first_stage_device else denoiser.to(device)
 
 
 class Denoiser(nn.Module):
@@ -169,7 +176,12 @@ class Denoiser(nn.Module):
         spec: the parts.
         backbone: the network, as `spec.backbone.build()` makes it.
         first_stage: likewise, as `spec.first_stage.build()` makes it; None without one.
+
+    Attributes:
+        first_stage_file: safetensors file with the weights of a first stage on the device "meta", which has none; else None.
     """
+
+    first_stage_file: Path | None = None
 
     def __init__(self, spec: DenoiserSpec, backbone: nn.Module, first_stage: FirstStageNetwork | None = None) -> None:
         super().__init__()
@@ -217,6 +229,11 @@ class Denoiser(nn.Module):
         return self.spec.backbone.num_classes
 
     @property
+    def has_weightless_first_stage(self) -> bool:
+        """Whether the first stage is on the device "meta", as in a training on latents, which does without it."""
+        return self.first_stage is not None and any(weight.is_meta for weight in self.first_stage.parameters())
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights, or of the buffers of a network without weights."""
         return next(chain(self.parameters(), self.buffers())).device
@@ -243,12 +260,15 @@ class Denoiser(nn.Module):
         """Latents of the first stage, or without one the images themselves.
 
         Args:
-            images: (B, C, H, W) in [-1, 1].
+            images: (B, C, H, W) in [-1, 1]; or what the first stage's `moments` made of them, (B, *moments_shape).
             generator: draws the latents, where the first stage gives a distribution.
         """
         if self.first_stage is None:
             return images
+        stage = self.first_stage.spec
         with torch.no_grad():
+            if images.shape[1:] == stage.moments_shape and stage.moments_shape != stage.image_shape:
+                return stage.latents(images, generator)
             return self.first_stage.encode(images.to(_weight_dtype(self.first_stage, images)), generator=generator).to(images.dtype)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
