@@ -100,6 +100,8 @@ INNER = {
     "torch.DistributedDataParallel": "module",
     "torch.DataParallel": "module",
     "torch.FullyShardedDataParallel": "module",
+    "torch.AveragedModel": "module",
+    "torch.ActivationWrapper": "_checkpoint_wrapped_module",
     "deepspeed.DeepSpeedEngine": "module",
     "peft.PeftModel": "base_model",
     "peft.BaseTuner": "model",

@@ -148,7 +148,18 @@ def test_a_map_of_other_edges_is_used():
         ({**NET, "condition_map": "e-tsdm", "t_tilde": 50}, "condition_map", ("t_tilde", "one or the other")),
         ({**NET, "t_tilde": 2000}, "condition_map.t_tilde", ("2000", "1000")),
         ({**NET, "horizon": 0}, "horizon", ("0", "1000")),
+        ({**NET, "horizon": float("inf")}, "horizon", ("inf", "1000")),
+        ({**NET, "horizon": "1000"}, "horizon", ("'1000'", "such as 1000")),
+        ({**NET, "n": 0}, "condition_map", ("n: found 0",)),
         ({"argument": "t", "unit": "sigma"}, "condition_map", ("noise level", "edm-vp-equivalent")),
+        ({"argument": "t", "unit": "log-sigma", "t_tilde": 100, "n": 5}, "condition_map", ("noise level", "timestep", "edm-vp-equivalent")),
+        ({"argument": "t", "unit": "sigma", "condition_map": "e-tsdm"}, "condition_map", ("noise level", "edm-vp-equivalent")),
+        (
+            {"argument": "t", "unit": "log-sigma", "condition_map": {"type": "shared-intervals", "edges": [0, 0.1]}},
+            "condition_map",
+            ("the condition 0", "logarithm", "edm-vp-equivalent"),
+        ),
+        ({"argument": "t", "unit": "log-sigma", "condition_map": "constant"}, "condition_map", ("the condition 0", "logarithm")),
     ],
 )
 def test_what_does_not_fit_is_refused(options, field, parts):
@@ -192,6 +203,58 @@ def test_modules_whose_time_gives_coefficients_are_refused():
     precond = class_named("training", "EDMPrecond", "sigma")()
     with pytest.raises(PartError, match=message("EDMPrecond", "preconditioning", ".model", "log-sigma")):
         share_timesteps(precond)
+
+
+class Around(nn.Module):
+    """A module around a network, of no known class."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, *args, **kwargs):
+        return self.net(*args, **kwargs)
+
+
+def test_a_module_that_passes_any_arguments_on_is_refused():
+    # A positional timestep has no name there, and would pass as it is.
+    with pytest.raises(PartError, match=message("model", "Around", "any arguments", "network inside")):
+        share_timesteps(Around(), **NET)
+
+
+def test_a_network_of_keywords_is_mapped():
+    class Keywords(Net):
+        def forward(self, x, **kwargs):
+            return super().forward(x, kwargs["t"])
+
+    net = Keywords()
+    share_timesteps(net, **NET)
+    assert torch.equal(net(X, t=39), Net()(X, 20))
+
+
+def test_positional_arguments_have_no_name():
+    class Positional(Net):
+        def forward(self, *args):
+            return super().forward(*args)
+
+    with pytest.raises(PartError, match=message("argument", "forward has no 'args'")):
+        share_timesteps(Positional(), argument="args", unit="timesteps")
+
+
+def test_a_second_map_around_a_shared_network_is_refused():
+    class Preconditioned(Around):
+        def forward(self, x, t):
+            return self.net(x, t)
+
+    around = Preconditioned()
+    share_timesteps(around.net, **NET)
+    with pytest.raises(PartError, match=message("model", "Preconditioned's Net", "shared already")):
+        share_timesteps(around, 50, 1, **NET)
+
+
+def test_a_tenth_of_the_horizon_is_shared_by_default():
+    timestep_map = share_timesteps(Net(), horizon=4000, **NET).timestep_map
+    assert timestep_map(torch.tensor([79, 80, 399, 400])).tolist() == [0, 80, 320, 400]
 
 
 def test_a_replaced_forward_is_refused():
