@@ -174,9 +174,9 @@ def _verdicts(found: Measurements) -> Iterator[tuple[Verdict, tuple[str, str, st
     yield "share", (steep, _share_line(found), f"the paper reports better samples on its data sets; for this model {UNKNOWN}")
     steepness = _steepness(found)
     gentle = (
-        f"The ideal output is infinitely steep at t = 0, but K in the first sub-interval is {steepness or 0:.3g} times that beyond the last"
+        f"The ideal output is infinitely steep at t = 0, but K in the first sub-interval is {steepness or 0:.3g} times that beyond, "
+        f"less than {STEEP:g}: shared conditions may change little, and cost little."
     )
-    gentle = f"{gentle}, less than {STEEP:g}: shared conditions may change little, and cost little."
     yield "not-steep", (gentle, _share_line(found), f"a small effect is likely; {UNKNOWN}")
     finite = "The ideal output has a finite slope at t = 0; the reason for shared conditions is missing"
     if steepness is not None and steepness >= STEEP:
@@ -197,10 +197,8 @@ def _share_line(found: Measurements) -> str:
 
 
 def _other_ways(found: Measurements) -> list[Advice]:
-    modified = f"modified-{found.schedule.type_name}"
-    finite = (
-        modified if modified in schedules.names() else "modified-linear" if found.schedule.is_discrete else "modified-linear-continuous"
-    )
+    modified, default = f"modified-{found.schedule.type_name}", "modified-linear" + ("" if found.schedule.is_discrete else "-continuous")
+    finite = modified if modified in schedules.names() else default
     remap = "" if found.condition_map.is_remap else "a remap (condition_map: {type: sigma}) or "
     finding = f"For a new training there are other ways: {remap}a schedule with a finite slope at t = 0, such as {finite}."
     return [Advice("other ways", finding, "", f"the paper compares them with shared conditions, which do better there; {UNKNOWN}")]
@@ -214,9 +212,8 @@ def _as_text(condition_map: ConditionMap) -> str:
 
 def _name(schedule: Schedule) -> str:
     """Name of a schedule, with the fields that are not the defaults."""
-    changed = ", ".join(
-        f"{name} {value}" for name, value in schedule.model_dump(mode="json", exclude_defaults=True).items() if name != "type"
-    )
+    fields = schedule.model_dump(mode="json", exclude_defaults=True)
+    changed = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "type")
     return f"{schedule.type_name!r} ({changed})" if changed else repr(schedule.type_name)
 
 

@@ -52,7 +52,7 @@ def export_denoiser(denoiser: Denoiser, path: str | Path, to: str) -> list[str]:
     if not isinstance(denoiser, Denoiser):
         raise CheckpointError(f"found a {type(denoiser).__name__}, which has no weights of its own; give an etsdm.Denoiser")
     path = Path(path)
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise IntegrityError(f"{path}: exists and is not overwritten; remove it, or give another path")
     module, name = FORMATS[to]
     write: Callable[[Denoiser, Path], None] = getattr(import_module(f"etsdm.interop.export.{module}"), name)
