@@ -5,7 +5,7 @@ their base. Names and units were read in the sources of the versions below; the 
 
     diffusers 0.42                 guided-diffusion 18ff408       denoising-diffusion-pytorch 0031853
     latent-diffusion 29f473e       DiT 00d70ac                    EDM 0a2ff34
-    k-diffusion 0541011            sd-scripts 0010c81             torchtitan 00a8d22
+    k-diffusion 0541011            sd-scripts 48d368f             torchtitan b5bcd76
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ NOT_A_NETWORK = {
     "training.VEPrecond": "its sigma also gives c_out, and .model takes ln(sigma / 2), none of the units; map c_noise in its forward",
     "training.iDDPMPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),
     "k_diffusion.Denoiser": _PRECONDITIONED.format(".inner_model"),
+    "library.Chroma": "get_mod_vectors embeds its timestep outside forward, where no map acts; map the timesteps before both",
     "diffusers.UVit2DModel": "it predicts masked tokens and takes no timestep; there is nothing to share",
 }
 

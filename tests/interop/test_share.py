@@ -257,6 +257,14 @@ def test_a_tenth_of_the_horizon_is_shared_by_default():
     assert timestep_map(torch.tensor([79, 80, 399, 400])).tolist() == [0, 80, 320, 400]
 
 
+def test_a_network_that_embeds_its_timestep_outside_forward_is_refused():
+    # Chroma of sd-scripts is a subclass of its Flux, whose timestep is known.
+    flux = class_named("library", "Flux", "timesteps")
+    chroma = type("Chroma", (flux,), {"__module__": "library.chroma_models"})()
+    with pytest.raises(PartError, match=message("Chroma", "get_mod_vectors", "before both")):
+        share_timesteps(chroma)
+
+
 def test_a_replaced_forward_is_refused():
     net = Net()
     net.forward = lambda x, t: x
