@@ -181,6 +181,8 @@ def _true_times(scheduler: Any, given: Any, in_loop: bool) -> tuple[Any, int | N
     if values.is_floating_point() and isinstance(given, Tensor):
         mapped = mapped.to(values.dtype)  # some pipelines cast the time
     found, at = [], None
+    if not in_loop and len(values.unique()) > 1:  # of a training batch, between the steps of a preview
+        return given, None
     now = None if scheduler.__dict__[INDEX] == OUTSIDE else scheduler.__dict__[INDEX]
     for value in values.flatten().tolist():
         at = _index(now, (mapped == value).nonzero().flatten().tolist())

@@ -13,9 +13,9 @@ from etsdm.interop.time_units import HORIZON, UNITS
 __all__ = ["check_unit", "scheduler_horizon", "scheduler_unit"]
 
 _IN_TIMESTEPS = """
-    CogVideoXDDIMScheduler CogVideoXDPMScheduler DDIMInverseScheduler DDIMParallelScheduler DDIMScheduler DDPMParallelScheduler
-    DDPMScheduler DEISMultistepScheduler DPMSolverMultistepInverseScheduler DPMSolverMultistepScheduler DPMSolverSDEScheduler
-    DPMSolverSinglestepScheduler EulerAncestralDiscreteScheduler EulerDiscreteScheduler FlowMatchEulerDiscreteScheduler
+    CogVideoXDDIMScheduler CogVideoXDPMScheduler DDIMInverseScheduler DDIMScheduler DDPMScheduler DEISMultistepScheduler
+    DPMSolverMultistepInverseScheduler DPMSolverMultistepScheduler DPMSolverSDEScheduler DPMSolverSinglestepScheduler
+    EulerAncestralDiscreteScheduler EulerDiscreteScheduler FlowMatchEulerDiscreteScheduler
     FlowMatchHeunDiscreteScheduler FlowMatchLCMScheduler HeunDiscreteScheduler KDPM2AncestralDiscreteScheduler KDPM2DiscreteScheduler
     LCMScheduler LMSDiscreteScheduler LTXEulerAncestralRFScheduler PNDMScheduler SASolverScheduler TCDScheduler UnCLIPScheduler
     UniPCMultistepScheduler
@@ -32,6 +32,8 @@ SCHEDULER_UNITS = {
 _NO_UNIT = "its timesteps are {}, none of the units"
 NOT_SHARED = {
     "CMStochasticIterativeScheduler": _NO_UNIT.format("250 ln(sigma)"),
+    "DDIMParallelScheduler": "it takes steps in parallel, and shared timesteps do not show which",
+    "DDPMParallelScheduler": "it takes steps in parallel, and shared timesteps do not show which",
     "SCMScheduler": _NO_UNIT.format("atan(sigma)"),
     "RePaintScheduler": "its pipeline goes by the order of timesteps, and shared ones are equal",
 }

@@ -105,13 +105,13 @@ INNER = {
     "deepspeed.DeepSpeedEngine": "module",
     "peft.PeftModel": "base_model",
     "peft.BaseTuner": "model",
-    "etsdm.ExternalNetwork": "network",
 }
 
 # Modules in which a true time gives more than a condition, and what to share instead.
 _PRECONDITIONED = "its sigma also gives the coefficients of the preconditioning; give the network inside, {}"
 NOT_A_NETWORK = {
     "etsdm.Denoiser": "it has a condition map of its own; give condition_map to its DenoiserSpec",
+    "etsdm.ExternalNetwork": "its denoiser has a condition map of its own; give condition_map to etsdm.wrap, or share before it",
     "denoising_diffusion_pytorch.GaussianDiffusion": "its t also gives the noise level; give the network inside, .model",
     "training.EDMPrecond": _PRECONDITIONED.format(".model, with unit='log-sigma'"),
     "training.VPPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),

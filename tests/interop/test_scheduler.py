@@ -168,6 +168,16 @@ def test_training_draws_its_own_times():
         loop(scheduler, Recorder())
 
 
+def test_training_goes_on_beside_samples_that_were_broken_off():
+    scheduler, plain = diffusers.DDPMScheduler(), diffusers.DDPMScheduler()
+    share_scheduler(scheduler)
+    scheduler.set_timesteps(60)
+    x, noise, t = torch.ones(1000, 1, 1, 1), torch.full((1000, 1, 1, 1), 2.0), torch.arange(1000)
+    for i in range(57):
+        assert torch.equal(scheduler.add_noise(x, noise, t), plain.add_noise(x, noise, t))
+        scheduler.step(x[:1], scheduler.timesteps[i], x[:1])
+
+
 @pytest.mark.parametrize(
     ("cls", "options", "unit"),
     [

@@ -7,6 +7,7 @@ import torch
 from networks import Net, class_named, unet
 from torch import nn
 
+import etsdm
 from etsdm.condition_maps import ETSDM
 from etsdm.errors import PartError
 from etsdm.interop import share_timesteps, timestep_sharing
@@ -255,6 +256,13 @@ def test_a_second_map_around_a_shared_network_is_refused():
 def test_a_tenth_of_the_horizon_is_shared_by_default():
     timestep_map = share_timesteps(Net(), horizon=4000, **NET).timestep_map
     assert timestep_map(torch.tensor([79, 80, 399, 400])).tolist() == [0, 80, 320, 400]
+
+
+def test_the_network_of_a_wrapped_denoiser_is_refused():
+    # The denoiser would record the identity, and its checkpoints with it.
+    denoiser = etsdm.wrap(Net(), schedule="linear", target="eps", shape=(1, 8, 8))
+    with pytest.raises(PartError, match=message("ExternalNetwork", "condition_map to etsdm.wrap")):
+        share_timesteps(denoiser.backbone, **NET)
 
 
 def test_a_network_that_embeds_its_timestep_outside_forward_is_refused():

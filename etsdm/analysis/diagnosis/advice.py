@@ -166,7 +166,7 @@ def _verdicts(found: Measurements) -> Iterator[tuple[Verdict, tuple[str, str, st
     yield "untrained", ("There is nothing to judge yet.", "Train it, or give other weights.", "certain")
     if found.one_condition:
         same = "Its condition map gives all times one condition; how the network uses t cannot be seen."
-        yield "ignores-t", (same, "Give it a condition map that tells large times apart, train, and diagnose again.", "certain")
+        yield "ignores-t", (same, "Give it a condition map under which large times differ, train, and diagnose again.", "certain")
     blind = "Shared conditions cannot help a network that ignores t."
     yield "ignores-t", (blind, "Mend the time input first, then diagnose again.", "certain")
     yield "shared", ("It shares conditions already; nothing is to be changed.", "", "certain: the map is part of the model")
