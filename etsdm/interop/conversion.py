@@ -16,13 +16,29 @@ from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import CheckpointError, EtsdmError, PartError
 from etsdm.registry import cut, format_errors
 
-__all__ = ["AS_STORED", "Converted", "Options", "Shapes", "Source", "check_keys", "make_spec", "merged", "required", "shapes_of"]
+__all__ = [
+    "AS_STORED",
+    "AbsentNetwork",
+    "Converted",
+    "Options",
+    "Shapes",
+    "Source",
+    "check_keys",
+    "make_spec",
+    "merged",
+    "required",
+    "shapes_of",
+]
 
 AS_STORED = "as stored"  # weights of which the file does not say whether they are an average
 SHOWN = 5  # keys of each kind in a message
 
 Shapes = Mapping[str, tuple[int, ...]]
 Source = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
+
+
+class AbsentNetwork(nn.Module):
+    """Stands for an external network in a specification; it is never called."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,11 @@ class Converted:
     choices: dict[str, str] = field(default_factory=dict)
     weights_are: str = "ema"
     original: Source | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """State dict of the denoiser."""
+        stages = {f"first_stage.{key}": value for key, value in (self.first_stage or {}).items()}
+        return {f"backbone.{key}": value for key, value in self.backbone.items()} | stages
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
