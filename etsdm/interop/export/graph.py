@@ -76,7 +76,8 @@ def export_program(denoiser: Denoiser, path: Path) -> dict[str, Any]:
     """
     program = _program(denoiser, "torch-export")
     with atomic_files(path) as file, _quiet():
-        torch.export.save(program, file, extra_files=entries_of(denoiser.spec))
+        with file.open("wb") as opened:  # torch's own writer has no errors of the operating system
+            torch.export.save(program, opened, extra_files=entries_of(denoiser.spec))
         module = torch.export.load(file).module()
         return _compared(denoiser, path, "torch.export", lambda inputs: module(**inputs))
 
@@ -155,13 +156,13 @@ def _untraceable(denoiser: Denoiser, to: str, error: Exception) -> CheckpointErr
 def _inputs(denoiser: Denoiser, times: list[float]) -> Inputs:
     """Seeded inputs, a row for each time."""
     spec, batch = denoiser.spec, len(times)
-    shapes = {"x": spec.shape}
+    shapes: dict[str, tuple[int, ...]] = {"x": spec.shape}
     _, _, cond = spec.backbone.empty_inputs(batch)
     if "context" in cond:
-        shapes["context"] = (TOKENS, *cond["context"].shape[2:])
+        shapes["context"] = (TOKENS, cond["context"].shape[2])
     if spec.super_resolution is not None:
-        channels, *size = spec.shape
-        shapes["low_res"] = (channels, *(length // spec.super_resolution.factor for length in size))
+        channels, height, width = spec.shape
+        shapes["low_res"] = (channels, height // spec.super_resolution.factor, width // spec.super_resolution.factor)
     inputs = {name: per_sample_normal(0, f"interop/graph/{name}", range(batch), shape) for name, shape in shapes.items()}
     inputs["t"] = torch.tensor(times)
     if spec.backbone.num_classes is not None:

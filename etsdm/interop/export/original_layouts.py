@@ -111,7 +111,8 @@ def _tensors(network: torch.nn.Module) -> dict[str, Tensor]:
 
 def _save(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     with atomic_files(path) as file:
-        torch.save(values, file)
+        with file.open("wb") as opened:  # torch's own writer has no errors of the operating system
+            torch.save(values, opened)
         written = read_contents(file).values
         return compare_tensors(path, _flat(values), _flat(written))
 
