@@ -15,7 +15,7 @@ DIT = DiT(image_size=8, in_channels=1, out_channels=2, patch_size=2, hidden_size
 STAGE = KLAutoencoder(
     resolution=16, in_channels=1, out_ch=1, ch=8, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(), z_channels=2, norm_groups=4
 )
-SONG = SongUNet(image_size=8, in_channels=1, out_channels=1, model_channels=16, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(4,))
+SONG = SongUNet(image_size=8, in_channels=1, out_channels=1, model_channels=16, channel_mult=(1,), num_blocks=1, attn_resolutions=())
 GIVEN = {"backbone": {"image_size": 8, "num_head_channels": 8, "norm_groups": 8}}
 
 # Format: parts of the denoiser, fields that the format does not hold, and whether it holds the condition map.

@@ -25,7 +25,7 @@ from torch.export import Dim
 
 from etsdm.condition_maps import Intervals
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
-from etsdm.errors import CheckpointError
+from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.interop.comparison import compare_outputs
 from etsdm.interop.export.single_file import entries_of
 from etsdm.interop.optional import optional_library
@@ -47,6 +47,16 @@ INPUTS = {
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
 Inputs = dict[str, Tensor]
+
+
+def _hypot(a: Any, b: Any) -> Any:
+    """The square root of a^2 + b^2 in ONNX; schedules are in float64, where nothing overflows."""
+    from onnxscript import opset18 as op
+
+    return op.Sqrt(op.Add(op.Mul(a, a), op.Mul(b, b)))
+
+
+OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.hypot.default: _hypot}  # that torch.onnx lacks
 
 
 class ConditionedNetwork(nn.Module):
@@ -94,13 +104,17 @@ def export_onnx(denoiser: Denoiser, path: Path) -> dict[str, Any]:
         IntegrityError: the written model gives another output, or PATH.data exists.
     """
     onnxruntime = [optional_library(name, "an export to onnx", "'etsdm[onnx]'") for name in LIBRARIES][-1]
+    weights = sum(value.numel() * value.element_size() for value in denoiser.state_dict().values())
+    data = path.with_name(f"{path.name}.data")
+    if weights > LARGEST_MODEL and data.exists():
+        raise IntegrityError(f"{data}: exists and is not overwritten, and the weights belong there; remove it, or give another path")
     program = _program(denoiser, "onnx")
     shapes = _dynamic_shapes(_inputs(denoiser, _ends(denoiser.spec)), "batch", "tokens")
-    weights = sum(value.numel() * value.element_size() for value in denoiser.state_dict().values())
     with atomic_files(path) as file, _quiet():
         try:
-            plain = program.run_decompositions({torch.ops.aten.hypot.default: _hypot})
-            exported = torch.onnx.export(plain, dynamo=True, dynamic_shapes=shapes, output_names=[OUTPUT], verbose=False)
+            exported = torch.onnx.export(
+                program, dynamic_shapes=shapes, output_names=[OUTPUT], custom_translation_table=OPERATORS, dynamo=True, verbose=False
+            )
         except Exception as error:
             raise _untraceable(denoiser, "onnx", error) from None
         assert exported is not None
@@ -116,11 +130,6 @@ def export_onnx(denoiser: Denoiser, path: Path) -> dict[str, Any]:
             return torch.from_numpy(out)
 
         return _compared(denoiser, path, "onnxruntime", call)
-
-
-def _hypot(a: Tensor, b: Tensor) -> Tensor:
-    """The square root of a^2 + b^2, which ONNX has no operator for; schedules are in float64, where nothing overflows."""
-    return (a * a + b * b).sqrt()
 
 
 def _document(model: Any, spec: DenoiserSpec) -> None:

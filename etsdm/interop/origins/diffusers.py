@@ -127,6 +127,8 @@ def _weights(folder: Path) -> Contents:
 
 def _backbone(file: Path, config: Mapping[str, Any], has_table: bool) -> dict[str, Any]:
     kind = config["time_embedding_type"]
+    if kind == "learned" and config.get(MAP_KEY) is not None and not has_table:
+        raise CheckpointError(f"{file}: time_embedding_type: 'learned', and {TIME_TABLE} is missing in the weights; copy the folder again")
     if kind != "positional" and not (has_table and config.get(MAP_KEY) is not None):
         raise CheckpointError(f"{file}: time_embedding_type: {kind!r} has no counterpart, 'positional' has; {WRAP}")
     try:
@@ -171,7 +173,7 @@ def _scheduler(folder: Path, library: Any) -> dict[str, Any]:
 
 
 def _checked_table(folder: Path, table: Tensor, spec: DenoiserSpec) -> str:
-    expected = time_table(spec)
+    expected = time_table(spec).to(table.dtype).float()
     if table.shape != expected.shape or not torch.allclose(table.float(), expected, atol=1e-5, rtol=0):
         raise CheckpointError(f"{folder}: {TIME_TABLE}: was trained, or belongs to another condition map; {WRAP}")
     return "the sinusoids of f(t), computed from the condition map"
