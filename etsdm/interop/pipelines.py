@@ -139,8 +139,8 @@ def _read_weights(folder: Path, known: tuple[str, ...]) -> Any:
     network, keys = _loaded(lambda: kind.from_pretrained(folder, **options), folder)
     # diffusers leaves weights that it does not find at random values, and warns.
     for problem in ("missing", "unexpected"):
-        if found := sorted(keys.get(f"{problem}_keys") or ()):
-            message = f"{len(found)} keys of {name} {problem} in its weights, {quoted(found[0])} among them"
+        if odd := sorted(keys.get(f"{problem}_keys") or ()):
+            message = f"{len(odd)} keys of {name} {problem} in its weights, {quoted(odd[0])} among them"
             raise CheckpointError(f"{folder}: {message}; copy the model again, or give the weights of this config")
     return network.eval()
 

@@ -57,10 +57,7 @@ def test_a_folder_of_diffusers_is_opened_with_its_map(pipeline):
 def test_the_argument_beside_a_map_in_a_config_is_that_of_the_schedule(pipeline, tmp_path):
     folder = shutil.copytree(pipeline, tmp_path / "copy")
     config = json.loads((folder / "unet" / "config.json").read_text())
-    for horizon, message in (
-        (1000, None),
-        (4000, r"unet/config\.json: its condition map is in times up to 4000, and the schedule's end at 1000"),
-    ):
+    for horizon in (1000, 4000):
         argument = {"argument": "timestep", "unit": "timesteps", "horizon": horizon}
         (folder / "unet" / "config.json").write_text(json.dumps({**config, "timestep_argument": argument}))
         if horizon == 1000:
