@@ -1,6 +1,9 @@
 """Exports: what comes back by a conversion, and what a format does not hold."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -108,3 +111,14 @@ def test_the_command_exports_and_warns(tmp_path):
     wrong = run("export", tmp_path / "checkpoint", "--to", "diffuser", "--out", tmp_path / "x")
     assert wrong.returncode == 2
     assert "to: 'diffuser' is unknown; did you mean 'diffusers'?" in wrong.stderr
+
+
+@pytest.mark.parametrize("to", ["ldm", "torch-export", "safetensors", "diffusers"])
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, to):
+    etsdm.save(made("diffusers" if to == "diffusers" else "ldm"), tmp_path / "checkpoint")
+    program = "import resource; from etsdm.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000,) * 2); main()"
+    command = [sys.executable, "-c", program, "export", "checkpoint", "--to", to, "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: out\S*: file too large; raise the limit on the size of files .*\n", done.stderr)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]

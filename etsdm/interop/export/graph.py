@@ -13,6 +13,7 @@ under `etsdm.condition_map`. The written file is read again and compared with th
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,9 +87,11 @@ def export_program(denoiser: Denoiser, path: Path) -> dict[str, Any]:
     """
     program = _program(denoiser, "torch-export")
     with atomic_files(path) as file, _quiet():
-        with file.open("wb") as opened:  # torch's own writer has no errors of the operating system
-            torch.export.save(program, opened, extra_files=entries_of(denoiser.spec))
-        module = torch.export.load(file).module()
+        buffer = io.BytesIO()  # a full disk under torch's own writer ends the process
+        torch.export.save(program, buffer, extra_files=entries_of(denoiser.spec))
+        file.write_bytes(buffer.getbuffer())
+        with file.open("rb") as written:
+            module = torch.export.load(written).module()
         return _compared(denoiser, path, "torch.export", lambda inputs: module(**inputs))
 
 

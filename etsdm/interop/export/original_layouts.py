@@ -12,6 +12,7 @@ None of these files has a place for a condition map, so that the program that lo
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,9 @@ def _tensors(network: torch.nn.Module) -> dict[str, Tensor]:
 
 def _save(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     with atomic_files(path) as file:
-        with file.open("wb") as opened:  # torch's own writer has no errors of the operating system
-            torch.save(values, opened)
+        buffer = io.BytesIO()  # torch's own writer hides the error of a full disk
+        torch.save(values, buffer)
+        file.write_bytes(buffer.getbuffer())
         written = read_contents(file).values
         return compare_tensors(path, _flat(values), _flat(written))
 
