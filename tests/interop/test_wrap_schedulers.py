@@ -47,7 +47,7 @@ def test_beta_schedules_of_every_scheduler(name):
 @pytest.mark.parametrize("name", DISCRETE)
 @pytest.mark.parametrize(("kind", "target"), [("epsilon", Eps()), ("v_prediction", V()), ("sample", X0())])
 def test_prediction_types(name, kind, target):
-    assert read_scheduler(make(name, prediction_type=kind)).target == target
+    assert read_scheduler(make(name, prediction_type=kind, num_train_timesteps=20)).target == target
 
 
 @pytest.mark.parametrize("count", [1, 10, 100, 1000, 4000])
@@ -66,6 +66,8 @@ def rescaled(alpha_bar):
 @pytest.mark.parametrize("name", [name for name in DISCRETE if "rescale_betas_zero_snr" in make(name).config])
 @pytest.mark.parametrize("betas", [{**BETAS, "beta_schedule": "linear"}, SD])
 def test_zero_terminal_snr(name, betas):
+    cosine = make(name, beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    assert read_scheduler(cosine).schedule == ZeroTerminal(base=Cosine())
     found = read_scheduler(make(name, **betas, rescale_betas_zero_snr=True, prediction_type="v_prediction"))
     assert isinstance(found.schedule, ZeroTerminal)
     base = found.schedule.base
