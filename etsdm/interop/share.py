@@ -182,11 +182,26 @@ def _argument(network: nn.Module, given: dict[str, Any]) -> tuple[str, str]:
 
 
 def _position(network: nn.Module, name: str) -> int | None:
-    """Index of an argument of `forward` among the positional ones, None for keyword only."""
-    parameters = list(inspect.signature(type(network).forward).parameters.values())[1:]
+    """Index of an argument of `forward` among the positional ones, None for keyword only.
+
+    A `forward(*args, **kwargs)` that calls the one of its base has that one's arguments.
+    """
+    own = _forward_parameters(type(network))
+    parameters = own
+    for kind in type(network).__mro__:
+        parameters = _forward_parameters(kind)
+        if any(each.name == name for each in parameters) or not any(each.kind is each.VAR_POSITIONAL for each in parameters):
+            break
     for i, parameter in enumerate(parameters):
-        if parameter.name == name and parameter.kind is not parameter.VAR_KEYWORD:
+        if parameter.name == name and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             return None if parameter.kind is parameter.KEYWORD_ONLY else i
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    kinds = {parameter.kind for parameter in own}
+    if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         return None
-    raise PartError("argument", f"forward has no {name!r}; give one of {', '.join(parameter.name for parameter in parameters)}")
+    names = ", ".join(str(each.replace(annotation=each.empty, default=each.empty)) for each in own)
+    raise PartError("argument", f"forward has no {name!r}; give one of {names}")
+
+
+def _forward_parameters(kind: type) -> list[inspect.Parameter]:
+    """Parameters of a class's `forward` beside self; none without one."""
+    return list(inspect.signature(kind.forward).parameters.values())[1:] if hasattr(kind, "forward") else []
