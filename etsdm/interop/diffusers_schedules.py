@@ -26,6 +26,7 @@ __all__ = ["SchedulerParts", "read_scheduler"]
 TARGETS: dict[str, Target] = {"epsilon": Eps(), "v_prediction": V(), "sample": X0(), "original_sample": X0()}
 FLOW_MATCHING = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+EDM_TARGETS = {"epsilon": "edm", "v_prediction": "edm-v"}  # the same preconditioning, the output of the other sign
 MEND = "give schedule= and target=, registered ones or your own subclass of etsdm.schedules.FromBetas"
 
 
@@ -94,11 +95,13 @@ def _flow(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
 
 def _edm(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
     kind = config.get("prediction_type", "epsilon")
-    if kind != "epsilon":  # with 'v_prediction' the output has the other sign
-        raise PartError("target", f"{type(scheduler).__name__} has prediction_type {quoted(kind)}; {MEND}")
+    if kind not in EDM_TARGETS:
+        raise PartError(
+            "target", f"{type(scheduler).__name__} has prediction_type {quoted(kind)}, none of {', '.join(EDM_TARGETS)}; {MEND}"
+        )
     sigma = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
     if not torch.allclose(scheduler.precondition_noise(sigma).double(), LogSigma()(sigma), atol=1e-6):
         raise PartError("schedule", f"the timesteps of {type(scheduler).__name__} are not ln(sigma) / 4; {MEND}")
     return SchedulerParts(
-        EDM(sigma_max=float(config["sigma_max"])), targets.create("edm", sigma_data=float(config["sigma_data"])), LogSigma()
+        EDM(sigma_max=float(config["sigma_max"])), targets.create(EDM_TARGETS[kind], sigma_data=float(config["sigma_data"])), LogSigma()
     )

@@ -164,9 +164,25 @@ def test_transformer_2d():
     assert denoiser.num_classes == 6
 
 
-def test_a_network_of_one_timestep_for_all_images_is_refused():
-    with pytest.raises(PartError, match=r"^network: Transformer2DModel with ada_norm takes one timestep for all images"):
-        wrap(transformer(norm_type="ada_norm", num_embeds_ada_norm=1000), schedule="linear", target="eps")
+@pytest.mark.parametrize("norm_type", ["ada_norm", "layer_norm"])  # the second is the older name
+def test_a_network_of_one_timestep_for_all_images_is_called_once_for_each(norm_type):
+    net = transformer(norm_type=norm_type, num_embeds_ada_norm=1000, cross_attention_dim=12)
+    with pytest.raises(ValueError, match="unpack"):  # by diffusers, of any time that is no number
+        net(images(4, 8, 8)[:1], TEXT[:1], timestep=T[:1].long())
+
+    def by_hand(x, t):
+        times = t.long().tolist()
+        rows = {time: [i for i, each in enumerate(times) if each == time] for time in times}
+        found = {time: net(x[own], TEXT[own], timestep=torch.tensor(time)).sample for time, own in rows.items()}
+        return torch.stack([found[time][rows[time].index(i)] for i, time in enumerate(times)])
+
+    denoiser = check(net, by_hand, {"encoder_hidden_states": TEXT})
+    x = images(4, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(denoiser.output(x, 57.0, encoder_hidden_states=TEXT), net(x, TEXT, timestep=torch.tensor(57)).sample)
+    loss = denoiser.output(x, T, encoder_hidden_states=TEXT).square().mean()
+    loss.backward()
+    assert net.transformer_blocks[0].norm1.emb.weight.grad[T.long()].abs().sum(1).gt(0).all()
 
 
 def test_a_network_that_looks_its_timestep_up_takes_integers():
