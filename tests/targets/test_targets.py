@@ -119,7 +119,7 @@ def test_coefficients_are_numbers_on_the_whole_of_every_schedule(schedule):
 @given(level=LEVELS)
 def test_the_scaled_input_has_unit_variance_where_a_target_scales_it(target, level):
     alpha, sigma = level
-    spread = {Eps(scale_input=True): 1.0, EDM(): 0.5, EDM(sigma_data=1.7): 1.7}.get(target)  # of the data
+    spread = {Eps(scale_input=True): 1.0, EDM(): 0.5, EDM(sigma_data=1.7): 1.7, EDMV(sigma_data=1.7): 1.7}.get(target)  # of the data
     expected = 1.0 if spread is None else (spread**2 * alpha**2 + sigma**2).rsqrt().item()
     assert target.inverse(alpha, sigma).c_in.item() == pytest.approx(expected, rel=1e-14)
 
