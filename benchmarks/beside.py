@@ -1,4 +1,7 @@
-"""Time that a call takes beside the network inside it, as in use: with the caches that a forward pass leaves."""
+"""Time that a call takes beside the network inside it, as in use: with the caches that a forward pass leaves.
+
+Time is that of one thread, so that other programs on the machine do not count.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ class TimedUNet(UNet2DModel):
     seconds: list[float] = []  # noqa: RUF012  of all, as a pass is the last one when it is read
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = time.thread_time()
         out = super().forward(*args, **kwargs)
-        self.seconds.append(time.perf_counter() - start)
+        self.seconds.append(time.thread_time() - start)
         return out
 
 
@@ -49,9 +52,9 @@ def costs(by_hand: Callable[[], object], call: Callable[[], object], rounds: int
     for turn in range(rounds + WARM_UP):
         turns = list(zip(beside, (by_hand, call), strict=True))
         for name, each in turns[:: 1 if turn % 2 else -1]:
-            start = time.perf_counter()
+            start = time.thread_time()
             out = each()
-            whole = time.perf_counter() - start
+            whole = time.thread_time() - start
             del out
             forwards.append(TimedUNet.seconds.pop() * 1e6)
             beside[name].append(whole * 1e6 - forwards[-1])
@@ -65,20 +68,19 @@ def parsed(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=300, help="calls of each")
     parser.add_argument("--batch", type=int, default=16, help="images")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     return options
 
 
 def printed(rows: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
     """Prints the costs of each case."""
     if options.json:
-        machine = {"torch": torch.__version__, "machine": platform.machine(), "threads": options.threads, "batch": options.batch}
+        machine = {"torch": torch.__version__, "machine": platform.machine(), "batch": options.batch}
         print(json.dumps({**machine, "rows": rows}))
         return
-    print(f"torch {torch.__version__}, {options.threads} threads, CPU, batch {options.batch}; medians of {options.rounds} calls")
+    print(f"torch {torch.__version__}, one CPU thread, batch {options.batch}; medians of {options.rounds} calls")
     for case, row in rows.items():
         beside = f"beside it {row['call_us']:6.1f} us, by hand {row['by_hand_us']:6.1f} us"
         print(f"{case:24} forward {row['forward_us']:8.1f} us   {beside}; added {row['added_us']:6.1f} us, {row['share']:6.2%}")

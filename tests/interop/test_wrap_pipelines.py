@@ -70,6 +70,14 @@ def test_a_schedule_and_a_target_can_be_given_in_place_of_the_schedulers(ddim):
     assert wrap(pipeline, schedule="cosine", target="v").schedule.type_name == "cosine"
 
 
+def test_a_scheduler_can_be_given_with_a_network(ddim):
+    scheduler = diffusers.DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    denoiser = wrap(ddim.unet, schedule=scheduler)
+    assert (denoiser.schedule.type_name, denoiser.target.type_name) == ("cosine", "v")
+    assert wrap(ddim, schedule=scheduler).spec == denoiser.spec
+    assert wrap(ddim.unet, schedule=scheduler, target="eps").target.type_name == "eps"
+
+
 def test_images_of_a_dit_pipeline():
     pipeline = dit_pipeline()
     theirs = pipeline_images(pipeline, class_labels=[3, 7], guidance_scale=1.0)

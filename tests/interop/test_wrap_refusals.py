@@ -87,3 +87,38 @@ def test_a_class_of_diffusers_that_is_called_in_another_way_is_refused():
 def test_an_unknown_signature_is_refused():
     with pytest.raises(PartError, match=r"^signature: 'diffuser' is unknown; did you mean 'diffusers'"):
         wrap(unet(), schedule="linear", target="eps", signature="diffuser")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "labels are missing; give y, one of 4 classes"),
+        ([0, 1, 2, 3], "y is a list; give a tensor of integers"),
+        (torch.ones(4), r"y is torch\.float32; give a tensor of integers"),
+        (torch.tensor([0, 1]), r"y has shape \(2,\); give one label an image"),
+        (torch.tensor([0, 1, 2, 4]), "y has the label 4; give labels from 0 to 3"),
+        (torch.tensor([0, 1, 2, -1]), "y has the label -1; give labels from 0 to 3"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(y, message):
+    denoiser = wrapped(unet(num_class_embeds=4))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        denoiser.output(images(), T, **({} if y is None else {"y": y}))
+    with pytest.raises(ValueError, match=r"^labels were given to a network without classes"):
+        wrapped(unet()).output(images(), T, y=labels())
+
+
+@pytest.mark.parametrize(
+    ("x", "t", "message"),
+    [
+        (images(3, 8, 8), T, r"x has shape \(4, 3, 8, 8\); give \(batch, 1, height, width\)"),
+        (images().numpy(), T, "x: found a ndarray"),
+        (images(), T[:3], r"t: has shape \(3,\) for 4 images"),
+        (images(), [1, 2, 3, 4], r"t: found \[1, 2, 3, 4\]; give a number, or a tensor"),
+        (images(), T + 1, "t: 1000 is outside the times of schedule 'linear'"),
+        (images(), T.to(torch.complex64), r"t: found a tensor of torch\.complex64; give real times"),
+    ],
+)
+def test_arguments_of_a_call_that_do_not_fit_are_refused(x, t, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        wrapped(unet()).output(x, t)
