@@ -90,5 +90,5 @@ def _check_labels(y: Any, count: int, classes: int) -> None:
     if y.is_cpu and y.numel() and not torch.compiler.is_compiling():  # elsewhere it would synchronise
         smallest, largest = (value.item() for value in torch.aminmax(y))
         if smallest < 0 or largest >= classes:
-            found = smallest if smallest < 0 else largest
-            raise ValueError(f"y has the label {found}; give labels from 0 to {classes - 1}, the null class included")
+            wrong = smallest if smallest < 0 else largest
+            raise ValueError(f"y has the label {wrong}; give labels from 0 to {classes - 1}, the null class included")
