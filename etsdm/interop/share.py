@@ -182,15 +182,29 @@ def _argument(network: nn.Module, given: dict[str, Any]) -> tuple[str, str]:
 
 
 def _position(network: nn.Module, name: str) -> int | None:
-    """Index of an argument of `forward` among the positional ones, None for keyword only."""
-    parameters = list(inspect.signature(type(network).forward).parameters.values())[1:]
-    starred = [parameter.kind for parameter in parameters if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
+    """Index of an argument of `forward` among the positional ones, None for keyword only.
+
+    A `forward(*args, **kwargs)` that calls the one of its base has that one's arguments.
+    """
+    own = _forward_parameters(type(network))
+    parameters = own
+    for kind in type(network).__mro__:
+        parameters = _forward_parameters(kind)
+        if any(each.name == name for each in parameters) or not any(each.kind is each.VAR_POSITIONAL for each in parameters):
+            break
     for i, parameter in enumerate(parameters):
-        if parameter.name == name and parameter.kind not in starred:
+        if parameter.name == name and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             return None if parameter.kind is parameter.KEYWORD_ONLY else i
-    if starred == [inspect.Parameter.VAR_KEYWORD]:
+    kinds = {parameter.kind for parameter in own}
+    if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         return None
-    if len(starred) == 2:  # a positional timestep would have no name
+    if len(kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}) == 2:  # a positional timestep would have no name
         message = f"forward of a {type(network).__name__} takes any arguments, as of a module around a network"
         raise PartError("model", f"{message}; give the network inside")
-    raise PartError("argument", f"forward has no {name!r}; give one of {', '.join(parameter.name for parameter in parameters)}")
+    names = ", ".join(str(each.replace(annotation=each.empty, default=each.empty)) for each in own)
+    raise PartError("argument", f"forward has no {name!r}; give one of {names}")
+
+
+def _forward_parameters(kind: type) -> list[inspect.Parameter]:
+    """Parameters of a class's `forward` beside self; none without one."""
+    return list(inspect.signature(kind.forward).parameters.values())[1:] if hasattr(kind, "forward") else []

@@ -285,3 +285,25 @@ def test_a_network_of_etsdm_is_shared(tiny_denoiser):
     expected = backbone(X, torch.tensor([0.0, 20, 80, 100]))
     share_timesteps(backbone)
     assert torch.equal(backbone(X, torch.tensor([19.0, 20, 99, 100])), expected)
+
+
+def test_a_subclass_that_passes_its_arguments_on_is_mapped_by_position():
+    class Passing(Net):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    t = torch.tensor([5.0, 33.0, 99.0, 250.0])
+    model = Passing()
+    expected = model(X, torch.tensor([0.0, 20.0, 80.0, 250.0]))
+    share_timesteps(model, **NET)
+    assert torch.equal(model(X, t), expected)
+    assert torch.equal(model(X, t=t), expected)
+
+
+def test_a_forward_without_names_of_its_arguments_is_refused():
+    class Nameless(torch.nn.Module):
+        def forward(self, *args, **kwargs):
+            return args[0]
+
+    with pytest.raises(PartError, match=r"^model: forward of a Nameless takes any arguments, .*; give the network inside"):
+        share_timesteps(Nameless(), **NET)
