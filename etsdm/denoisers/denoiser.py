@@ -29,7 +29,7 @@ from etsdm.condition_maps.time_inputs import Auto, TimeInput
 from etsdm.denoisers.config import condition_at
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.super_resolution import SuperResolution
-from etsdm.denoisers.time_point import TimeBatch, TimePoint, time_of
+from etsdm.denoisers.time_point import TimeBatch, TimePoint, check_call, time_of
 from etsdm.errors import PartError
 from etsdm.randomness import seeded_global_rng
 from etsdm.registry import Frozen, field_error
@@ -194,7 +194,9 @@ class Denoiser(nn.Module):
         self.time_input = spec.time_input
         self._shape = spec.shape
         self._learns_variance = spec.learns_variance
-        self._loses_signal = not spec.schedule.alpha(spec.schedule.domain[1]).item() > 0
+        # A network alone needs no coefficient of a target that takes x as it is; a target may refuse times without signal.
+        loses_signal = not spec.schedule.alpha(spec.schedule.domain[1]).item() > 0
+        self._needs_coefficients = spec.target.scales_input or (spec.target.needs_signal and loses_signal)
 
     def extra_repr(self) -> str:
         """The parts that are not modules, for `repr`."""
@@ -319,8 +321,8 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a shape does not fit, or an input that the network needs is missing.
         """
-        # The network alone needs no coefficient of a target that takes x as it is; a target may refuse times without signal.
-        if isinstance(t, Tensor) and not self.target.scales_input and not (self.target.needs_signal and self._loses_signal):
+        if isinstance(t, Tensor) and not self._needs_coefficients:
+            check_call(x, t)
             self.schedule.check_times(t)
             network = self._network(x, 1.0, self._time(x, t, None, condition_t), cond)
         else:
@@ -341,7 +343,15 @@ class Denoiser(nn.Module):
         """The network's time argument, float32, (B,)."""
         times = t if condition_t is None else condition_t
         if isinstance(times, Tensor):
-            return self.condition(times).to(x.device, torch.float32).expand(x.shape[0])
+            time = condition_at(self, times)
+            if time.dtype != torch.float32 or time.device != x.device:
+                time = time.to(x.device, torch.float32)
+            if time.shape == x.shape[:1]:
+                return time
+            if condition_t is not None and (time.ndim > 1 or time.numel() != 1):
+                message = f"has shape {tuple(condition_t.shape)} for {x.shape[0]} images"
+                raise PartError("condition_t", f"{message}; give a time for each, or one")
+            return time.expand(x.shape[0])
         assert isinstance(at, TimePoint)
         return torch.full((len(x),), at.condition, dtype=torch.float32, device=x.device)
 
