@@ -2,7 +2,8 @@
 
 from etsdm.data.augmentation import Augmentation, Draws
 from etsdm.data.dataset import Dataset, Files
-from etsdm.data.encoded import EncodedDataset, EncodedImages
+from etsdm.data.encoded import EncodedDataset
+from etsdm.data.encoded_images import EncodedImages
 from etsdm.data.images import Images, LoadedImages, to_signal
 from etsdm.data.loader import TrainingLoader
 from etsdm.data.order import SampleOrder

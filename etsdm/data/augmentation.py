@@ -28,8 +28,8 @@ class Draws(NamedTuple):
         rows = self.flips.to(images.device).view(-1, *[1] * (images.ndim - 1))
         return torch.where(rows, images.flip(-1), images)
 
-    def rows(self, rows: slice) -> Draws:
-        """Those of some images."""
+    def rows(self, rows: slice | Tensor) -> Draws:
+        """Those of some images, a slice or indices."""
         return Draws(self.flips[rows], None if self.crops is None else self.crops[rows])
 
 

@@ -67,6 +67,11 @@ class Dataset(Part, family=datasets):
         return False
 
     @property
+    def are_pictures(self) -> bool:
+        """Whether its images are pictures, with values in [-1, 1]; points and other numbers have no grid in a report."""
+        return True
+
+    @property
     def holds_out(self) -> bool:
         """Whether the test split has images."""
         return True

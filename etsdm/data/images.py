@@ -28,11 +28,13 @@ class Images(ABC):
         device: of the batches.
         in_memory: whether reading costs no decoding and no access to a disk.
         encoded: whether they are what a first stage made of images, `FirstStage.moments_shape`.
+        are_pictures: whether values lie in [-1, 1].
     """
 
     device: torch.device = torch.device("cpu")
     in_memory: bool = False
     encoded: bool = False
+    are_pictures: bool = True
 
     @abstractmethod
     def __len__(self) -> int:
@@ -123,7 +125,11 @@ class LoadedImages(Images):
         return self.labels
 
     def to(self, device: torch.device | str) -> LoadedImages:
-        return LoadedImages(self.pixels.to(device), self.labels.to(device))
+        moved = super().to(device)
+        assert isinstance(moved, LoadedImages)
+        moved.pixels, moved.labels = self.pixels.to(device), self.labels.to(device)
+        moved.device = moved.pixels.device
+        return moved
 
     def digest(self) -> str:
         """sha256 of pixels and labels."""

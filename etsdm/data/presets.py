@@ -9,6 +9,8 @@ The number of held-out images is this library's choice, enough for metrics on un
 from __future__ import annotations
 
 from etsdm.data.sources.folder import ImageFolder
+from etsdm.data.sources.lmdb import ImageLmdb
+from etsdm.data.sources.mixture import Mixture
 from etsdm.registry import datasets
 
 __all__: list[str] = []
@@ -52,4 +54,40 @@ datasets.preset(
     count=4738,
     held_out=100,
     source="AFHQ's folder train/wild, 4,738 files, of its first version: see https://github.com/clovaai/stargan-v2",
+)
+datasets.preset(
+    "lsun-church",
+    ImageLmdb,
+    "LSUN church_outdoor (Yu et al. 2015), 126,227 training images, at 256x256, from its database.",
+    path="data/church_outdoor_train_lmdb",
+    image_size=256,
+    count=126_227,
+    held_out=1000,
+    source="LSUN's church_outdoor_train_lmdb.zip, 126,227 images, and unzip it: see https://github.com/fyu/lsun",
+)
+datasets.preset(
+    "lsun-cat",
+    ImageLmdb,
+    "LSUN cat (Yu et al. 2015), 1,657,266 images, at 256x256, from its database.",
+    path="data/cat",
+    image_size=256,
+    count=1_657_266,
+    held_out=1000,
+    source="LSUN's cat.zip of its objects, 1,657,266 images, 42 GB, and unzip it: see https://github.com/fyu/lsun",
+)
+datasets.preset(
+    "mixture-m1",
+    Mixture,
+    "Three Gaussians on a line, mixture m1 of `etsdm.theory`.",
+    means=((-1.5,), (0.2,), (1.4,)),
+    stds=(0.3, 0.5, 0.4),
+    weights=(0.3, 0.5, 0.2),
+)
+datasets.preset(
+    "mixture-m2",
+    Mixture,
+    "Three Gaussians in the plane, mixture m2 of `etsdm.theory`.",
+    means=((-1.5, 0.5), (0.2, -1.0), (1.4, 0.8)),
+    stds=(0.3, 0.5, 0.4),
+    weights=(0.3, 0.5, 0.2),
 )

@@ -93,8 +93,8 @@ class Recipe(Frozen):
     def _model_fits_data(self) -> Self:
         model, backbone, name = self.model, self.model.backbone, self.data.type_name
         channels, height, width = self.data.shape
-        if channels not in PICTURE_CHANNELS:
-            message = f"images of {name!r} have {channels} channels, and samples are stored as pictures of 1 or 3; give such a data set"
+        if self.data.are_pictures and channels not in PICTURE_CHANNELS:
+            message = f"images of {name!r} have {channels} channels, and pictures have 1 or 3; give such a data set"
             raise field_error("Recipe", ("data",), message)
         if model.first_stage is not None:
             if model.image_shape != self.data.shape:

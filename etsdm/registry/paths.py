@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, SerializationInfo
 
-__all__ = ["ABSOLUTE_PATHS", "FilePath", "TextOfFile"]
+__all__ = ["ABSOLUTE_PATHS", "HUB", "FilePath", "TextOfFile"]
+
+HUB = "hf-hub:"  # before the name of a repository of the Hugging Face hub, in place of a path
 
 ABSOLUTE_PATHS = {"absolute_paths": True}  # context of a dump that is to be read in another folder
 
@@ -30,15 +32,15 @@ class TextOfFile(str):
 
 def _from_working_directory(value: Any) -> Any:
     # A home, `~`, is absolute, too.
-    if isinstance(value, TextOfFile) and value and not value.startswith("~"):
+    if isinstance(value, TextOfFile) and value and not value.startswith(("~", HUB)):
         return os.path.normpath(os.path.join(value.folder, value))
     return value
 
 
 def _dump(value: str, info: SerializationInfo) -> str:
     absolute = isinstance(info.context, dict) and info.context.get("absolute_paths")
-    return os.path.abspath(os.path.expanduser(value)) if absolute else value
+    return os.path.abspath(os.path.expanduser(value)) if absolute and not value.startswith(HUB) else value
 
 
-# Type of a field that is the path of a file or folder.
+# Type of a field that is the path of a file or folder, or names a repository of the hub.
 FilePath = Annotated[str, BeforeValidator(_from_working_directory), PlainSerializer(_dump)]

@@ -16,7 +16,7 @@ from etsdm.metrics import Curve
 from etsdm.recipe.compare import MISSING, differences
 from etsdm.report.contents import Contents, gather
 from etsdm.report.figures import curves_figure, histogram_figure, intervals_of, training_figure
-from etsdm.runs.folder import ExperimentFolder
+from etsdm.runs.folder import ExperimentFolder, SampleFolder
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import write_atomically
 
@@ -74,7 +74,7 @@ def _runs(contents: Contents) -> list[dict[str, Any]]:
         entries.append(
             {
                 "arm": arm,
-                "samples": {name: _data_uri(folder.grid(run.manifest.samples[name]), "image/png") for name, folder in drawn.items()},
+                "samples": {name: _grid(folder, run.manifest.samples[name]) for name, folder in drawn.items() if _has_grid(folder)},
                 "fields": fields[arm],
                 "training": run.training.path.name,
                 "seconds": {"train": trained.seconds if trained else None, **seconds, "evaluate": sum(run.seconds.values())},
@@ -86,6 +86,16 @@ def _runs(contents: Contents) -> list[dict[str, Any]]:
             }
         )
     return entries
+
+
+def _grid(folder: SampleFolder, digest: str) -> str:
+    return _data_uri(folder.grid(digest), "image/png")
+
+
+def _has_grid(folder: SampleFolder) -> bool:
+    """Whether samples are pictures; those of points and other numbers have no grid."""
+    record = folder.finished()
+    return record is None or record.facts.get("pictures", True) is not False
 
 
 def _changed_fields(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

@@ -58,7 +58,7 @@ class Sample(Stage):
 
     def is_done(self) -> bool:
         record = self.folder.finished()
-        finished = record is not None and record.digest == self.digest and self.folder.has_grid(self.digest)
+        finished = record is not None and record.digest == self.digest and self._has_grid()
         return finished and not self._store.missing(range(self.sampling.n))
 
     def plan(self, *, trained: bool) -> StagePlan:
@@ -82,12 +82,19 @@ class Sample(Stage):
         task = SamplingTask(denoiser, sampling.sampler, sampling.seed, self.conditions)
         for progress in generate_missing(task, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield self.progress(progress.done, sampling.n)
-        first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
-        origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
-        self.folder.write_grid(image_grid(first), digest=self.digest, **origin)
-        facts = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
+        facts: dict[str, Any] = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
+        if self.recipe.data.are_pictures:
+            first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
+            origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
+            self.folder.write_grid(image_grid(first), digest=self.digest, **origin)
+        else:
+            facts["pictures"] = False
         seconds = round(time.perf_counter() - clock, 2)
         self.folder.finish(StageRecord(digest=self.digest, seconds=seconds, facts=facts, depends_on=dict(self.depends_on)))
+
+    def _has_grid(self) -> bool:
+        """Whether the picture of the first samples is there and whole, or none is to be."""
+        return not self.recipe.data.are_pictures or self.folder.has_grid(self.digest)
 
     @property
     def _store(self) -> TensorStore:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
+from typing import IO
 
-__all__ = ["MAX_IMAGE_BYTES", "UnsuitableFileError", "open_regular", "read_regular"]
+__all__ = ["MAX_IMAGE_BYTES", "UnsuitableFileError", "open_range", "open_regular", "read_range", "read_regular"]
 
 MAX_IMAGE_BYTES = 2**29  # of an encoded image: Pillow decodes no more pixels than have this size in colour, uncompressed
 
@@ -62,3 +63,61 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise UnsuitableFileError(path, f"it has more than {limit:,} bytes")
     return bytes(content)
+
+
+def open_range(path: Path, offset: int, size: int) -> IO[bytes]:
+    """Opens a part of a regular file, such as a member of an archive. Args: offset, size: in bytes. Raises: OSError as `open_regular`."""
+    return BufferedReader(_Range(open_regular(path), offset, size))
+
+
+def read_range(path: Path, offset: int, size: int) -> bytes:
+    """Reads a part of a regular file.
+
+    Args:
+        path: of the file.
+        offset, size: in bytes.
+
+    Raises:
+        UnsuitableFileError: the file ends before the part does, or is not regular.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        if offset < 0 or size < 0 or offset + size > os.fstat(file.fileno()).st_size:
+            raise UnsuitableFileError(path, f"it has no {size:,} bytes from byte {offset:,}, and is cut short or damaged")
+        file.seek(offset)
+        content = file.read(size)
+    if len(content) < size:
+        raise UnsuitableFileError(path, f"it ended within the {size:,} bytes from byte {offset:,}")
+    return content
+
+
+class _Range(RawIOBase):
+    """A part of an open file, as a file of its own. Args: file: at any position; offset, size: in bytes."""
+
+    def __init__(self, file: BufferedReader, offset: int, size: int) -> None:
+        self._file = file
+        self._offset = offset
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        self._file.seek(self._offset + self._position)
+        content = self._file.read(max(0, min(len(buffer), self._size - self._position)))
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -119,8 +119,13 @@ def measure_data(denoiser: Denoiser, images: Images, batch_size: int) -> DataSca
     return DataScale(len(chosen), pixels.scale() if pixels.rows else None, latents.scale() if latents.rows else None)
 
 
-def scale_warnings(scale: DataScale, spec: DenoiserSpec) -> Iterator[str]:
+def scale_warnings(scale: DataScale, spec: DenoiserSpec, *, are_pictures: bool = True) -> Iterator[str]:
     """Compares the data with what schedule and target expect; see the module.
+
+    Args:
+        scale: of the data.
+        spec: of the denoiser.
+        are_pictures: whether values have to lie in [-1, 1].
 
     Yields:
         Warnings, with field and mend.
@@ -129,7 +134,8 @@ def scale_warnings(scale: DataScale, spec: DenoiserSpec) -> Iterator[str]:
         DataError: training would be senseless.
     """
     if scale.images is not None:
-        yield from _of_images(scale.images, None if spec.first_stage is not None else spec.target.data_std)
+        expected = None if spec.first_stage is not None else spec.target.data_std
+        yield from _of_images(scale.images, expected) if are_pictures else _of_values(scale.images, expected)
     if scale.latents is not None:
         yield from _of_latents(scale.latents, spec)
 
@@ -149,9 +155,14 @@ def _of_images(images: Scale, expected: float | None) -> Iterator[str]:
     if images.std < NO_CONTRAST:
         raise DataError(f"{values}, nothing beside the noise; raise their contrast, in [-1, 1]")
     if expected is not None:
-        yield from _of_ratio(images.std, expected, "data: images", f"set model.target.sigma_data: {images.std:.3g}")
+        yield from _of_values(images, expected)
     elif images.std < LOW_CONTRAST:
         yield f"{values}, where 0.5 is usual, so that all noise levels are high for them: raise their contrast"
+
+
+def _of_values(images: Scale, expected: float | None) -> Iterator[str]:
+    if expected is not None:
+        yield from _of_ratio(images.std, expected, "data: images", f"set model.target.sigma_data: {images.std:.3g}")
 
 
 def _to_pixels(images: Scale) -> str:

@@ -90,7 +90,7 @@ class Trainer:
         """
         if self.data_scale is None:
             scale = measure_data(self.denoiser, self._images, self.training.batch_size)
-            for message in scale_warnings(scale, self.denoiser.spec):
+            for message in scale_warnings(scale, self.denoiser.spec, are_pictures=self._images.are_pictures):
                 warnings.warn(message, stacklevel=2)
             self.data_scale = scale
         return self.data_scale

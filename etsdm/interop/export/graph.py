@@ -29,8 +29,8 @@ from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import CheckpointError, IntegrityError
 from etsdm.interop.comparison import compare_outputs
 from etsdm.interop.export.single_file import entries_of
-from etsdm.interop.optional import optional_library
 from etsdm.randomness import per_sample_normal
+from etsdm.registry.optional import optional_library
 from etsdm.storage.files import atomic_files
 
 __all__ = ["ConditionedNetwork", "export_onnx", "export_program"]

@@ -22,11 +22,11 @@ from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import CheckpointError, PartError
 from etsdm.interop.conversion import AS_STORED, Converted, Options, Source, check_horizon, check_keys, make_spec, merged, required
 from etsdm.interop.diffusers_unet import SPEC_KEY, TIME_TABLE, config_of, fields_of, from_diffusers, time_table
-from etsdm.interop.optional import optional_library
 from etsdm.interop.safe_load import Contents, read_contents, read_json, tensors_of
 from etsdm.interop.schedule_search import schedule_of
 from etsdm.interop.stored_map import ARGUMENT_KEY, MAP_KEY, parse_map
 from etsdm.registry import cut, quoted
+from etsdm.registry.optional import optional_library
 from etsdm.storage.files import sha256_of
 
 __all__ = ["read"]

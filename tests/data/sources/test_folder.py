@@ -159,7 +159,7 @@ def test_a_share_or_a_number_of_images_is_held_out(digits, held_out, expected):
     part = folder(digits, held_out=held_out)
     train, test = part.open("train"), part.open("test")
     assert (len(train), len(test)) == (40 - expected, expected)
-    assert sorted(train.names + test.names) == folder(digits).open("train").names
+    assert sorted([*train.names, *test.names]) == folder(digits).open("train").names
     for images in (train, test):
         assert images.names == sorted(images.names)
 
