@@ -19,7 +19,9 @@ from etsdm.sampling import Conditions, ReducedImages, SampledImages, SamplingTas
 from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling
 from etsdm.storage.images import PREVIEW_IMAGES, image_grid
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "grid_columns"]
+
+GRID_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,10 @@ class Sample(Stage):
         task = SamplingTask(denoiser, sampling.sampler, sampling.seed, self.conditions)
         for progress in generate_missing(task, self._store, n=sampling.n, batch_size=sampling.batch_size):
             yield self.progress(progress.done, sampling.n)
-        first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
+        columns = grid_columns(len(self.conditions.labels or (0,)))
+        first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES // columns * columns))).pixels
         origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
-        self.folder.write_grid(image_grid(first), digest=self.digest, **origin)
+        self.folder.write_grid(image_grid(first, columns), digest=self.digest, **origin)
         facts = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
         seconds = round(time.perf_counter() - clock, 2)
         self.folder.finish(StageRecord(digest=self.digest, seconds=seconds, facts=facts, depends_on=dict(self.depends_on)))
@@ -101,3 +104,9 @@ class Sample(Stage):
         if model.super_resolution is None:
             return Conditions(labels)
         return Conditions(labels, ReducedImages(data.open("test"), model.super_resolution))
+
+
+def grid_columns(labels: int) -> int:
+    """Columns of a grid of samples whose labels are used in turn: such that each column has one label, where 16 or fewer suffice."""
+    columns = -(-GRID_COLUMNS // labels) * labels
+    return columns if columns <= 2 * GRID_COLUMNS else GRID_COLUMNS

@@ -123,6 +123,6 @@ def _verified(name: str) -> bytes:
 def _reduced(images: Tensor, size: int) -> Tensor:
     """Means of square blocks, uint8, (N, 3, size, size)."""
     side = images.shape[-1] // size
-    blocks = images.unflatten(3, (size, side)).unflatten(2, (size, side))
     area = side * side
-    return blocks.sum((3, 5), dtype=torch.int32).add(area // 2).div(area, rounding_mode="floor").to(torch.uint8)
+    sums: Tensor = images.unflatten(3, (size, side)).unflatten(2, (size, side)).sum((3, 5), dtype=torch.int32)
+    return sums.add(area // 2).div(area, rounding_mode="floor").to(torch.uint8)
