@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from entry_point import run
 
@@ -16,6 +15,7 @@ SMALL = (
     "training={images: 32, warmup_images: 0, log_every: 32, checkpoint_every: 32}",
     "sampling={n: 18, batch_size: 18, sampler: {steps: 2}}",
     "evaluation.metrics=[{type: loss-per-t, fine: 1, coarse: 1}]",
+    "compute.jobs=1",
 )
 
 
@@ -39,14 +39,13 @@ def test_a_longer_training_goes_on_from_a_shorter_one():
     assert not etsdm.build(RECIPE).recipe.training.lr_schedule.uses_length
 
 
-@pytest.mark.parametrize("name", ["emoji"])
-def test_it_is_carried_out_from_anywhere(tmp_path, name):
-    result = run("run", name, *SMALL, "--out", "here", cwd=tmp_path)
+def test_it_is_carried_out_from_anywhere(tmp_path):
+    result = run("run", "emoji", *SMALL, "--out", "here", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "here" / "emoji"
     assert (folder / "report.html").is_file()
     for arm in ("baseline", "e-tsdm"):
-        assert len(list((folder / arm / "samples").iterdir())) == 2
+        assert {path.name for path in (folder / arm / "samples").iterdir()} == {"unguided", "guided"}
     denoiser = etsdm.load(folder / "e-tsdm")
     assert denoiser.num_classes == 10
     drawn = etsdm.sample(denoiser, n=2, steps=2, y=torch.tensor([8, 9]))
