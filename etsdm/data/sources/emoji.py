@@ -56,8 +56,10 @@ class Emoji(Dataset):
     Images are reduced from 64x64 by area averaging: a level is the mean of a block of pixels, rounded to the nearest integer, halves up.
     Class labels are the places in `CLASSES`, Unicode's order of categories.
 
-    Many emoji are variants of one drawing, so the test split takes whole drawings (see `etsdm.data.emoji_drawings`), the same ones at every
-    size.
+    Many emoji are variants of one drawing, so the test split takes whole drawings, the same ones at every size. Two pictures are of one
+    drawing if they are the same person, act, family or couple with other genders, another direction or other members; if they are of one of
+    the families of `etsdm.data.emoji_drawings`, such as clock faces, hearts of all colours or keys; or if they, or one and the mirror image
+    of the other, are nearly equal at 16x16. Flags of different designs and faces of clearly different expressions are separate drawings.
 
     Attributes:
         size: side in pixels.
