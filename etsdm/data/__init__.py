@@ -8,7 +8,9 @@ from etsdm.data.images import Images, LoadedImages, to_signal
 from etsdm.data.loader import TrainingLoader
 from etsdm.data.order import SampleOrder
 from etsdm.data.sources.digits import Digits
+from etsdm.data.sources.emoji import Emoji
 from etsdm.data.sources.folder import ImageFolder
+from etsdm.data.sources.photos import Photos
 from etsdm.data.split import Split
 
 __all__ = [
@@ -16,12 +18,14 @@ __all__ = [
     "Dataset",
     "Digits",
     "Draws",
+    "Emoji",
     "EncodedDataset",
     "EncodedImages",
     "Files",
     "ImageFolder",
     "Images",
     "LoadedImages",
+    "Photos",
     "SampleOrder",
     "Split",
     "TrainingLoader",
