@@ -22,7 +22,7 @@ from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import DataError
 from etsdm.randomness import generator, permutation
 
-__all__ = ["SAMPLE_IMAGES", "DataScale", "Scale", "measure_data", "scale_warnings"]
+__all__ = ["SAMPLE_IMAGES", "DataScale", "Moments", "Scale", "measure_data", "scale_warnings"]
 
 SAMPLE_IMAGES = 256
 SEED = 0  # the same sample for all arms and seeds, so that they state the same numbers
@@ -60,7 +60,7 @@ class DataScale(NamedTuple):
         return {"n": self.n, "images": self.images and self.images._asdict(), "latents": self.latents and self.latents._asdict()}
 
 
-class _Moments:
+class Moments:
     """Sums over batches, a channel each, in float64. Args: what: name of the values, for messages; mend of values that are not finite."""
 
     def __init__(self, what: str, mend: str) -> None:
@@ -101,8 +101,8 @@ def measure_data(denoiser: Denoiser, images: Images, batch_size: int) -> DataSca
         DataError: a batch has other channels than an image of the model, or values that are no finite floating-point numbers.
     """
     chosen = permutation(SEED, "training/data-scale", 0, len(images))[:SAMPLE_IMAGES]
-    pixels = _Moments("data: images", "give finite pixels in [-1, 1]")
-    latents = _Moments("model.first_stage: latents", "check training.first_stage_weights")
+    pixels = Moments("data: images", "give finite pixels in [-1, 1]")
+    latents = Moments("model.first_stage: latents", "check training.first_stage_weights")
     spec = denoiser.spec
     channels = spec.first_stage.moments_shape[0] if images.encoded and spec.first_stage is not None else spec.image_shape[0]
     for k, indices in enumerate(chosen.split(batch_size)):
