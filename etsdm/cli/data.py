@@ -1,4 +1,4 @@
-"""`etsdm data`: prepare, inspect and measure image sets."""
+"""`etsdm data`: prepare, inspect, measure and encode image sets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from etsdm.cli.data_encode import encode
 from etsdm.cli.options import JsonOption
 from etsdm.cli.run import Overrides, RecipeArgument
 
@@ -24,7 +25,8 @@ STATISTICS = "data-statistics.json"
 MAX_ROWS = 12  # of a column of the table, and of listed images
 SIZE, CHANNELS = 1, 3  # of images at a place without a recipe, which are decoded for faults alone
 
-app = typer.Typer(help="Prepare, inspect and measure image sets.", no_args_is_help=True)
+app = typer.Typer(help="Prepare, inspect, measure and encode image sets.", no_args_is_help=True)
+app.command()(encode)
 
 
 @app.command()

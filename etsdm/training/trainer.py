@@ -69,7 +69,7 @@ class Trainer:
     ) -> None:
         self.training = training
         self.seed = seed
-        self.denoiser = spec.build(seed, device).train()
+        self.denoiser = spec.build(seed, device, first_stage_device="meta" if images.encoded else None).train()
         self.average = training.ema.build(self.denoiser.backbone)
         self.optimizer = training.optimizer.build(self.denoiser.backbone.parameters(), training.learning_rate)
         self.images_seen = 0

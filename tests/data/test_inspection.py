@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from layouts import LABELS, N, edm_zip, folder, lmdb_folder
+from image_layouts import LABELS, N, edm_zip, folder, lmdb_folder
 from PIL import Image
 
 from etsdm.data.inspection import contact_sheet, inspect_images

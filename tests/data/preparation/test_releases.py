@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
-from layouts import LABELS, LAYOUTS, LEVELS, cifar_folder
+from image_layouts import LABELS, LAYOUTS, LEVELS, cifar_folder
 from PIL import Image
 from releases_on_disk import RELEASES, N, animals, center_crop, ffhq, lsun, lsun_crop
 
