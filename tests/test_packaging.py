@@ -73,3 +73,15 @@ def test_packages_are_attributes_and_nothing_private_is():
     assert {name for name in listed if not name.startswith("_")} <= set(dir(etsdm))
     program = "import etsdm; print(etsdm.schedules.Linear.__name__, hasattr(etsdm, 'nothing'), hasattr(etsdm, '__main__'))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "Linear False False\n"
+
+
+def test_works_of_others_are_shipped_with_their_notice():
+    # Whoever has the wheel or the source distribution has the images, and the licences that their authors ask for.
+    assert PYPROJECT["project"]["license-files"] == ["LICENSE", "NOTICE"]
+    assert {"LICENSE", "NOTICE", "etsdm"} <= set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+    notice, licence = ((ROOT / name).read_text() for name in ("NOTICE", "LICENSE"))
+    shipped = sorted(path.name for path in (PACKAGE / "data" / "assets").iterdir())
+    assert shipped == sorted(re.findall(r"^(\S+\.\w+)$", notice, re.MULTILINE)), "name every file of etsdm/data/assets in NOTICE"
+    for words in ("Noto Emoji, Copyright Google", "Copyright (c) 2013 Cal Henderson", "shall be included in"):
+        assert words in notice
+    assert "Apache License\n                           Version 2.0" in licence

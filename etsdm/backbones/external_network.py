@@ -40,6 +40,7 @@ class ExternalNetwork(nn.Module):
         self._fixed = tuple(conditions)
         # Attributes of a module are found faster than those of a model, and a call by hand has neither.
         self._requires = bool(signature.requires)
+        self._one_time = signature.one_time
         self._looks_time_up, self._time_argument = signature.time_dtype != "float32", signature.time_argument
         self._classes, self._in_channels, self._out_channels = spec.num_classes, spec.in_channels, spec.out_channels
         self.register_buffer("_device", torch.empty(0), persistent=False)  # of a network without weights
@@ -76,16 +77,26 @@ class ExternalNetwork(nn.Module):
             arguments[self._label_argument] = signature.labels(y, x.dtype)
         if self._looks_time_up:
             time = signature.time(time)
-        if self._time_argument is None:
-            out = _sample(self.network(x, time, **arguments))
-        else:
-            arguments[self._time_argument] = time
-            out = _sample(self.network(x, **arguments))
+        out = self._of_each_time(x, time, arguments) if self._one_time else self._called(x, time, arguments)
         expected = (shape[0], self._out_channels, shape[2], shape[3])
         if out.shape != expected:
             message = f"the output has shape {tuple(out.shape)}; a network of {expected} is expected"
             raise ValueError(f"backbone: {message}; give External the right shape and out_channels")
         return out if out.dtype == x.dtype else out.to(x.dtype)
+
+    def _called(self, x: Tensor, time: Tensor, arguments: dict[str, Any]) -> Tensor:
+        if self._time_argument is None:
+            return _sample(self.network(x, time, **arguments))
+        return _sample(self.network(x, **{self._time_argument: time, **arguments}))
+
+    def _of_each_time(self, x: Tensor, times: Tensor, arguments: dict[str, Any]) -> Tensor:
+        """The output, from one call for each distinct time with the images that have it."""
+        distinct, group = times.unique(return_inverse=True)
+        if len(distinct) == 1:
+            return self._called(x, distinct[0], arguments)
+        rows = [(group == i).nonzero()[:, 0] for i in range(len(distinct))]
+        outputs = [self._called(x[own], time, _rows(arguments, own, len(x))) for own, time in zip(rows, distinct, strict=True)]
+        return torch.cat(outputs)[torch.cat(rows).argsort()]
 
     def _fixed_conditions(self, rows: int, cond: dict[str, Any]) -> dict[str, Tensor]:
         found = {}
@@ -101,6 +112,13 @@ class ExternalNetwork(nn.Module):
 
 def _in_dtype(value: Any, dtype: torch.dtype) -> Any:
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _rows(value: Any, rows: Tensor, count: int) -> Any:
+    """Some rows of each tensor that has one for each of `count` images."""
+    if isinstance(value, dict):
+        return {key: _rows(each, rows, count) for key, each in value.items()}
+    return value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
 
 
 def _sample(output: Any) -> Tensor:

@@ -77,5 +77,18 @@ def check_inputs(spec: Backbone, x: Tensor, time: Tensor, y: Tensor | None) -> N
         raise ValueError("labels were given to a network without classes; leave out y or set num_classes")
     if classes is not None and y is None:
         raise ValueError(f"labels are missing; give y, one of {classes} classes an image")
-    if y is not None and y.shape != x.shape[:1]:
-        raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({x.shape[0]},)")
+    if y is not None and classes is not None:
+        _check_labels(y, x.shape[0], classes)
+
+
+def _check_labels(y: Any, count: int, classes: int) -> None:
+    if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        found = str(y.dtype) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+        raise ValueError(f"y is {found}; give a tensor of integers, one label an image, ({count},)")
+    if y.ndim != 1 or y.shape[0] != count:
+        raise ValueError(f"y has shape {tuple(y.shape)}; give one label an image, ({count},)")
+    if y.is_cpu and y.numel() and not torch.compiler.is_compiling():  # elsewhere it would synchronise
+        smallest, largest = (value.item() for value in torch.aminmax(y))
+        if smallest < 0 or largest >= classes:
+            wrong = smallest if smallest < 0 else largest
+            raise ValueError(f"y has the label {wrong}; give labels from 0 to {classes - 1}, the null class included")

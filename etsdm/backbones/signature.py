@@ -26,6 +26,7 @@ class Signature(Frozen):
     Attributes:
         time_argument: name of the time; None for the second positional argument.
         time_dtype: dtype of the time; "int64" rounds it to the nearest timestep, for networks that look it up in a table.
+        one_time: whether it takes one time, (), for all images of a batch; it is called once for each time of a batch then.
         one_hot: length of the one-hot vectors that stand for class labels, and zeros for a label from that number on, the null class;
             None for the labels themselves.
         groups: pairs of a condition and the mapping argument that it belongs to, such as ("text_embeds", "added_cond_kwargs").
@@ -34,6 +35,7 @@ class Signature(Frozen):
 
     time_argument: str | None = None
     time_dtype: Literal["float32", "int64"] = "float32"
+    one_time: bool = False
     one_hot: Classes | None = None
     groups: tuple[tuple[str, str], ...] = ()
     requires: tuple[str, ...] = ()

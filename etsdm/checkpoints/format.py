@@ -10,6 +10,7 @@ Folders are written atomically, and record and weights are verified on reading, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
@@ -105,9 +106,19 @@ def write_denoiser(
         weights=write_tensors(folder / WEIGHTS_FILE, weights),
         current=None if current is None else write_tensors(folder / CURRENT_FILE, current),
         facts=facts,
-        first_stage=None if first_stage is None else write_tensors(folder / FIRST_STAGE_FILE, first_stage.state_dict()),
+        first_stage=None if first_stage is None else _write_first_stage(folder / FIRST_STAGE_FILE, denoiser),
     )
     write_record(folder / DENOISER_FILE, record)
+
+
+def _write_first_stage(path: Path, denoiser: Denoiser) -> TensorFile:
+    assert denoiser.first_stage is not None
+    if not denoiser.has_weightless_first_stage:
+        return write_tensors(path, denoiser.first_stage.state_dict())
+    if denoiser.first_stage_file is None:
+        kind = denoiser.first_stage.spec.type_name
+        raise CheckpointError(f"{path}: first stage {kind!r} has no weights; load them with etsdm.checkpoints.load_first_stage")
+    return write_tensors(path, load_file(denoiser.first_stage_file))
 
 
 def spec_record(spec: DenoiserSpec) -> dict[str, Any]:
@@ -213,16 +224,22 @@ def load_first_stage(denoiser: Denoiser, path: Path | str) -> None:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error}); give the first stage's state dict") from None
     _load_first_stage(denoiser, Path(path), weights)
+    if denoiser.has_weightless_first_stage:
+        denoiser.first_stage_file = Path(path)
 
 
 def _load_first_stage(denoiser: Denoiser, place: Path, weights: dict[str, Tensor]) -> None:
     assert denoiser.first_stage is not None
-    _load(denoiser.first_stage, weights, place, f"first stage {denoiser.first_stage.spec.type_name!r}")
+    kind = f"first stage {denoiser.first_stage.spec.type_name!r}"
+    if denoiser.has_weightless_first_stage:  # then a copy checks the weights, and lets go of them
+        _load(copy.deepcopy(denoiser.first_stage), weights, place, kind, assign=True)
+    else:
+        _load(denoiser.first_stage, weights, place, kind)
 
 
-def _load(network: nn.Module, weights: dict[str, Tensor], place: Path, whose: str) -> None:
+def _load(network: nn.Module, weights: dict[str, Tensor], place: Path, whose: str, *, assign: bool = False) -> None:
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(f"{place}: the weights do not fit {whose}: {reason}") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from etsdm.cli import convert, diagnose, doctor, export, lipschitz, parts, plan, recipe, report, run, sample
+from etsdm.cli import convert, data, diagnose, doctor, export, lipschitz, parts, plan, recipe, report, run, sample
 
 __all__ = ["app", "main"]
 
@@ -31,6 +31,7 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.command("parts")(parts.parts)
 app.add_typer(recipe.app, name="recipe")
+app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 

@@ -48,14 +48,8 @@ def convert(
 
 
 def _lines(report: ConversionReport) -> list[str]:
-    parity = report.parity
+    from etsdm.cli.parity import parity_lines
+
     lines = [f"{key:14} {value}" for key, value in report.choices.items()]
     lines.append(f"{'weights':14} {report.weights_are}, {', '.join(f'{n} {dtype}' for dtype, n in report.dtypes.items())}")
-    lines.append(f"{'tensors':14} {parity['tensors']} used, equal to the source's bit by bit; {len(report.ignored)} keys ignored")
-    if "largest_difference" in parity:
-        lines.append(
-            f"{'outputs':14} differ by {parity['largest_difference']:.2g} at most, at a root mean square of {parity['output_rms']:.2g}"
-        )
-    elif parity.get("forward_finite"):
-        lines.append(f"{'outputs':14} finite; no second program to compare with")
-    return lines
+    return lines + parity_lines(report.parity, len(report.ignored))

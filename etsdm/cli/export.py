@@ -22,17 +22,21 @@ def export(
 ) -> None:
     """Export a denoiser to another program.
 
-    diffusers, safetensors, onnx and torch-export hold the condition map; for the others a warning says that it has to be applied.
+    diffusers, safetensors, onnx and torch-export hold the condition map; for the others a warning says that it has to be applied. The
+    written file is read again and compared.
     """
     from etsdm.cli.options import parse_weights
+    from etsdm.cli.parity import parity_lines
     from etsdm.interop import export_denoiser
     from etsdm.zoo import load
 
     denoiser = load(checkpoint, weights=parse_weights(weights))
-    left_out = export_denoiser(denoiser, out, to)
+    report = export_denoiser(denoiser, out, to)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "to": to, "left_out": left_out}, indent=2))
+        typer.echo(json.dumps({"out": str(out), "to": to, **report._asdict()}, indent=2))
         return
-    for line in left_out:
+    for line in report.left_out:
         typer.echo(f"warning: not in the file: {line}", err=True)
+    for line in parity_lines(report.parity):
+        typer.echo(line)
     typer.echo(out)

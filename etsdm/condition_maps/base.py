@@ -10,9 +10,7 @@ Two kinds: sharing maps (`e-tsdm`, `shared-intervals`, `constant`) give several 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,9 +20,6 @@ from etsdm.registry import FieldProblem, Part, condition_maps
 from etsdm.schedules import Schedule
 from etsdm.schedules.times import as_times
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 __all__ = ["ConditionMap", "ConditionUnit"]
 
 # A time in [0, horizon]; a noise level sigma or sigma/alpha; another value, such as log-SNR.
@@ -32,17 +27,8 @@ ConditionUnit = Literal["time", "noise-level", "other"]
 
 
 class ConditionMap(Part, family=condition_maps):
-    """f: t -> condition, elementwise, the same in training and in sampling.
+    """f: t -> condition, elementwise, the same in training and in sampling; a subclass defines `_condition`."""
 
-    A subclass defines `__call__` for tensors; numbers and arrays are converted before it is called.
-    """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__call__" in vars(cls):
-            cls.__call__ = _of_any_times(cls.__call__)  # type: ignore[method-assign]
-
-    @abstractmethod
     def __call__(self, t: Any, schedule: Schedule | None = None) -> Tensor:
         """Computes the condition at each time.
 
@@ -56,6 +42,15 @@ class ConditionMap(Part, family=condition_maps):
         Raises:
             ValueError: the map needs a schedule and none is given.
         """
+        times = as_times(t)
+        if times.is_floating_point():
+            return self._condition(times, schedule)
+        condition = self._condition(times.to(torch.float64), schedule)
+        return condition.to(times.dtype) if times.dtype in (torch.int32, torch.int64) and self.keeps_integers else condition
+
+    @abstractmethod
+    def _condition(self, t: Tensor, schedule: Schedule | None) -> Tensor:
+        """The condition at times that are a floating tensor, in its shape and dtype."""
 
     def unit(self, schedule: Schedule) -> ConditionUnit:
         """Unit of the conditions, by which the time input is chosen; the schedule's unit of time, unless the map changes it."""
@@ -116,15 +111,3 @@ class ConditionMap(Part, family=condition_maps):
     def check(self, schedule: Schedule) -> list[FieldProblem]:
         """Reports fields that do not fit a schedule; locations are relative to the map."""
         return []
-
-
-def _of_any_times(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A map's `__call__` for numbers and arrays too, and with integers where the map keeps them."""
-
-    @wraps(call)
-    def converted(self: ConditionMap, t: Tensor | ArrayLike, schedule: Schedule | None = None) -> Tensor:
-        times = as_times(t)
-        condition = call(self, times, schedule)
-        return condition.to(times.dtype) if times.dtype in (torch.int32, torch.int64) and self.keeps_integers else condition
-
-    return converted

@@ -52,11 +52,8 @@ class Compose(ConditionMap):
             raise field_error("Compose", ("maps", i), message)
         return self
 
-    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
-        """Returns f_k(... f_1(t))."""
-        for map_ in self.maps:
-            t = map_(t, schedule)
-        return t
+    def _condition(self, t: Tensor, schedule: Schedule | None) -> Tensor:
+        return _apply(self.maps, t, schedule)
 
     def unit(self, schedule: Schedule) -> ConditionUnit:
         """The unit of the remap, or of a constant, if one of the maps is one; else that of time."""
@@ -130,7 +127,7 @@ class Compose(ConditionMap):
         return self.maps[:j], self.maps[j]
 
 
-def _apply(maps: tuple[ConditionMap, ...], t: Tensor, schedule: Schedule) -> Tensor:
+def _apply(maps: tuple[ConditionMap, ...], t: Tensor, schedule: Schedule | None) -> Tensor:
     for map_ in maps:
         t = map_(t, schedule)
     return t

@@ -22,9 +22,8 @@ class Constant(ConditionMap):
 
     value: float = 0.0
 
-    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
-        """Returns `value` for every time."""
-        return torch.full_like(t, self.value, dtype=t.dtype if t.is_floating_point() else torch.float64)
+    def _condition(self, t: Tensor, schedule: Schedule | None) -> Tensor:
+        return torch.full_like(t, self.value)
 
     def unit(self, schedule: Schedule) -> ConditionUnit:
         """`other`: the value stands for no time."""

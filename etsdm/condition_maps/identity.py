@@ -16,9 +16,8 @@ __all__ = ["Identity"]
 class Identity(ConditionMap):
     """The true time as condition, f(t) = t: the baseline."""
 
-    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
-        """Returns t."""
-        return t if t.is_floating_point() else t.to(torch.float64)
+    def _condition(self, t: Tensor, schedule: Schedule | None) -> Tensor:
+        return t
 
     @property
     def keeps_integers(self) -> bool:

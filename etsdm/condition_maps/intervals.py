@@ -49,9 +49,8 @@ class Intervals(ConditionMap):
     def shares_noise_level(self) -> bool:
         """True if the times of a sub-interval share alpha and sigma in training, beside the condition."""
 
-    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
-        """Returns the representative of t's sub-interval, or t itself outside all of them."""
-        return self.sub_intervals.representative(_floating(t))
+    def _condition(self, t: Tensor, schedule: Schedule | None) -> Tensor:
+        return self.sub_intervals.representative(t)
 
     @property
     def keeps_integers(self) -> bool:
@@ -60,7 +59,7 @@ class Intervals(ConditionMap):
 
     def shared_interval(self, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """The edges of t's sub-interval; see `ConditionMap.shared_interval`."""
-        return self.sub_intervals.ends(_floating(t))
+        return self.sub_intervals.ends(t if t.is_floating_point() else t.to(torch.float64))
 
     def noising_time(self, t: Tensor, schedule: Schedule) -> Tensor:
         """The representative of t's sub-interval where alpha and sigma are shared, else t."""
@@ -90,10 +89,6 @@ class Intervals(ConditionMap):
         if last > high:
             found.append(FieldProblem(("edges",), f"{last:g} is beyond {high_name}; give {high:g} or less"))
         return found
-
-
-def _floating(t: Tensor) -> Tensor:
-    return t if t.is_floating_point() else t.to(torch.float64)
 
 
 @condition_maps.register("shared-intervals")

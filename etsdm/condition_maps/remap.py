@@ -50,15 +50,14 @@ class Remap(ConditionMap):
         """First and last time between which g is not clipped."""
         return schedule.domain
 
-    def __call__(self, t: Tensor, schedule: Schedule | None = None) -> Tensor:
-        """Returns the scaled g(t); see `ConditionMap.__call__`."""
+    def _condition(self, t: Tensor, schedule: Schedule | None) -> Tensor:
         if schedule is None:
             raise PartError("schedule", f"found none, and condition map {self.type_name!r} needs it; give the schedule of t")
         value = self._value(t.to(torch.float64), schedule)
         if self.scale == "horizon":
             least, greatest = _range(self, schedule)
             value = (value - least) / ((greatest - least) or 1.0) * schedule.horizon
-        return value.to(t.dtype) if t.is_floating_point() else value
+        return value.to(t.dtype)
 
     def unit(self, schedule: Schedule) -> ConditionUnit:
         """`time` where g is normalised to [0, horizon], else that of g."""

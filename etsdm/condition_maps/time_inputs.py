@@ -14,9 +14,7 @@ A sinusoidal embedding of t in [0, 1] hardly depends on t: its fastest sine turn
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import PositiveFloat
@@ -27,9 +25,6 @@ from etsdm.registry import FieldProblem, Part, time_inputs
 from etsdm.schedules import Schedule
 from etsdm.schedules.times import as_times
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 __all__ = ["Auto", "LogSigma", "Scaled", "TimeInput", "Timesteps"]
 
 EMBEDDED_RANGE = 1000.0  # of the times for which sinusoidal embeddings are made
@@ -39,15 +34,9 @@ EMBEDDING_PERIOD = 10_000.0  # their longest period over 2 pi, beyond which the 
 class TimeInput(Part, family=time_inputs):
     """Conversion of a condition, in the schedule's unit, to the value passed to the backbone's time embedding.
 
-    A subclass defines `__call__` for floating tensors; integers, numbers and arrays are converted to float64 before it is called.
+    A subclass defines `_value`.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__call__" in vars(cls):
-            cls.__call__ = _of_any_conditions(cls.__call__)  # type: ignore[method-assign]
-
-    @abstractmethod
     def __call__(self, condition: Any) -> Tensor:
         """Converts conditions.
 
@@ -55,8 +44,14 @@ class TimeInput(Part, family=time_inputs):
             condition: f(t), a tensor or an array of any shape, or a number.
 
         Returns:
-            The value for the time embedding, same shape.
+            The value for the time embedding, same shape; of a floating tensor in its dtype, else float64.
         """
+        values = as_times(condition)
+        return self._value(values if values.is_floating_point() else values.to(torch.float64))
+
+    @abstractmethod
+    def _value(self, condition: Tensor) -> Tensor:
+        """The value for conditions that are a floating tensor, in its shape and dtype."""
 
     def resolved(self, condition_map: ConditionMap, schedule: Schedule) -> TimeInput:
         """The time input that this one stands for; itself, but for `auto`."""
@@ -67,23 +62,12 @@ class TimeInput(Part, family=time_inputs):
         return []
 
 
-def _of_any_conditions(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A time input's `__call__` for integers, numbers and arrays too."""
-
-    @wraps(call)
-    def converted(self: TimeInput, condition: Tensor | ArrayLike) -> Tensor:
-        values = as_times(condition)
-        return call(self, values if values.is_floating_point() else values.to(torch.float64))
-
-    return converted
-
-
 @time_inputs.register("auto")
 class Auto(TimeInput):
     """The time input that suits the schedule and the condition map; see the module."""
 
-    def __call__(self, condition: Tensor) -> Tensor:
-        """Raises ValueError: a denoiser's specification puts the chosen time input in the place of this one."""
+    def _value(self, condition: Tensor) -> Tensor:
+        # A denoiser's specification puts the chosen time input in the place of this one.
         raise ValueError("time_input 'auto' depends on the schedule; take that of a DenoiserSpec, or resolved(condition_map, schedule)")
 
     def resolved(self, condition_map: ConditionMap, schedule: Schedule) -> TimeInput:
@@ -98,8 +82,7 @@ class Auto(TimeInput):
 class Timesteps(TimeInput):
     """The condition as it is (DDPM)."""
 
-    def __call__(self, condition: Tensor) -> Tensor:
-        """Returns the condition."""
+    def _value(self, condition: Tensor) -> Tensor:
         return condition
 
     def check(self, condition_map: ConditionMap, schedule: Schedule) -> list[FieldProblem]:
@@ -124,8 +107,7 @@ class Scaled(TimeInput):
 
     factor: PositiveFloat = 1000.0
 
-    def __call__(self, condition: Tensor) -> Tensor:
-        """Returns factor times the condition."""
+    def _value(self, condition: Tensor) -> Tensor:
         return condition * self.factor
 
     def check(self, condition_map: ConditionMap, schedule: Schedule) -> list[FieldProblem]:
@@ -152,8 +134,7 @@ class LogSigma(TimeInput):
     factor: PositiveFloat = 0.25
     unit: PositiveFloat = 1.0
 
-    def __call__(self, condition: Tensor) -> Tensor:
-        """Returns factor times the logarithm of the condition in its unit."""
+    def _value(self, condition: Tensor) -> Tensor:
         return self.factor * (condition / self.unit).log()
 
     def check(self, condition_map: ConditionMap, schedule: Schedule) -> list[FieldProblem]:

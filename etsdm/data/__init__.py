@@ -9,12 +9,14 @@ from etsdm.data.loader import TrainingLoader
 from etsdm.data.order import SampleOrder
 from etsdm.data.sources.cifar10 import CIFAR10
 from etsdm.data.sources.digits import Digits
+from etsdm.data.sources.emoji import Emoji
 from etsdm.data.sources.folder import ImageFolder
 from etsdm.data.sources.huggingface import HuggingFace
 from etsdm.data.sources.join import Join
 from etsdm.data.sources.lmdb import ImageLmdb
 from etsdm.data.sources.mixture import Mixture
 from etsdm.data.sources.npz import ImageArrays
+from etsdm.data.sources.photos import Photos
 from etsdm.data.sources.webdataset import WebDataset
 from etsdm.data.sources.zip import ImageZip
 from etsdm.data.split import Split
@@ -25,6 +27,7 @@ __all__ = [
     "Dataset",
     "Digits",
     "Draws",
+    "Emoji",
     "EncodedDataset",
     "EncodedImages",
     "Files",
@@ -37,6 +40,7 @@ __all__ = [
     "Join",
     "LoadedImages",
     "Mixture",
+    "Photos",
     "SampleOrder",
     "Split",
     "TrainingLoader",

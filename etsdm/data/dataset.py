@@ -45,6 +45,23 @@ class Dataset(Part, family=datasets):
         """Number of class labels."""
 
     @property
+    def pixels(self) -> Dataset | None:
+        """The same images as pixels, None where there are latents alone."""
+        return self
+
+    def check_training(self, first_stage: Part | None, weights_sha256: str | None, flips: bool) -> None:
+        """Checks that a training can use the images, beside their shape.
+
+        Args:
+            first_stage: the model's, None without one.
+            weights_sha256: of the file of its weights, None where it is missing.
+            flips: whether images are mirrored at random.
+
+        Raises:
+            DataError: they were made for another training.
+        """
+
+    @property
     def crops_at_random(self) -> bool:
         """Whether its images take the crops of `Draws`."""
         return False

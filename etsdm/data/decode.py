@@ -135,14 +135,19 @@ def _decode(
         _refuse_deep(opened, name)
         if smallest is not None:
             opened.draft(None, (smallest, smallest))
-        picture = ImageOps.exif_transpose(opened)
+        opened.load()
+        picture: Image.Image = opened
+        if opened.getexif():
+            picture = ImageOps.exif_transpose(opened)
     if picture.has_transparency_data:
         layers = picture.convert("RGBA")
         if background is not None:
             picture = Image.alpha_composite(Image.new("RGBA", layers.size, background), layers)
         elif layers.getchannel("A").getextrema() != (255, 255):
             raise DataError(f"{name}: is transparent in places, so its colours there are undefined; save it on a background{mend}")
-    return picture.convert("RGB").convert(PILLOW_MODES[channels])
+    for mode in ("RGB", PILLOW_MODES[channels]):
+        picture = picture if picture.mode == mode else picture.convert(mode)
+    return picture
 
 
 @contextmanager
@@ -178,7 +183,7 @@ def _check_size(picture: Image.Image, name: str, image_size: int, resize: Resize
 
 
 def _pixels(picture: Image.Image) -> Tensor:
-    """uint8, (C, H, W)."""
+    """uint8, (C, H, W), a view of (H, W, C)."""
     return torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1)
 
 
@@ -190,5 +195,5 @@ def _resized_square(picture: Image.Image, size: int, filter: Filter, crop: Seque
         share, across, down = crop
         side = max(size, round(share * side))
         left, top = round(across * (width - side)), round(down * (height - side))
-    square = picture.crop((left, top, left + side, top + side))
+    square = picture if (width, height) == (side, side) else picture.crop((left, top, left + side, top + side))
     return square if side == size else square.resize((size, size), Image.Resampling[filter.upper()])

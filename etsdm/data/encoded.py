@@ -18,6 +18,7 @@ from etsdm.data.decode import Background, Filter, Resize, check_header, decode_r
 from etsdm.data.encoded_images import EncodedImages, map_in_threads
 from etsdm.data.labels import Labels, folder_labels, named_labels, read_label_file, with_classes
 from etsdm.data.names import PackedNames
+from etsdm.data.releases import ReleaseName, prepare_command
 from etsdm.data.split import Split
 from etsdm.data.stored import SplitDataset
 from etsdm.errors import DataError, PartError
@@ -29,6 +30,7 @@ __all__ = ["EncodedDataset"]
 
 MAX_REFUSED = 8  # images in a message
 HEADERS_AT_A_TIME = 256
+DECODING = ("image_size", "channels", "resize", "filter", "draft", "background")
 
 
 class EncodedDataset(SplitDataset):
@@ -49,9 +51,10 @@ class EncodedDataset(SplitDataset):
         background: colour behind transparent pixels, `white` or `black`; None refuses images that are transparent in places.
         on_error: `stop` at the first image that cannot be used, or `skip`: decode all images once before anything is read, and do without
             those that cannot be used, which the report lists.
+        release: published set that `etsdm data prepare` makes these images of, for the message when they are missing.
     """
 
-    descriptive: ClassVar[frozenset[str]] = frozenset({"path", "labels", "count", "source"})
+    descriptive: ClassVar[frozenset[str]] = frozenset({"path", "labels", "count", "source", "release"})
     container: ClassVar[str] = "archive"
 
     image_size: ImageSize
@@ -63,6 +66,7 @@ class EncodedDataset(SplitDataset):
     draft: bool = False
     background: Background | None = None
     on_error: Literal["stop", "skip"] = "stop"
+    release: ReleaseName | None = None
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
@@ -168,6 +172,10 @@ class EncodedDataset(SplitDataset):
             f"larger ones are cropped to their middle square and reduced to {size} as they are read"
         )
 
+    @property
+    def _preparation(self) -> str | None:
+        return None if self.release is None else prepare_command(self.release, self.image_size, self.path)
+
     def _layout(self) -> str:
         """How classes are laid out in the container, for messages."""
         if self.classes is None or self.labels is not None:
@@ -176,21 +184,15 @@ class EncodedDataset(SplitDataset):
 
     def decode(self, name: str, crop: Sequence[float] | None = None) -> Tensor:
         """Reads and decodes one image. Args: crop: see `etsdm.data.augmentation.Draws`. Returns: uint8, `shape`. Raises: DataError."""
-        return decode_resized(
-            self.read(name),
-            self.location(name),
-            image_size=self.image_size,
-            channels=self.channels,
-            filter=self.filter,
-            resize=self.resize,
-            background=self.background,
-            draft=self.draft,
-            crop=crop,
-        )
+        return self.decode_content(self.read(name), name, crop)
+
+    def decode_content(self, content: bytes, name: str, crop: Sequence[float] | None = None) -> Tensor:
+        """Decodes what `read` gave of one image. Args, returns and raises: as `decode`."""
+        return decode_resized(content, self.location(name), crop=crop, **self.decoding())
 
     def decoding(self) -> dict[str, Any]:
         """The fields that pixels depend on, besides the images."""
-        return self.model_dump(mode="json", include={"image_size", "channels", "resize", "filter", "draft", "background"})
+        return {field: getattr(self, field) for field in DECODING}
 
     def decoding_text(self) -> str:
         """What pixels depend on besides the images, for the digest of images."""

@@ -61,14 +61,16 @@ class EncodedImages(Images):
         chosen = torch.as_tensor(indices, dtype=torch.long)
         pixels = torch.empty(len(chosen), *self.dataset.shape, dtype=torch.uint8)
         crops = [None] * len(chosen) if draws is None or draws.crops is None else draws.crops.tolist()
-        for row, index, crop in zip(pixels, chosen.tolist(), crops, strict=True):
-            row.copy_(self.dataset.decode(self.names[index], crop))
+        # numpy copies channels that lie between each other twice as fast as torch.
+        for row, index, crop in zip(pixels.numpy(), chosen.tolist(), crops, strict=True):
+            row[:] = self.dataset.decode(self.names[index], crop).numpy()
         return (pixels if draws is None else draws.flipped(pixels)), self.labels[chosen]
 
     def batch(self, indices: Sequence[int] | Tensor, draws: Draws | None = None) -> LoadedImages:
         chosen = torch.as_tensor(indices, dtype=torch.long)
-        chunks = range(0, max(1, len(chosen)), CHUNK)
-        rows = [slice(start, start + CHUNK) for start in chunks]
+        if torch.get_num_threads() == 1 or len(chosen) <= CHUNK:
+            return self.loaded(*self.read(chosen, draws))
+        rows = [slice(start, start + CHUNK) for start in range(0, len(chosen), CHUNK)]
         parts = map_in_threads(lambda each: self.read(chosen[each], None if draws is None else draws.rows(each)), rows)
         stored, labels = zip(*parts, strict=True)
         return self.loaded(torch.cat(stored), torch.cat(labels))

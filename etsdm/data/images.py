@@ -27,11 +27,13 @@ class Images(ABC):
     Attributes:
         device: of the batches.
         in_memory: whether reading costs no decoding and no access to a disk.
+        encoded: whether they are what a first stage made of images, `FirstStage.moments_shape`.
         are_pictures: whether values lie in [-1, 1].
     """
 
     device: torch.device = torch.device("cpu")
     in_memory: bool = False
+    encoded: bool = False
     are_pictures: bool = True
 
     @abstractmethod
@@ -145,4 +147,4 @@ def to_signal(stored: Tensor) -> Tensor:
     """
     if stored.dtype != torch.uint8:
         return stored
-    return stored.float() / torch.full((1,), LEVELS, device=stored.device) - 1
+    return stored.float().div_(torch.full((1,), LEVELS, device=stored.device)).sub_(1)

@@ -1,13 +1,17 @@
-"""Published image sets as presets of their sources.
+"""Published image sets as presets of `image-folder` and `lmdb`, and the mixtures of the theory.
 
-The paper trains on FFHQ, CelebA-HQ, AFHQ-Cat, AFHQ-Wild and two categories of LSUN, at 256x256. LSUN is published as databases, which are
-read as they are.
+The paper trains on FFHQ, CelebA-HQ, AFHQ-Cat, AFHQ-Wild and two categories of LSUN, at 256x256. A folder may hold the images of the
+release, which are cropped and reduced as they are read, or those of `etsdm data prepare`, which have the same pixels. LSUN is published
+as databases, which are read as they are.
 
 The number of held-out images is this library's choice, enough for metrics on unseen images; 0 trains on all.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from etsdm.data.releases import RELEASES, ReleaseName
 from etsdm.data.sources.folder import ImageFolder
 from etsdm.data.sources.lmdb import ImageLmdb
 from etsdm.data.sources.mixture import Mixture
@@ -15,66 +19,42 @@ from etsdm.registry import datasets
 
 __all__: list[str] = []
 
-datasets.preset(
-    "ffhq",
-    ImageFolder,
-    "Flickr-Faces-HQ (Karras et al. 2019), 70,000 faces, at 256x256.",
-    path="data/ffhq",
-    image_size=256,
-    count=70_000,
-    held_out=1000,
-    source="FFHQ's folder images1024x1024, 70,000 PNG files, 89.1 GB: see https://github.com/NVlabs/ffhq-dataset",
-)
-datasets.preset(
-    "celebahq",
-    ImageFolder,
-    "CelebA-HQ (Karras et al. 2018), 30,000 faces, at 256x256.",
-    path="data/celebahq",
-    image_size=256,
-    count=30_000,
-    held_out=1000,
-    source="CelebA-HQ, 30,000 files, for example CelebAMask-HQ's folder CelebA-HQ-img: see https://github.com/switchablenorms/CelebAMask-HQ",
-)
-datasets.preset(
+
+def _preset(name: str, release: ReleaseName, path: str, held_out: int, description: str) -> None:
+    known = RELEASES[release]
+    fields: dict[str, Any] = {"path": path, "image_size": known.size, "count": known.images, "held_out": held_out, "source": known.download}
+    if known.filter != "lanczos":
+        fields["filter"] = known.filter
+    if known.is_database:
+        datasets.preset(name, ImageLmdb, description, **fields)
+    else:
+        datasets.preset(name, ImageFolder, description, **fields, release=release)
+
+
+_preset("ffhq", "ffhq", "data/ffhq", 1000, "Flickr-Faces-HQ (Karras et al. 2019), 70,000 faces, at 256x256.")
+_preset("celebahq", "celeba-hq", "data/celebahq", 1000, "CelebA-HQ (Karras et al. 2018), 30,000 faces, at 256x256.")
+_preset(
     "afhq-cat",
-    ImageFolder,
+    "afhq-cat",
+    "data/afhq/train/cat",
+    100,
     "The cats of Animal Faces-HQ (Choi et al. 2020), 5,153 training images, at 256x256.",
-    path="data/afhq/train/cat",
-    image_size=256,
-    count=5153,
-    held_out=100,
-    source="AFHQ's folder train/cat, 5,153 files, of its first version: see https://github.com/clovaai/stargan-v2",
 )
-datasets.preset(
+_preset(
     "afhq-wild",
-    ImageFolder,
+    "afhq-wild",
+    "data/afhq/train/wild",
+    100,
     "The wild animals of Animal Faces-HQ (Choi et al. 2020), 4,738 training images, at 256x256.",
-    path="data/afhq/train/wild",
-    image_size=256,
-    count=4738,
-    held_out=100,
-    source="AFHQ's folder train/wild, 4,738 files, of its first version: see https://github.com/clovaai/stargan-v2",
 )
-datasets.preset(
+_preset(
     "lsun-church",
-    ImageLmdb,
+    "lsun-church",
+    "data/church_outdoor_train_lmdb",
+    1000,
     "LSUN church_outdoor (Yu et al. 2015), 126,227 training images, at 256x256, from its database.",
-    path="data/church_outdoor_train_lmdb",
-    image_size=256,
-    count=126_227,
-    held_out=1000,
-    source="LSUN's church_outdoor_train_lmdb.zip, 126,227 images, and unzip it: see https://github.com/fyu/lsun",
 )
-datasets.preset(
-    "lsun-cat",
-    ImageLmdb,
-    "LSUN cat (Yu et al. 2015), 1,657,266 images, at 256x256, from its database.",
-    path="data/cat",
-    image_size=256,
-    count=1_657_266,
-    held_out=1000,
-    source="LSUN's cat.zip of its objects, 1,657,266 images, 42 GB, and unzip it: see https://github.com/fyu/lsun",
-)
+_preset("lsun-cat", "lsun-cat", "data/cat", 1000, "LSUN cat (Yu et al. 2015), 1,657,266 images, at 256x256, from its database.")
 datasets.preset(
     "mixture-m1",
     Mixture,

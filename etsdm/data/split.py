@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
 from etsdm.errors import DataError, PartError
 from etsdm.randomness import permutation
 
-__all__ = ["HeldOut", "Split", "refuse_empty_split", "split_indices"]
+__all__ = ["HeldOut", "Split", "refuse_empty_split", "split_groups", "split_indices"]
 
 Split = Literal["train", "test"]
 
@@ -72,3 +73,30 @@ def split_indices(n: int, held_out: int | float, seed: int, split: Split) -> Ten
         raise DataError(f"data.{error}") from None
     order = permutation(seed, "data/split", 0, n)
     return (order[:test] if split == "test" else order[test:]).sort().values
+
+
+def split_groups(groups: Tensor, held_out: int | float, seed: int, split: Split) -> Tensor:
+    """Draws a split that keeps groups of images together: the test split takes whole groups in a random order, while they fit.
+
+    Args:
+        groups: a number for each image, equal in one group, int64, (N,).
+        held_out: largest size of the test split, as in `split_indices`.
+        seed: as in `split_indices`.
+        split: as in `split_indices`.
+
+    Returns:
+        Indices in rising order, int64, (size of the split,).
+
+    Raises:
+        DataError: as `split_indices`, or no group is as small as the test split.
+    """
+    numbers, group, sizes = groups.unique(return_inverse=True, return_counts=True)
+    room = len(split_indices(len(groups), held_out, seed, "test"))
+    taken = torch.zeros(len(numbers), dtype=torch.bool)
+    for number in permutation(seed, "data/split", 0, len(numbers)).tolist():
+        if sizes[number] <= room:
+            taken[number] = True
+            room -= int(sizes[number])
+    if held_out and not taken.any():
+        raise DataError(f"data.held_out: {held_out} is less than any group of images that belong together; hold out more")
+    return (taken[group] == (split == "test")).nonzero()[:, 0]

@@ -47,6 +47,11 @@ class StoredDataset(Dataset):
     def _expected(self) -> str:
         """The images that are expected in the container, for messages."""
 
+    @property
+    def _preparation(self) -> str | None:
+        """The command that makes the container of what is downloaded, for messages; None if none is needed."""
+        return None
+
     def missing(self, found: str, mend: str = "") -> DataError:
         """The error for images that are not at `path`.
 
@@ -58,6 +63,7 @@ class StoredDataset(Dataset):
             f"data.path: {self.root} {found}",
             f"expected in this {self.container}: {self._expected}",
             *([f"get {self.source}"] if self.source else []),
+            *([f"prepare the download with {self._preparation}"] if self._preparation else []),
             f"put the images there, or name another {self.container} with data.path={self.container.split()[-1].upper()}{mend}",
         ]
         return DataError("\n".join(lines))

@@ -13,6 +13,7 @@ channels.
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -28,7 +29,7 @@ from etsdm.condition_maps.time_inputs import Auto, TimeInput
 from etsdm.denoisers.config import condition_at
 from etsdm.denoisers.prediction import Prediction
 from etsdm.denoisers.super_resolution import SuperResolution
-from etsdm.denoisers.time_point import TimeBatch, TimePoint, time_of
+from etsdm.denoisers.time_point import TimeBatch, TimePoint, check_call, time_of
 from etsdm.errors import PartError
 from etsdm.randomness import seeded_global_rng
 from etsdm.registry import Frozen, field_error
@@ -143,8 +144,13 @@ class DenoiserSpec(Frozen):
         # An external network exists already.
         return [(field, part) for field, part in parts if part is not None and not isinstance(part, External)]
 
-    def build(self, seed: int = 0, device: torch.device | str = "cpu") -> Denoiser:
+    def build(self, seed: int = 0, device: torch.device | str = "cpu", *, first_stage_device: torch.device | str | None = None) -> Denoiser:
         """Makes the denoiser, its weights drawn from the streams "model/weights" and "model/first-stage" of a seed.
+
+        Args:
+            seed: of the weights.
+            device: of the denoiser.
+            first_stage_device: another one for the first stage; "meta" for one without weights, where latents are trained on.
 
         Raises:
             PartError: the weights do not fit into this machine's memory.
@@ -154,9 +160,10 @@ class DenoiserSpec(Frozen):
             network = self.backbone.build()
         if self.first_stage is None:
             return Denoiser(self, network).to(device)
-        with seeded_global_rng(seed, "model/first-stage"):
+        with seeded_global_rng(seed, "model/first-stage"), torch.device(first_stage_device or "cpu"):
             first_stage = self.first_stage.build()
-        return Denoiser(self, network, first_stage).to(device)
+        denoiser = Denoiser(self, network.to(device), first_stage)
+        return denoiser if first_stage_device else denoiser.to(device)
 
 
 class Denoiser(nn.Module):
@@ -169,7 +176,12 @@ class Denoiser(nn.Module):
         spec: the parts.
         backbone: the network, as `spec.backbone.build()` makes it.
         first_stage: likewise, as `spec.first_stage.build()` makes it; None without one.
+
+    Attributes:
+        first_stage_file: safetensors file with the weights of a first stage on the device "meta", which has none; else None.
     """
+
+    first_stage_file: Path | None = None
 
     def __init__(self, spec: DenoiserSpec, backbone: nn.Module, first_stage: FirstStageNetwork | None = None) -> None:
         super().__init__()
@@ -182,7 +194,9 @@ class Denoiser(nn.Module):
         self.time_input = spec.time_input
         self._shape = spec.shape
         self._learns_variance = spec.learns_variance
-        self._loses_signal = not spec.schedule.alpha(spec.schedule.domain[1]).item() > 0
+        # A network alone needs no coefficient of a target that takes x as it is; a target may refuse times without signal.
+        loses_signal = not spec.schedule.alpha(spec.schedule.domain[1]).item() > 0
+        self._needs_coefficients = spec.target.scales_input or (spec.target.needs_signal and loses_signal)
 
     def extra_repr(self) -> str:
         """The parts that are not modules, for `repr`."""
@@ -217,6 +231,11 @@ class Denoiser(nn.Module):
         return self.spec.backbone.num_classes
 
     @property
+    def has_weightless_first_stage(self) -> bool:
+        """Whether the first stage is on the device "meta", as in a training on latents, which does without it."""
+        return self.first_stage is not None and any(weight.is_meta for weight in self.first_stage.parameters())
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights, or of the buffers of a network without weights."""
         return next(chain(self.parameters(), self.buffers())).device
@@ -243,12 +262,15 @@ class Denoiser(nn.Module):
         """Latents of the first stage, or without one the images themselves.
 
         Args:
-            images: (B, C, H, W) in [-1, 1].
+            images: (B, C, H, W) in [-1, 1]; or what the first stage's `moments` made of them, (B, *moments_shape).
             generator: draws the latents, where the first stage gives a distribution.
         """
         if self.first_stage is None:
             return images
+        stage = self.first_stage.spec
         with torch.no_grad():
+            if images.shape[1:] == stage.moments_shape and stage.moments_shape != stage.image_shape:
+                return stage.latents(images, generator)
             return self.first_stage.encode(images.to(_weight_dtype(self.first_stage, images)), generator=generator).to(images.dtype)
 
     def decode(self, x: Tensor, chunk: int | None = None) -> Tensor:
@@ -299,8 +321,8 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: a shape does not fit, or an input that the network needs is missing.
         """
-        # The network alone needs no coefficient of a target that takes x as it is; a target may refuse times without signal.
-        if isinstance(t, Tensor) and not self.target.scales_input and not (self.target.needs_signal and self._loses_signal):
+        if isinstance(t, Tensor) and not self._needs_coefficients:
+            check_call(x, t)
             self.schedule.check_times(t)
             network = self._network(x, 1.0, self._time(x, t, None, condition_t), cond)
         else:
@@ -321,7 +343,15 @@ class Denoiser(nn.Module):
         """The network's time argument, float32, (B,)."""
         times = t if condition_t is None else condition_t
         if isinstance(times, Tensor):
-            return self.condition(times).to(x.device, torch.float32).expand(x.shape[0])
+            time = condition_at(self, times)
+            if time.dtype != torch.float32 or time.device != x.device:
+                time = time.to(x.device, torch.float32)
+            if time.shape == x.shape[:1]:
+                return time
+            if condition_t is not None and (time.ndim > 1 or time.numel() != 1):
+                message = f"has shape {tuple(condition_t.shape)} for {x.shape[0]} images"
+                raise PartError("condition_t", f"{message}; give a time for each, or one")
+            return time.expand(x.shape[0])
         assert isinstance(at, TimePoint)
         return torch.full((len(x),), at.condition, dtype=torch.float32, device=x.device)
 

@@ -124,14 +124,13 @@ def _diffusers(network: Any) -> NetworkFacts:
     if channels is not None and out_channels not in (channels, 2 * channels):
         message = f"{type(network).__name__} takes {channels} channels and returns {out_channels}: its input is more than the noisy image"
         raise PartError("network", f"{message}; give a function f(x, t) that adds the rest, with shape=")
-    # In older configurations ada_norm is called layer_norm.
-    if config.get("norm_type") in ("ada_norm", "layer_norm") and config.get("num_embeds_ada_norm") is not None:
-        message = f"{type(network).__name__} with ada_norm takes one timestep for all images of a batch"
-        raise PartError("network", f"{message}; give a function f(x, t) that calls it image by image, with shape=")
+    # Looks one timestep up for all images of a batch; in older configurations ada_norm is called layer_norm.
+    ada_norm = config.get("norm_type") in ("ada_norm", "layer_norm") and config.get("num_embeds_ada_norm") is not None
     return NetworkFacts(
         Signature(
             time_argument="timestep",
-            time_dtype="int64" if config.get("time_embedding_type") == "learned" else "float32",
+            time_dtype="int64" if ada_norm or config.get("time_embedding_type") == "learned" else "float32",
+            one_time=ada_norm,
             groups=tuple((added, "added_cond_kwargs") for added in ADDED),
             requires=_required(name, network, config),
         ),

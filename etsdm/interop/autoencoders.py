@@ -1,4 +1,8 @@
-"""diffusers' `AutoencoderKL` and `VQModel` as first stages: their weights in etsdm's `kl` and `vq`, in float32."""
+"""diffusers' `AutoencoderKL` and `VQModel` as first stages: their weights in etsdm's `kl` and `vq`, in float32.
+
+The latents of diffusers' pipelines are z = scaling_factor (latent - shift_factor); the shift, of Stable Diffusion 3 and Flux, goes into the
+biases of the 1x1 convolutions at the latent, `quant_conv` and `post_quant_conv`, which are identities where an autoencoder has none.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,6 @@ KINDS = {"AutoencoderKL": "kl", "VQModel": "vq"}
 FIXED = {
     "act_fn": "silu",
     "norm_type": "group",
-    "use_quant_conv": True,
-    "use_post_quant_conv": True,
-    "shift_factor": None,
     "latents_mean": None,
     "latents_std": None,
     "lookup_from_codebook": False,
@@ -54,6 +55,10 @@ def first_stage_of(autoencoder: Any, latent_size: int) -> FirstStageNetwork:
     with torch.device("meta"):
         network = spec.build()
     theirs = {key: value.detach().float().cpu().clone() for key, value in autoencoder.state_dict().items()}
+    for layer, used in (("quant_conv", "use_quant_conv"), ("post_quant_conv", "use_post_quant_conv")):
+        if not config.get(used, True):
+            channels = spec.latent_channels * (2 if layer == "quant_conv" else 1)
+            theirs |= {f"{layer}.weight": torch.eye(channels), f"{layer}.bias": torch.zeros(channels)}
     weights: dict[str, Tensor] = {}
     for key, value in network.state_dict().items():
         found = theirs.pop(_their_key(key, len(spec.widths)), None)
@@ -62,8 +67,17 @@ def first_stage_of(autoencoder: Any, latent_size: int) -> FirstStageNetwork:
         weights[key] = found.reshape(value.shape)  # their attention has matrices where ours has 1x1 convolutions
     if theirs:
         raise _refused(f"{name} has a weight more, {min(theirs)!r}")
+    if shift := config.get("shift_factor"):
+        _put_shift(weights, shift)
     network.load_state_dict(weights, assign=True)
     return network
+
+
+def _put_shift(weights: dict[str, Tensor], shift: float) -> None:
+    """Moves the means of the encoder by -shift and the input of the decoder by shift."""
+    means, into = weights["quant_conv.bias"], weights["post_quant_conv.weight"].double().sum((1, 2, 3))
+    means[: len(means) // 2] -= shift
+    weights["post_quant_conv.bias"] = (weights["post_quant_conv.bias"].double() + shift * into).float()
 
 
 def _refused(message: str) -> PartError:

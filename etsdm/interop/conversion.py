@@ -14,15 +14,34 @@ from torch import Tensor, nn
 from etsdm.backbones import Backbone
 from etsdm.denoisers.denoiser import DenoiserSpec
 from etsdm.errors import CheckpointError, EtsdmError, PartError
+from etsdm.interop.stored_map import StoredMap
 from etsdm.registry import cut, format_errors
 
-__all__ = ["AS_STORED", "Converted", "Options", "Shapes", "Source", "check_keys", "make_spec", "merged", "required", "shapes_of"]
+__all__ = [
+    "AS_STORED",
+    "AbsentNetwork",
+    "Converted",
+    "Options",
+    "Shapes",
+    "Source",
+    "check_horizon",
+    "check_keys",
+    "make_spec",
+    "merged",
+    "required",
+    "shapes_of",
+]
 
 AS_STORED = "as stored"  # weights of which the file does not say whether they are an average
+DEFAULT_HORIZON = 1000.0  # of a stored condition map
 SHOWN = 5  # keys of each kind in a message
 
 Shapes = Mapping[str, tuple[int, ...]]
 Source = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
+
+
+class AbsentNetwork(nn.Module):
+    """Stands for an external network in a specification; it is never called."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,11 @@ class Converted:
     choices: dict[str, str] = field(default_factory=dict)
     weights_are: str = "ema"
     original: Source | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """State dict of the denoiser."""
+        stages = {f"first_stage.{key}": value for key, value in (self.first_stage or {}).items()}
+        return {f"backbone.{key}": value for key, value in self.backbone.items()} | stages
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -123,6 +147,14 @@ def make_spec(path: Path, fields: Mapping[str, Any]) -> DenoiserSpec:
     except ValueError as error:
         raise CheckpointError(f"{path}: model: {error}") from None
     return spec
+
+
+def check_horizon(path: Path, stored: StoredMap, spec: DenoiserSpec) -> None:
+    """Raises CheckpointError if a stored condition map is in another unit than the times of the schedule. Args: path: of its file."""
+    horizon, own = float(stored.argument.get("horizon", DEFAULT_HORIZON)), spec.schedule.horizon
+    if horizon != own:
+        message = f"its condition map is in times up to {horizon:g}, and the schedule's end at {own:g}"
+        raise CheckpointError(f"{path}: {message}; give condition_map in the schedule's times")
 
 
 def check_keys(path: Path, part: Backbone | nn.Module | Shapes, found: Mapping[str, Tensor], whose: str) -> None:

@@ -8,8 +8,6 @@ origin's own network is at hand, with the same input, and the outputs are compar
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,28 +17,19 @@ from torch import Tensor
 from etsdm.backbones import External
 from etsdm.checkpoints import read_checkpoint, write_denoiser
 from etsdm.checkpoints.format import check_checkpoint
-from etsdm.errors import CheckpointError, IntegrityError
+from etsdm.errors import IntegrityError
+from etsdm.interop.comparison import compare_outputs, compare_tensors
 from etsdm.interop.conversion import Converted, Options
+from etsdm.interop.sources import read_source
 from etsdm.randomness import per_sample_normal
-from etsdm.registry import suggestion
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import atomic_folder
 from etsdm.storage.records import Record, write_record
 from etsdm.storage.tensors import read_tensors
 
-__all__ = ["ORIGINS", "REPORT_FILE", "ConversionReport", "Options", "convert"]
+__all__ = ["REPORT_FILE", "ConversionReport", "Options", "convert"]
 
 REPORT_FILE = "conversion.json"
-ORIGINS = {
-    "guided-diffusion": "guided_diffusion",
-    "ldm": "latent_diffusion",
-    "edm": "edm",
-    "dit": "dit",
-    "diffusers": "diffusers",
-    "lucidrains": "lucidrains",
-    "safetensors": "single_file",
-}
-LARGEST_DIFFERENCE = 1e-4  # of two networks' outputs, over their root mean square
 
 
 class ConversionReport(Record):
@@ -70,7 +59,7 @@ def convert(origin: str, path: str | Path, out: str | Path, options: Options | N
     """Converts a checkpoint of another program.
 
     Args:
-        origin: one of `ORIGINS`.
+        origin: a name of `etsdm.interop.sources.ORIGINS`.
         path: its file, or for diffusers its folder. Nothing in it is run.
         out: a new folder, which appears whole or not at all.
         options: what the source does not hold.
@@ -82,13 +71,10 @@ def convert(origin: str, path: str | Path, out: str | Path, options: Options | N
         CheckpointError: the source is of another kind or architecture, or lacks a field that has to be given.
         IntegrityError: it is damaged or holds code, the folder exists, or a comparison failed.
     """
-    if origin not in ORIGINS:
-        raise CheckpointError(f"origin: {origin!r} is unknown; {suggestion(origin, ORIGINS, 'known')}")
     path, out = Path(path), Path(out)
     if out.exists():
         raise IntegrityError(f"{out}: exists and is not overwritten; remove it, or give another folder")
-    read: Callable[[Path, Options], Converted] = import_module(f"etsdm.interop.origins.{ORIGINS[origin]}").read
-    found = read(path, options or Options())
+    found = read_source(origin, path, options or Options())
     with atomic_folder(out) as new:
         _write(new, found, origin)
         report = ConversionReport(
@@ -135,21 +121,15 @@ def _parity(folder: Path, found: Converted, path: Path) -> dict[str, Any]:
         denoiser = read_checkpoint(folder).denoiser
     except IntegrityError as error:
         raise IntegrityError(f"{path}: {error}") from None
-    tensors = _compared(path, denoiser.backbone.state_dict(), found.backbone)
-    if denoiser.first_stage is not None:
-        tensors += _compared(path, denoiser.first_stage.state_dict(), found.first_stage or {})
+    parity = compare_tensors(path, denoiser.state_dict(), found.state())
     x, time, cond = _inputs(found)
     output = denoiser.backbone(x, time, **cond)
     if not output.isfinite().all():
         raise IntegrityError(f"{path}: the network's output is not finite for noise at times {time.tolist()}; give other weights")
-    rms = output.square().mean().sqrt().item()
-    parity: dict[str, Any] = {"tensors": tensors, "tensors_identical": True, "forward_finite": True, "output_rms": rms}
+    parity |= {"forward_finite": True, "output_rms": output.square().mean().sqrt().item()}
     if found.original is not None:
-        difference = (found.original(x, time, cond) - output).abs().max().item()
-        if not difference <= LARGEST_DIFFERENCE * max(rms, 1e-12):
-            message = f"its own network and the converted one differ by {difference:.3g} at an output of {rms:.3g}"
-            raise IntegrityError(f"{path}: {message}; use the network itself, by etsdm.wrap")
-        parity["largest_difference"] = difference
+        theirs = found.original(x, time, cond)
+        parity |= compare_outputs(path, output, theirs, "its own network and the converted one", "use the network itself, by etsdm.wrap")
     return parity
 
 
@@ -159,14 +139,7 @@ def _external_parity(folder: Path, found: Converted, path: Path) -> dict[str, An
     for key, value in stored.items():
         if not value.isfinite().all():
             raise IntegrityError(f"{path}: weight {key!r} is not finite; give another checkpoint")
-    return {"tensors": _compared(path, stored, found.backbone), "tensors_identical": True, "forward": "not run: external network"}
-
-
-def _compared(path: Path, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> int:
-    for key, value in theirs.items():
-        if not torch.equal(ours[key], value.to(ours[key].dtype)):
-            raise IntegrityError(f"{path}: tensor {key!r} is another one after the conversion; copy the file again")
-    return len(theirs)
+    return {**compare_tensors(path, stored, found.backbone), "forward": "not run: external network"}
 
 
 def _inputs(found: Converted) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -1,25 +1,24 @@
 """Schedules and targets of diffusers' schedulers, recognised by their numbers.
 
-The alpha-bar of a scheduler, its array `alphas_cumprod`, is compared in float64 with that of etsdm's discrete schedules: `linear` and
-`quadratic` (`scaled_linear`) with the scheduler's own first and last beta, every other registered one, and each rescaled to zero terminal
-SNR. Flow matching and EDM have no such array; their noise levels and timesteps are compared instead. Which timesteps a scheduler visits,
-and how it clips, is no part of a schedule.
+The alpha-bar of a scheduler, its array `alphas_cumprod`, is looked up by `schedule_search`, with the scheduler's own first and last beta
+as first candidates. Flow matching and EDM have no such array; their noise levels and timesteps are compared instead. Which timesteps a
+scheduler visits, and how it clips, is no part of a schedule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from etsdm.condition_maps.time_inputs import LogSigma, Scaled, TimeInput, Timesteps
-from etsdm.errors import PartError, RegistryError
-from etsdm.registry import schedules, targets
+from etsdm.errors import PartError
+from etsdm.interop.schedule_search import find_schedule
+from etsdm.registry import targets
 from etsdm.registry.frozen import quoted
-from etsdm.schedules import EDM, Discrete, Flow, Linear, Quadratic, Schedule, ZeroTerminal
+from etsdm.schedules import EDM, Flow, Schedule
 from etsdm.targets import X0, Eps, Target, V
 
 __all__ = ["SchedulerParts", "read_scheduler"]
@@ -27,8 +26,7 @@ __all__ = ["SchedulerParts", "read_scheduler"]
 TARGETS: dict[str, Target] = {"epsilon": Eps(), "v_prediction": V(), "sample": X0(), "original_sample": X0()}
 FLOW_MATCHING = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-# Rounding of a product of a thousand factors in float32, and the alpha-bar of 2^-24 with which some schedulers replace 0.
-RELATIVE, ABSOLUTE = 2e-3, 3e-7
+EDM_TARGETS = {"epsilon": "edm", "v_prediction": "edm-v"}  # the same preconditioning, the output of the other sign
 MEND = "give schedule= and target=, registered ones or your own subclass of etsdm.schedules.FromBetas"
 
 
@@ -58,7 +56,7 @@ def read_scheduler(scheduler: Any) -> SchedulerParts:
     if config.get("timestep_type", "discrete") != "discrete":
         raise PartError("schedule", f"{name} has timestep_type {config['timestep_type']!r}, another time than timesteps; {MEND}")
     target = _target(name, config)
-    return SchedulerParts(_recognised(found.detach().cpu().double(), name, config), target, Timesteps())
+    return SchedulerParts(_recognised(found, name, config), target, Timesteps())
 
 
 def _target(name: str, config: Mapping[str, Any]) -> Target:
@@ -72,48 +70,17 @@ def _target(name: str, config: Mapping[str, Any]) -> Target:
 
 
 def _recognised(alpha_bar: Tensor, name: str, config: Mapping[str, Any]) -> Schedule:
-    for schedule in _candidates(alpha_bar, config):
-        own = schedule.alpha_bar(torch.arange(len(alpha_bar), dtype=torch.float64))
-        if _equal(own, alpha_bar) and _equal(1 - own, 1 - alpha_bar):
-            return schedule
-    kind = "trained_betas" if config.get("trained_betas") is not None else f"beta_schedule {config.get('beta_schedule')!r}"
-    raise PartError("schedule", f"the alphas_cumprod of {name}, {kind}, are those of no schedule here; {MEND}")
+    found = find_schedule(alpha_bar, _ends(config))
+    if found is None:
+        kind = "trained_betas" if config.get("trained_betas") is not None else f"beta_schedule {config.get('beta_schedule')!r}"
+        raise PartError("schedule", f"the alphas_cumprod of {name}, {kind}, are those of no schedule here; {MEND}")
+    return found
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return bool(torch.isfinite(other).all()) and torch.allclose(one, other, rtol=RELATIVE, atol=ABSOLUTE)
-
-
-def _candidates(alpha_bar: Tensor, config: Mapping[str, Any]) -> Iterator[Schedule]:
-    plain = list(_plain_candidates(alpha_bar, config))
-    yield from plain
-    if len(alpha_bar) > 1 and alpha_bar[-1] < 2 * ABSOLUTE:
-        yield from (ZeroTerminal(base=schedule) for schedule in plain)
-
-
-def _plain_candidates(alpha_bar: Tensor, config: Mapping[str, Any]) -> Iterator[Discrete]:
-    count = len(alpha_bar)
-    for first, last in _ends(alpha_bar, config):
-        for kind in (Linear, Quadratic):
-            try:
-                yield kind(timesteps=count, beta_start=first, beta_end=last)
-            except ValidationError:  # betas outside (0, 1)
-                continue
-    for name in schedules.names():
-        try:
-            made = schedules.create(name, timesteps=count)
-        except RegistryError:  # without timesteps, or not with so few
-            continue
-        if isinstance(made, Discrete):
-            yield made
-
-
-def _ends(alpha_bar: Tensor, config: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
-    """First and last beta: of the configuration, and of the array, to the digits that float32 leaves."""
-    if config.get("trained_betas") is None and isinstance(config.get("beta_start"), float) and isinstance(config.get("beta_end"), float):
-        yield config["beta_start"], config["beta_end"]
-    if len(alpha_bar) > 1 and alpha_bar[-2] > 0:
-        yield float(f"{1 - alpha_bar[0].item():.3g}"), float(f"{1 - (alpha_bar[-1] / alpha_bar[-2]).item():.4g}")
+def _ends(config: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """First and last beta of a configuration."""
+    first, last = config.get("beta_start"), config.get("beta_end")
+    return [(first, last)] if config.get("trained_betas") is None and isinstance(first, float) and isinstance(last, float) else []
 
 
 def _flow(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
@@ -128,11 +95,13 @@ def _flow(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
 
 def _edm(scheduler: Any, config: Mapping[str, Any]) -> SchedulerParts:
     kind = config.get("prediction_type", "epsilon")
-    if kind != "epsilon":  # with 'v_prediction' the output has the other sign
-        raise PartError("target", f"{type(scheduler).__name__} has prediction_type {quoted(kind)}; {MEND}")
+    if kind not in EDM_TARGETS:
+        raise PartError(
+            "target", f"{type(scheduler).__name__} has prediction_type {quoted(kind)}, none of {', '.join(EDM_TARGETS)}; {MEND}"
+        )
     sigma = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
     if not torch.allclose(scheduler.precondition_noise(sigma).double(), LogSigma()(sigma), atol=1e-6):
         raise PartError("schedule", f"the timesteps of {type(scheduler).__name__} are not ln(sigma) / 4; {MEND}")
     return SchedulerParts(
-        EDM(sigma_max=float(config["sigma_max"])), targets.create("edm", sigma_data=float(config["sigma_data"])), LogSigma()
+        EDM(sigma_max=float(config["sigma_max"])), targets.create(EDM_TARGETS[kind], sigma_data=float(config["sigma_data"])), LogSigma()
     )

@@ -13,12 +13,12 @@ from etsdm.errors import CheckpointError, PartError
 from etsdm.interop.adapters import unwrapped
 from etsdm.interop.shared_class import map_of
 from etsdm.interop.stored_map import MAP_KEY, StoredMap, is_in_embedding, stored_map
+from etsdm.interop.time_units import HORIZON
 from etsdm.interop.timestep_map import TimestepMap
 from etsdm.schedules import Schedule
 
 __all__ = ["check_applied_once", "stored_condition_map"]
 
-HORIZON = 1000.0  # of the times of a stored map
 GRID = 2001  # times of a continuous schedule at which two maps are compared
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from etsdm.backbones import External
 from etsdm.checkpoints import DENOISER_FILE, Weights, checkpoint_folder, read_checkpoint
 from etsdm.denoisers.denoiser import Denoiser
 from etsdm.errors import CheckpointError
-from etsdm.interop.conversion import Converted, Options
-from etsdm.interop.convert import ORIGINS
-from etsdm.interop.metadata import read_condition_map
-from etsdm.interop.stored_map import StoredMap
+from etsdm.interop.conversion import Options
+from etsdm.interop.sources import ORIGINS, read_source
 from etsdm.interop.wrapping import wrap
 from etsdm.registry import suggestion
 from etsdm.storage.faults import storage_errors
@@ -32,7 +30,6 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 DIFFUSERS_FILES = ("model_index.json", "config.json")
 WRAP_FIELDS = ("schedule", "target", "condition_map", "time_input", "signature", "shape", "num_classes", "bounded")
 DEFAULT_ORIGIN = "guided-diffusion"
-DEFAULT_HORIZON = 1000.0  # of a condition map in the metadata of a file
 
 Kind = Literal["checkpoint", "diffusers", "file"]
 
@@ -70,7 +67,7 @@ def open_model(
         device: where to put the denoiser.
         weights: `ema` for the moving average, or `current`, of what holds both.
         model: what another library's files do not hold, such as `schedule` and `target`, as for `wrap` or in `Options.model`.
-        origin: the program that wrote a file, a name of `etsdm.interop.convert.ORIGINS`; guided-diffusion by default.
+        origin: the program that wrote a file, a name of `etsdm.interop.sources.ORIGINS`; guided-diffusion by default.
 
     Returns:
         The denoiser in eval mode, with gradients of the weights off.
@@ -98,29 +95,15 @@ def open_model(
 
 
 def _from_file(path: Path, origin: str | None, options: Options) -> Denoiser:
-    if origin is not None and origin not in ORIGINS:
-        raise CheckpointError(f"origin: {origin!r} is unknown; {suggestion(origin, ORIGINS, 'known')}")
-    stored = read_condition_map(path) if path.suffix == ".safetensors" else None
-    if stored is not None and "condition_map" not in options.model:
-        options = Options(model={**options.model, "condition_map": stored.condition_map.model_dump(mode="json")}, weights=options.weights)
     try:
-        found: Converted = import_module(f"etsdm.interop.origins.{ORIGINS[origin or DEFAULT_ORIGIN]}").read(path, options)
+        found = read_source(origin or DEFAULT_ORIGIN, path, options)
     except CheckpointError as error:
         others = ", ".join(name for name in ORIGINS if name != DEFAULT_ORIGIN)
         hint = "" if origin is not None else f" (read as a file of {DEFAULT_ORIGIN}; others need an origin: {others})"
         raise CheckpointError(f"{error}{hint}") from None
-    if stored is not None:
-        _check_unit(path, found, stored)
+    if isinstance(found.spec.backbone, External):
+        message = "holds the weights of an external network, whose code is not in the file"
+        raise CheckpointError(f"{path}: {message}; load them into the network in Python, and give it to etsdm.wrap")
     denoiser = found.spec.build()
-    denoiser.backbone.load_state_dict(found.backbone)
-    if denoiser.first_stage is not None:
-        denoiser.first_stage.load_state_dict(found.first_stage or {})
+    denoiser.load_state_dict(found.state())
     return denoiser
-
-
-def _check_unit(path: Path, found: Converted, stored: StoredMap) -> None:
-    """Refuses a stored map in another unit than the schedule's times."""
-    horizon, own = float(stored.argument.get("horizon", DEFAULT_HORIZON)), found.spec.schedule.horizon
-    if horizon != own and found.spec.condition_map == stored.condition_map:
-        message = f"its condition map is in times up to {horizon:g}, and the schedule's end at {own:g}"
-        raise CheckpointError(f"{path}: {message}; give condition_map in the schedule's times")

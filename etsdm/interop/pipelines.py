@@ -135,9 +135,14 @@ def _read_weights(folder: Path, known: tuple[str, ...]) -> Any:
                 if not isinstance(shard, str) or not shard.endswith(".safetensors") or Path(shard).name != shard:
                     raise CheckpointError(f"{folder / file}: {quoted(shard)} is no safetensors file of the folder; copy the model again")
     kind = _of_diffusers(str(name), folder)
-    return _loaded(
-        lambda: kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False), folder
-    ).eval()
+    options = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False, "output_loading_info": True}
+    network, keys = _loaded(lambda: kind.from_pretrained(folder, **options), folder)
+    # diffusers leaves weights that it does not find at random values, and warns.
+    for problem in ("missing", "unexpected"):
+        if odd := sorted(keys.get(f"{problem}_keys") or ()):
+            message = f"{len(odd)} keys of {name} {problem} in its weights, {quoted(odd[0])} among them"
+            raise CheckpointError(f"{folder}: {message}; copy the model again, or give the weights of this config")
+    return network.eval()
 
 
 def _read_scheduler(folder: Path, name: str) -> Any:

@@ -23,7 +23,7 @@ from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import sha256_of
 from etsdm.storage.regular import read_regular
 
-__all__ = ["ZIP", "Contents", "describe_file", "read_contents", "read_json", "tensors_of"]
+__all__ = ["ZIP", "Contents", "describe_file", "is_safetensors", "read_contents", "read_json", "tensors_of"]
 
 MAX_JSON = 64 * 2**20  # bytes of an index or a configuration
 MAX_HEADER = 100 * 10**6  # bytes of a header, the limit of safetensors itself
@@ -74,6 +74,11 @@ def describe_file(path: Path) -> bytes:
             return file.read(16)
 
 
+def is_safetensors(start: bytes) -> bool:
+    """Whether the first bytes of a file are those of safetensors: a length, and a header in JSON."""
+    return start[8:9] == b"{" and not start.startswith(ZIP)
+
+
 def tensors_of(path: Path, values: Any, inside: str = "") -> dict[str, Tensor]:
     """A state dict: a flat mapping from keys to dense tensors.
 
@@ -115,7 +120,7 @@ def _read_single(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     start = describe_file(path)
     if start.startswith(ZIP):
         return read_torch_file(path), {}
-    if len(start) > 8 and start[8:9] == b"{":
+    if is_safetensors(start):
         return _read_safetensors(path, int.from_bytes(start[:8], "little"))
     if start[:1] == b"\x80":
         message = "is a pickle, or a torch file of before torch 1.6, which could run code"

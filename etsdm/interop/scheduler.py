@@ -23,9 +23,10 @@ from torch import Tensor
 from etsdm.condition_maps import ConditionMap
 from etsdm.errors import PartError
 from etsdm.interop.given_map import check_map, check_stored, given_map
+from etsdm.interop.scheduler_units import check_unit, scheduler_horizon, scheduler_unit
 from etsdm.interop.stored_map import forget_map, store_map, stored_map
 from etsdm.interop.subclass import BASE, in_place_subclass
-from etsdm.interop.time_units import UNITS
+from etsdm.interop.time_units import HORIZON
 from etsdm.interop.timestep_map import TimestepMap
 
 __all__ = ["SchedulerSharing", "share_scheduler", "shared_scheduler_class"]
@@ -34,7 +35,7 @@ MAP = "_etsdm_timestep_map"
 DEPTH = "_etsdm_depth"  # of calls of the scheduler's methods within each other, where `timesteps` are the true ones
 INDEX = "_etsdm_index"  # of the next step in `timesteps`; None before the first, OUTSIDE before `set_timesteps` and after the last
 OUTSIDE = -1
-HORIZON = 1000.0
+NEIGHBOURS = {"prev_timestep": 1, "timestep_back": -1}  # arguments of `step` beside the timestep: steps from it
 
 
 class SchedulerSharing:
@@ -80,40 +81,31 @@ def share_scheduler(
 
     Args:
         scheduler: a scheduler of diffusers.
-        t_tilde: end of the shared times; 100 by default.
+        t_tilde: end of the shared times; a tenth of the training timesteps, 100 of 1000, by default.
         n: number of sub-intervals of [0, t_tilde); 5 by default.
-        condition_map: another map, as for `share_timesteps`, in times from 0 to 1000.
-        unit: unit of its timesteps; by default that of its config.
+        condition_map: another map, as for `share_timesteps`, in times from 0 to the number of training timesteps.
+        unit: unit of its timesteps, as for `share_timesteps`; needed for classes that etsdm does not know.
 
     Raises:
-        PartError: it is no scheduler, is shared already, or an argument does not fit.
+        PartError: it is no scheduler, is shared already or cannot be, is of an unknown class, or an argument does not fit.
         CheckpointError: its config holds another map, or one that cannot be read.
     """
     name = type(scheduler).__name__
-    if not (hasattr(scheduler, "timesteps") and hasattr(scheduler, "step") and hasattr(scheduler, "config")):
+    if not (hasattr(scheduler, "set_timesteps") and hasattr(scheduler, "step") and hasattr(scheduler, "config")):
         raise PartError("scheduler", f"found a {name}; give a scheduler of diffusers, such as pipeline.scheduler")
     if hasattr(type(scheduler), BASE):
         raise PartError("scheduler", f"the timesteps of this {name} are shared already; remove() that first")
-    stored, given = stored_map(scheduler), given_map(t_tilde, n, condition_map)
+    stored, own = stored_map(scheduler), scheduler_unit(scheduler)
+    unit = check_unit(unit or (stored.argument.get("unit") if stored else None) or own, scheduler)
+    horizon = scheduler_horizon(scheduler, unit)
+    given = given_map(t_tilde, n, condition_map, horizon)
     check_stored(scheduler, stored, given)
-    unit = unit or (stored.argument.get("unit") if stored else None) or _unit(scheduler)
-    if unit not in UNITS:
-        raise PartError("unit", f"found {unit!r}; give one of {', '.join(UNITS)}")
-    found = check_map(given or (stored.condition_map if stored else None), unit, HORIZON, "timesteps")
-    timestep_map = TimestepMap(found, "timesteps", unit, HORIZON)
+    found = check_map(given or (stored.condition_map if stored else None), unit, horizon, "timesteps")
+    timestep_map = TimestepMap(found, "timesteps", unit, horizon)
     vars(scheduler).update({MAP: timestep_map, DEPTH: 0, INDEX: OUTSIDE})
     scheduler.__class__ = shared_scheduler_class(type(scheduler))
-    store_map(scheduler, found, {} if unit == _unit(scheduler) else {"unit": unit})
+    store_map(scheduler, found, {**({} if unit == own else {"unit": unit}), **({} if horizon == HORIZON else {"horizon": horizon})})
     return SchedulerSharing(scheduler, timestep_map)
-
-
-def _unit(scheduler: Any) -> str:
-    """Unit of a scheduler's timesteps, from its config."""
-    config = scheduler.config
-    if type(scheduler).__name__.startswith("EDM") or config.get("timestep_type") == "continuous":
-        return "log-sigma"
-    steps = "unit-interval" if config.get("num_train_timesteps") == 1 else "timesteps"
-    return f"reversed-{steps}" if config.get("invert_sigmas") else steps
 
 
 @in_place_subclass
@@ -124,7 +116,7 @@ def shared_scheduler_class(base: Any) -> dict[str, Any]:
 
 
 def _timesteps(self: Any) -> Any:
-    true = self.__dict__["timesteps"]
+    true = self.__dict__.get("timesteps")
     return true if self.__dict__[DEPTH] or true is None else self.__dict__[MAP](torch.as_tensor(true))
 
 
@@ -132,9 +124,11 @@ def _set_timesteps(self: Any, value: Any) -> None:
     """Sets the true timesteps. Of mapped ones from outside, such as a slice or a copy of another dtype, the true ones are taken."""
     true = self.__dict__.get("timesteps")
     if not self.__dict__[DEPTH] and isinstance(value, Tensor) and isinstance(true, Tensor) and 0 < len(value) <= len(true):
-        tail = self.timesteps[len(true) - len(value) :]
-        if torch.equal(value.to(tail), tail):
-            value = true[len(true) - len(value) :].to(value)
+        mapped, n = self.timesteps, len(value)
+        for part in (slice(len(true) - n, None), slice(n)):  # the last ones, or the first
+            if torch.equal(value.to(mapped), mapped[part]):
+                value = true[part].to(value)
+                break
     self.__dict__["timesteps"] = value
 
 
@@ -151,7 +145,9 @@ def _with_true_times(name: str, method: Callable[..., Any]) -> Callable[..., Any
             bound = inspect.signature(method).bind(self, *args, **kwargs)
             given, at = bound.arguments.get(argument), None
             if given is not None:
-                bound.arguments[argument], at = _true_times(self, given)
+                bound.arguments[argument], at = _true_times(self, given, in_loop)
+            for key in NEIGHBOURS.keys() & bound.arguments.keys():
+                bound.arguments[key] = _true_neighbour(self, bound.arguments[key], key, at)
             args, kwargs = bound.args[1:], bound.kwargs
             if at is not None and in_loop:
                 state[INDEX] = at + (name == "step")
@@ -171,22 +167,47 @@ def _with_true_times(name: str, method: Callable[..., Any]) -> Callable[..., Any
     return call
 
 
-def _true_times(scheduler: Any, given: Any) -> tuple[Any, int | None]:
-    """The true times of mapped ones, in their shape and type, and the index of the step that they belong to."""
-    if scheduler.__dict__["timesteps"] is None:
+def _true_times(scheduler: Any, given: Any, in_loop: bool) -> tuple[Any, int | None]:
+    """The true times of mapped ones, in their shape and type, and the index of the step that they belong to.
+
+    Raises:
+        PartError: in a denoising loop, a time is none of the scheduler's, or shared by steps of which none is known to be the present.
+    """
+    if scheduler.__dict__.get("timesteps") is None:
         return given, None
-    mapped = torch.as_tensor(scheduler.timesteps).to("cpu", torch.float64)
     true = torch.as_tensor(scheduler.__dict__["timesteps"])
-    values = torch.as_tensor(given).to("cpu", torch.float64)
+    values = torch.as_tensor(given).cpu()
+    mapped = torch.as_tensor(scheduler.timesteps).cpu()
+    if values.is_floating_point() and isinstance(given, Tensor):
+        mapped = mapped.to(values.dtype)  # some pipelines cast the time
     found, at = [], None
+    if not in_loop and len(values.unique()) > 1:  # of a training batch, between the steps of a preview
+        return given, None
     now = None if scheduler.__dict__[INDEX] == OUTSIDE else scheduler.__dict__[INDEX]
     for value in values.flatten().tolist():
         at = _index(now, (mapped == value).nonzero().flatten().tolist())
+        if at is None and in_loop:
+            raise PartError("timestep", f"found {value:g}, none of scheduler.timesteps; pass one of these, which are the shared ones")
         found.append(value if at is None else true[at].item())
+    return _like(given, found, true), at
+
+
+def _true_neighbour(scheduler: Any, given: Any, name: str, at: int | None) -> Any:
+    """The true time of a mapped one next to that of step `at`. Raises: PartError if it is another time."""
+    if given is None or at is None:
+        return given
+    true, mapped, i = torch.as_tensor(scheduler.__dict__["timesteps"]), torch.as_tensor(scheduler.timesteps), at + NEIGHBOURS[name]
+    if not (0 <= i < len(true) and mapped[i].item() == float(given)):
+        raise PartError(name, f"found {float(given):g}, which is not next to the timestep in scheduler.timesteps; pass the one that is")
+    return _like(given, [true[i].item()], true)
+
+
+def _like(given: Any, found: list[Any], true: Tensor) -> Any:
+    """True times in the shape and type of the given ones."""
     if isinstance(given, Tensor):
         dtype = true.dtype if true.is_floating_point() or not given.is_floating_point() else given.dtype
-        return torch.tensor(found, dtype=dtype, device=given.device).reshape(given.shape), at
-    return type(given)(found[0]), at
+        return torch.tensor(found, dtype=dtype, device=given.device).reshape(given.shape)
+    return type(given)(found[0])
 
 
 def _index(now: int | None, candidates: list[int]) -> int | None:

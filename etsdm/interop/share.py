@@ -18,16 +18,14 @@ from torch import nn
 
 from etsdm.condition_maps import ConditionMap
 from etsdm.errors import CheckpointError, PartError
-from etsdm.interop.given_map import check_map, check_stored, given_map
+from etsdm.interop.given_map import check_map, check_stored, checked_horizon, given_map
 from etsdm.interop.shared_class import map_of, put_on, take_off
 from etsdm.interop.stored_map import forget_map, is_in_embedding, store_map, stored_map
-from etsdm.interop.time_units import UNITS
+from etsdm.interop.time_units import HORIZON, UNITS
 from etsdm.interop.timestep_arguments import INNER, NOT_A_NETWORK, known_name, timestep_argument
 from etsdm.interop.timestep_map import TimestepMap
 
 __all__ = ["TimestepSharing", "share_timesteps", "timestep_sharing"]
-
-HORIZON = 1000.0
 
 
 class TimestepSharing:
@@ -89,7 +87,7 @@ def share_timesteps(
 
     Args:
         model: the network, or a compiled, DDP, FSDP or PEFT module around it.
-        t_tilde: end of the shared times, of `horizon`; 100 by default.
+        t_tilde: end of the shared times; a tenth of `horizon`, 100, by default.
         n: number of sub-intervals of [0, t_tilde); 5 by default.
         condition_map: another map than E-TSDM's, as a part, a mapping or a name; in times from 0 to `horizon`, or in sigma for a
             network whose argument is a noise level.
@@ -110,18 +108,20 @@ def share_timesteps(
     if is_in_embedding(network):
         message = "its time embedding holds the condition map of its config already; call it with the true timesteps"
         raise PartError("model", f"found a {type(network).__name__}: {message}")
-    if map_of(network) is not None:
-        raise PartError("model", f"the timesteps of this {type(network).__name__} are shared already; remove() that first")
+    for module in network.modules():
+        if map_of(module) is not None:
+            where = "this" if module is network else f"the {type(network).__name__}'s"
+            raise PartError("model", f"the timesteps of {where} {type(module).__name__} are shared already; remove() that first")
     if "forward" in vars(network):
         message = f"forward of this {type(network).__name__} was replaced, as accelerate and offloading do"
         raise PartError("model", f"{message}; call share_timesteps before accelerator.prepare or enable_model_cpu_offload")
     stored = stored_map(network)
-    given = given_map(t_tilde, n, condition_map)
-    check_stored(network, stored, given)
     options = {"argument": argument, "unit": unit, "horizon": horizon}
     chosen = {**(stored.argument if stored else {}), **{key: value for key, value in options.items() if value is not None}}
     name, unit = _argument(network, chosen)
-    horizon = float(chosen.get("horizon", HORIZON))
+    horizon = checked_horizon(chosen.get("horizon", HORIZON))
+    given = given_map(t_tilde, n, condition_map, horizon)
+    check_stored(network, stored, given)
     found = check_map(given or (stored.condition_map if stored else None), unit, horizon, name)
     timestep_map = TimestepMap(found, name, unit, horizon, _position(network, name))
     put_on(network, timestep_map)
@@ -182,11 +182,29 @@ def _argument(network: nn.Module, given: dict[str, Any]) -> tuple[str, str]:
 
 
 def _position(network: nn.Module, name: str) -> int | None:
-    """Index of an argument of `forward` among the positional ones, None for keyword only."""
-    parameters = list(inspect.signature(type(network).forward).parameters.values())[1:]
+    """Index of an argument of `forward` among the positional ones, None for keyword only.
+
+    A `forward(*args, **kwargs)` that calls the one of its base has that one's arguments.
+    """
+    own = _forward_parameters(type(network))
+    parameters = own
+    for kind in type(network).__mro__:
+        parameters = _forward_parameters(kind)
+        if any(each.name == name for each in parameters) or not any(each.kind is each.VAR_POSITIONAL for each in parameters):
+            break
     for i, parameter in enumerate(parameters):
-        if parameter.name == name and parameter.kind is not parameter.VAR_KEYWORD:
+        if parameter.name == name and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             return None if parameter.kind is parameter.KEYWORD_ONLY else i
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    kinds = {parameter.kind for parameter in own}
+    if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         return None
-    raise PartError("argument", f"forward has no {name!r}; give one of {', '.join(parameter.name for parameter in parameters)}")
+    if len(kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}) == 2:  # a positional timestep would have no name
+        message = f"forward of a {type(network).__name__} takes any arguments, as of a module around a network"
+        raise PartError("model", f"{message}; give the network inside")
+    names = ", ".join(str(each.replace(annotation=each.empty, default=each.empty)) for each in own)
+    raise PartError("argument", f"forward has no {name!r}; give one of {names}")
+
+
+def _forward_parameters(kind: type) -> list[inspect.Parameter]:
+    """Parameters of a class's `forward` beside self; none without one."""
+    return list(inspect.signature(kind.forward).parameters.values())[1:] if hasattr(kind, "forward") else []

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["UNITS", "TimeUnit"]
+__all__ = ["HORIZON", "UNITS", "TimeUnit"]
 
+HORIZON = 1000.0  # time of pure noise, unless another one is given
 TOLERANCE_ULPS = 4  # of an argument that differs from an edge by rounding
 
 

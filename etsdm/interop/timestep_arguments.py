@@ -5,7 +5,7 @@ their base. Names and units were read in the sources of the versions below; the 
 
     diffusers 0.42                 guided-diffusion 18ff408       denoising-diffusion-pytorch 0031853
     latent-diffusion 29f473e       DiT 00d70ac                    EDM 0a2ff34
-    k-diffusion 0541011            sd-scripts 0010c81             torchtitan 00a8d22
+    k-diffusion 0541011            sd-scripts 48d368f             torchtitan b5bcd76
 """
 
 from __future__ import annotations
@@ -100,22 +100,25 @@ INNER = {
     "torch.DistributedDataParallel": "module",
     "torch.DataParallel": "module",
     "torch.FullyShardedDataParallel": "module",
+    "torch.AveragedModel": "module",
+    "torch.ActivationWrapper": "_checkpoint_wrapped_module",
     "deepspeed.DeepSpeedEngine": "module",
     "peft.PeftModel": "base_model",
     "peft.BaseTuner": "model",
-    "etsdm.ExternalNetwork": "network",
 }
 
 # Modules in which a true time gives more than a condition, and what to share instead.
 _PRECONDITIONED = "its sigma also gives the coefficients of the preconditioning; give the network inside, {}"
 NOT_A_NETWORK = {
     "etsdm.Denoiser": "it has a condition map of its own; give condition_map to its DenoiserSpec",
+    "etsdm.ExternalNetwork": "its denoiser has a condition map of its own; give condition_map to etsdm.wrap, or share before it",
     "denoising_diffusion_pytorch.GaussianDiffusion": "its t also gives the noise level; give the network inside, .model",
     "training.EDMPrecond": _PRECONDITIONED.format(".model, with unit='log-sigma'"),
     "training.VPPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),
     "training.VEPrecond": "its sigma also gives c_out, and .model takes ln(sigma / 2), none of the units; map c_noise in its forward",
     "training.iDDPMPrecond": _PRECONDITIONED.format(".model, with unit='timesteps'"),
     "k_diffusion.Denoiser": _PRECONDITIONED.format(".inner_model"),
+    "library.Chroma": "get_mod_vectors embeds its timestep outside forward, where no map acts; map the timesteps before both",
     "diffusers.UVit2DModel": "it predicts masked tokens and takes no timestep; there is nothing to share",
 }
 

@@ -68,9 +68,18 @@ class TimestepMap:
     def _of_tensor(self, argument: Tensor) -> Tensor:
         dtype = argument.dtype
         if dtype.is_floating_point:
-            return self._mapped(argument) if dtype.itemsize >= 4 else self._mapped(argument.to(torch.float32)).to(dtype)
+            return self._mapped(argument) if dtype.itemsize >= 4 else self._of_half(argument)
         mapped = self._mapped(argument.to(torch.float32 if argument.device.type == "mps" else torch.float64))
         return mapped.to(dtype if self._keeps_integers else torch.float32)
+
+    def _of_half(self, argument: Tensor) -> Tensor:
+        """The condition of a time in half precision; one that is an edge up to rounding belongs to the sub-interval that starts there."""
+        wide, eps = argument.to(torch.float32), torch.finfo(argument.dtype).eps
+        rounding = wide.abs() * eps * (0.5 + eps)
+        later = wide - rounding if self.unit.startswith("reversed") else wide + rounding
+        found, of_later = self._mapped(torch.stack([wide, later]))
+        is_edge = (of_later.to(argument.dtype) == argument) | (of_later == later)
+        return torch.where(is_edge, argument, found.to(argument.dtype))
 
     def _mapped(self, argument: Tensor) -> Tensor:
         if self.unit in ("timesteps", "sigma"):

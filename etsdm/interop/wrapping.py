@@ -41,7 +41,7 @@ MAX_IMAGE_CHANNELS = 3  # more are taken for those of latents
 def wrap(
     model: Callable[..., Any] | str | Path,
     *,
-    schedule: Schedule | str | Mapping[str, Any] | None = None,
+    schedule: Any | None = None,
     target: Target | str | Mapping[str, Any] | None = None,
     condition_map: ConditionMap | str | Mapping[str, Any] | None = None,
     time_input: TimeInput | str | Mapping[str, Any] | None = None,
@@ -59,7 +59,7 @@ def wrap(
     Args:
         model: an `nn.Module` or another callable, possibly inside torch.compile or DistributedDataParallel; a pipeline of diffusers; or the
             folder or Hub id of one, whose weights are read from safetensors alone.
-        schedule: the noise schedule; of a pipeline, that of its scheduler by default.
+        schedule: the noise schedule, or a scheduler of diffusers that has it; of a pipeline, that of its scheduler by default.
         target: the prediction target; likewise.
         condition_map: f, from time to condition; by default that of the network's or scheduler's configuration, if there is one.
         time_input: from the condition to the network's time; the one that suits schedule and signature by default.
@@ -80,6 +80,8 @@ def wrap(
         CheckpointError: the folder or Hub id holds no known pipeline in safetensors files.
     """
     parts = _parts(model)
+    if _is_scheduler(schedule):
+        parts, schedule = parts._replace(scheduler=schedule), None
     network = parts.network
     facts = read_network(network, signature)
     given = None if parts.scheduler is None or (schedule is not None and target is not None) else read_scheduler(parts.scheduler)
@@ -108,6 +110,10 @@ def _parts(model: Any) -> PipelineParts:
     if isinstance(model, Denoiser):
         raise PartError("model", "found a Denoiser already; use it as it is, or give the network inside, .backbone")
     return PipelineParts(model)
+
+
+def _is_scheduler(schedule: Any) -> bool:
+    return any(kind.__name__ == "SchedulerMixin" and kind.__module__.startswith("diffusers.") for kind in type(schedule).__mro__)
 
 
 def _spec_fields(facts: NetworkFacts, scheduler: SchedulerParts | None, given: dict[str, Any], network: Any) -> dict[str, Any]:

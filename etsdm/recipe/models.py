@@ -138,6 +138,9 @@ class Recipe(Frozen):
             if metric.uses_held_out and not self.data.holds_out:
                 message = f"{metric.type_name!r} measures held-out images, and data.held_out is 0; hold out some, or leave the metric out"
                 raise field_error("Recipe", ("evaluation", "metrics", i), message)
+            if metric.uses_samples and self.data.pixels is None:
+                message = f"{metric.type_name!r} compares samples with images, and the data has latents alone; give data.images"
+                raise field_error("Recipe", ("evaluation", "metrics", i), message)
         if self.model.super_resolution is not None and not self.data.holds_out:
             message = "samples are enlarged held-out images, and data.held_out is 0; hold out some"
             raise field_error("Recipe", ("model", "super_resolution"), message)

@@ -16,7 +16,7 @@ class LibraryError(EtsdmError, ImportError):
 
 
 def optional_library(name: str, purpose: str, install: str) -> ModuleType:
-    """Imports a library. Args: install: what to install. Raises: LibraryError: it is missing."""
+    """Imports a library. Args: install: what to install, such as an extra of etsdm. Raises: LibraryError: it is missing."""
     if find_spec(name) is None:
         raise LibraryError(f"{name}: is not installed, and {purpose} needs it; pip install {install}")
     return import_module(name)

@@ -109,7 +109,7 @@ class Evaluate(Stage):
 
     def run(self) -> Iterator[Progress]:
         todo, total = [one for one in self.measurements if not one.is_done()], len(self.measurements)
-        data, seed, weights = self.recipe.data, self.recipe.evaluation.seed, self.recipe.evaluation.weights
+        data, seed, weights = self.recipe.data.pixels or self.recipe.data, self.recipe.evaluation.seed, self.recipe.evaluation.weights
         denoiser, train, test, read = self.load_denoiser(weights), data.open("train"), data.open("test"), data_protocol(data)
         yield self.progress(total - len(todo), total)
         for left, one in zip(range(len(todo) - 1, -1, -1), todo, strict=True):

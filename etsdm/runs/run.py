@@ -153,6 +153,9 @@ class Run:
         # Samples are drawn without the data, except those that enlarge its images.
         if todo != ["sample"] or not self.train.is_done() or self.recipe.model.super_resolution is not None:
             self.recipe.data.check()
+            weights_file = self.train.inputs.get("first_stage_weights")
+            sha256 = None if weights_file is None else weights_file.content
+            self.recipe.data.check_training(self.recipe.model.first_stage, sha256, self.recipe.training.flip)
         if "evaluate" in todo:
             self._check_images()
         first_stage, weights = self.recipe.model.first_stage, self.recipe.training.first_stage_weights
@@ -169,7 +172,8 @@ class Run:
     def _check_images(self) -> None:
         """Raises: DataError if a metric without a result needs more or other images."""
         metrics = [one.metric for one in self._measurements() if not one.is_done()]
-        train, test = self.recipe.data.open("train"), self.recipe.data.open("test")
+        data = self.recipe.data.pixels or self.recipe.data
+        train, test = data.open("train"), data.open("test")
         for metric in metrics:
             metric.check_images(train, test)
 

@@ -19,7 +19,9 @@ from etsdm.sampling import Conditions, ReducedImages, SampledImages, SamplingTas
 from etsdm.sampling.config import DEFAULT_SAMPLING, Sampling
 from etsdm.storage.images import PREVIEW_IMAGES, image_grid
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "grid_columns"]
+
+GRID_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class Sample(Stage):
             yield self.progress(progress.done, sampling.n)
         facts: dict[str, Any] = {"nfe": sampling.sampler.plan(denoiser).nfe, "weights": sampling.weights}
         if self.recipe.data.are_pictures:
-            first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES))).pixels
+            columns = grid_columns(len(self.conditions.labels or (0,)))
+            first = self.images.batch(range(min(sampling.n, PREVIEW_IMAGES // columns * columns))).pixels
             origin = {"seed": str(sampling.seed), "sampler": sampling.sampler.model_dump_json(), "recipe": fingerprint(self.recipe)}
-            self.folder.write_grid(image_grid(first), digest=self.digest, **origin)
+            self.folder.write_grid(image_grid(first, columns), digest=self.digest, **origin)
         else:
             facts["pictures"] = False
         seconds = round(time.perf_counter() - clock, 2)
@@ -108,3 +111,9 @@ class Sample(Stage):
         if model.super_resolution is None:
             return Conditions(labels)
         return Conditions(labels, ReducedImages(data.open("test"), model.super_resolution))
+
+
+def grid_columns(labels: int) -> int:
+    """Columns of a grid of samples whose labels are used in turn: such that each column has one label, where 16 or fewer suffice."""
+    columns = -(-GRID_COLUMNS // labels) * labels
+    return columns if columns <= 2 * GRID_COLUMNS else GRID_COLUMNS

@@ -25,6 +25,7 @@ __all__ = ["NO_SIGNAL", "Continuous", "Schedule", "Slope", "from_log_snr"]
 
 # alpha/sigma below which single precision resolves a tenth of the signal at most: a solver's differences, over alpha, would be rounding.
 NO_SIGNAL = 1e-6
+FEW = 256  # times that Python compares faster than torch finds their extremes
 
 
 class Slope(NamedTuple):
@@ -148,7 +149,7 @@ class Schedule(Part, family=schedules):
 
     def check_times(self, t: Tensor | float) -> None:
         """Raises PartError if times are outside `domain` (checked on the CPU only)."""
-        self._times(t)
+        self._refuse_outside_domain(as_times(t))
 
     def snr(self, t: Tensor | float) -> Tensor:
         """Signal-to-noise ratio alpha(t)^2 / sigma(t)^2."""
@@ -160,11 +161,19 @@ class Schedule(Part, family=schedules):
         return self._t_of_log_snr(log_snr).clamp(*self.domain)
 
     def _times(self, t: Tensor | float) -> Tensor:
-        t = as_times(t).to(torch.float64)
-        if t.device.type == "cpu" and t.numel() and not torch.compiler.is_compiling():
-            smallest, largest = (t, t) if t.numel() == 1 else torch.aminmax(t.detach())
-            self._refuse_outside(smallest.item(), largest.item())
-        return t
+        t = as_times(t)
+        self._refuse_outside_domain(t)
+        return t.to(torch.float64)
+
+    def _refuse_outside_domain(self, t: Tensor) -> None:
+        if not t.is_cpu or torch.compiler.is_compiling() or not (count := t.numel()):
+            return
+        if t.ndim == 1 and count <= FEW:
+            low, high = self.domain
+            if all([low <= time <= high for time in t.tolist()]):  # noqa: C419  a generator takes twice as long
+                return
+        smallest, largest = torch.aminmax(t.detach().to(torch.float64))
+        self._refuse_outside(smallest.item(), largest.item())
 
     def _refuse_outside(self, smallest: float, largest: float) -> None:
         low, high = self.domain

@@ -70,7 +70,7 @@ class Discrete(Schedule):
         """Number of timesteps T."""
         return float(len(self._table.log_snrs))
 
-    @property
+    @cached_property
     def domain(self) -> tuple[float, float]:
         """[0, T-1]."""
         return 0.0, self.horizon - 1

@@ -24,6 +24,8 @@ def as_times(t: Tensor | ArrayLike) -> Tensor:
         PartError: t holds something else.
     """
     if isinstance(t, Tensor):
+        if t.is_complex():
+            raise PartError("t", f"found a tensor of {t.dtype}; give real times")
         return t
     if isinstance(t, Real):
         return torch.tensor(float(t), dtype=torch.float64)

@@ -22,6 +22,7 @@ from etsdm.storage.faults import storage_errors
 from etsdm.storage.regular import open_regular
 
 __all__ = [
+    "atomic_files",
     "atomic_folder",
     "checked_once",
     "digest_of",
@@ -70,7 +71,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 @contextmanager
@@ -95,15 +96,33 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path, Path.mkdir) as temporary:
             yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    with file.open("rb") as opened:
-                        os.fsync(opened.fileno())
+            _sync(*filter(Path.is_file, temporary.rglob("*")))
             try:
                 temporary.rename(path)
             except OSError as error:
                 raise _exists(path) if path.exists() else error from None
-        _sync_folder(path.parent)
+        _sync(path.parent)
+
+
+@contextmanager
+def atomic_files(path: Path) -> Iterator[Path]:
+    """Context with `path`'s name in a temporary folder; on exit the files there are moved beside `path`, itself the last of them.
+
+    For writers that put a second file beside theirs. After an exception nothing remains. Raises: IntegrityError: one of them exists.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
+        with _temporary(path, Path.mkdir) as temporary:
+            yield temporary / path.name
+            written = sorted(temporary.iterdir(), key=lambda file: file.name == path.name)
+            _sync(*filter(Path.is_file, temporary.rglob("*")))
+            if taken := [target for file in written if (target := path.with_name(file.name)).exists()]:
+                raise _exists(taken[0])
+            for file in written:
+                file.rename(path.with_name(file.name))
+            temporary.rmdir()
+        _sync(path.parent)
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
@@ -173,7 +192,7 @@ def locked(folder: Path, name: str, held: str, also: Iterable[Path] = ()) -> Ite
 
 
 def _exists(path: Path) -> IntegrityError:
-    return IntegrityError(f"{path}: exists and is not overwritten; remove it, or give another folder")
+    return IntegrityError(f"{path}: exists and is not overwritten; remove it, or give another path")
 
 
 @contextmanager
@@ -222,6 +241,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    with _opened(folder) as descriptor:
-        os.fsync(descriptor)
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        with _opened(path) as descriptor:
+            os.fsync(descriptor)

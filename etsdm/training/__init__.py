@@ -2,6 +2,7 @@
 
 from etsdm.training.config import Training
 from etsdm.training.data_scale import DataScale, Scale, measure_data
+from etsdm.training.data_statistics import DataStatistics, measure_statistics
 from etsdm.training.ema import EMA, PerStepEMA
 from etsdm.training.lr_schedules import ConstantLR, CosineLR, LRSchedule
 from etsdm.training.optimizers import Adam, AdamW, Optimizer
@@ -15,6 +16,7 @@ __all__ = [
     "ConstantLR",
     "CosineLR",
     "DataScale",
+    "DataStatistics",
     "LRSchedule",
     "Optimizer",
     "PerStepEMA",
@@ -23,6 +25,7 @@ __all__ = [
     "Trainer",
     "Training",
     "measure_data",
+    "measure_statistics",
     "read_state",
     "write_state",
 ]

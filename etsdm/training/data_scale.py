@@ -22,7 +22,7 @@ from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import DataError
 from etsdm.randomness import generator, permutation
 
-__all__ = ["SAMPLE_IMAGES", "DataScale", "Scale", "measure_data", "scale_warnings"]
+__all__ = ["SAMPLE_IMAGES", "DataScale", "Moments", "Scale", "measure_data", "scale_warnings"]
 
 SAMPLE_IMAGES = 256
 SEED = 0  # the same sample for all arms and seeds, so that they state the same numbers
@@ -46,18 +46,21 @@ class Scale(NamedTuple):
 
 
 class DataScale(NamedTuple):
-    """Scale of the training data. Fields: n, number of measured images; images; latents, None without a first stage."""
+    """Scale of the training data.
+
+    Fields: n, number of measured images; images, None for latents on disk; latents, None without a first stage.
+    """
 
     n: int
-    images: Scale
+    images: Scale | None
     latents: Scale | None
 
     def record(self) -> dict[str, Any]:
         """The same as JSON values."""
-        return {"n": self.n, "images": self.images._asdict(), "latents": self.latents and self.latents._asdict()}
+        return {"n": self.n, "images": self.images and self.images._asdict(), "latents": self.latents and self.latents._asdict()}
 
 
-class _Moments:
+class Moments:
     """Sums over batches, a channel each, in float64. Args: what: name of the values, for messages; mend of values that are not finite."""
 
     def __init__(self, what: str, mend: str) -> None:
@@ -98,9 +101,10 @@ def measure_data(denoiser: Denoiser, images: Images, batch_size: int) -> DataSca
         DataError: a batch has other channels than an image of the model, or values that are no finite floating-point numbers.
     """
     chosen = permutation(SEED, "training/data-scale", 0, len(images))[:SAMPLE_IMAGES]
-    pixels = _Moments("data: images", "give finite pixels in [-1, 1]")
-    latents = _Moments("model.first_stage: latents", "check training.first_stage_weights")
-    channels = denoiser.spec.image_shape[0]
+    pixels = Moments("data: images", "give finite pixels in [-1, 1]")
+    latents = Moments("model.first_stage: latents", "check training.first_stage_weights")
+    spec = denoiser.spec
+    channels = spec.first_stage.moments_shape[0] if images.encoded and spec.first_stage is not None else spec.image_shape[0]
     for k, indices in enumerate(chosen.split(batch_size)):
         batch = images.batch(indices).pixels
         if not batch.is_floating_point():
@@ -108,10 +112,11 @@ def measure_data(denoiser: Denoiser, images: Images, batch_size: int) -> DataSca
         if batch.ndim != 4 or batch.shape[:2] != (len(indices), channels):
             found = "x".join(map(str, batch.shape))
             raise DataError(f"data: a batch of images has the shape {found}; give {len(indices)}x{channels} x height x width")
-        pixels.add(batch)
+        if not images.encoded:
+            pixels.add(batch)
         if denoiser.first_stage is not None:
             latents.add(denoiser.encode(batch, generator(SEED, "training/data-scale", k, batch.device)))
-    return DataScale(len(chosen), pixels.scale(), latents.scale() if latents.rows else None)
+    return DataScale(len(chosen), pixels.scale() if pixels.rows else None, latents.scale() if latents.rows else None)
 
 
 def scale_warnings(scale: DataScale, spec: DenoiserSpec, *, are_pictures: bool = True) -> Iterator[str]:
@@ -128,8 +133,9 @@ def scale_warnings(scale: DataScale, spec: DenoiserSpec, *, are_pictures: bool =
     Raises:
         DataError: training would be senseless.
     """
-    expected = None if spec.first_stage is not None else spec.target.data_std
-    yield from _of_images(scale.images, expected) if are_pictures else _of_values(scale.images, expected)
+    if scale.images is not None:
+        expected = None if spec.first_stage is not None else spec.target.data_std
+        yield from _of_images(scale.images, expected) if are_pictures else _of_values(scale.images, expected)
     if scale.latents is not None:
         yield from _of_latents(scale.latents, spec)
 

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from etsdm.backbones import External
 from etsdm.checkpoints.format import (
     DENOISER_FILE,
+    FIRST_STAGE_FILE,
     CheckpointRecord,
     Weights,
     read_checkpoint,
@@ -93,6 +94,8 @@ def write_state(
             denoiser_sha256=sha256_of(new / DENOISER_FILE),
         )
         write_record(new / TRAINING_FILE, record)
+    if denoiser.has_weightless_first_stage:
+        denoiser.first_stage_file = folder / FIRST_STAGE_FILE  # the one before may be removed with its checkpoint
 
 
 def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimizer: torch.optim.Optimizer) -> TrainingState:
@@ -117,7 +120,9 @@ def read_state(folder: Path, denoiser: Denoiser, average: AveragedModel, optimiz
         raise CheckpointError(f"{folder}: holds another denoiser than the recipe describes; train in another folder")
     average.module.load_state_dict(averaged.backbone.state_dict())
     average.n_averaged.fill_(record.averaged)
-    if denoiser.first_stage is not None and averaged.first_stage is not None:
+    if denoiser.has_weightless_first_stage:
+        denoiser.first_stage_file = folder / FIRST_STAGE_FILE
+    elif denoiser.first_stage is not None and averaged.first_stage is not None:
         denoiser.first_stage.load_state_dict(averaged.first_stage.state_dict())
     denoiser.backbone.load_state_dict(saved("current").backbone.state_dict())
     state: dict[int, dict[str, Tensor]] = {}

@@ -69,7 +69,7 @@ class Trainer:
     ) -> None:
         self.training = training
         self.seed = seed
-        self.denoiser = spec.build(seed, device).train()
+        self.denoiser = spec.build(seed, device, first_stage_device="meta" if images.encoded else None).train()
         self.average = training.ema.build(self.denoiser.backbone)
         self.optimizer = training.optimizer.build(self.denoiser.backbone.parameters(), training.learning_rate)
         self.images_seen = 0
@@ -197,6 +197,7 @@ class Trainer:
         low, high = self.denoiser.schedule.domain
         quarter = ((t - low) / (high - low) * QUARTERS).long().clamp(0, QUARTERS - 1)
         self._window.clear()
+        waited, self._loader.waited = self._loader.waited, 0.0
         by_quarter = {f"loss_q{k}": float(losses[quarter == k].mean()) for k in range(QUARTERS) if (quarter == k).any()}
         return {
             "images_seen": self.images_seen,
@@ -205,6 +206,7 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "images_per_second": round(images / seconds, 1),
             "seconds": round(seconds, 3),
+            "data_seconds": round(waited, 3),
         }
 
 

@@ -187,6 +187,34 @@ def test_a_model_that_shares_conditions_has_its_jumps_measured():
     assert "nothing is to be changed" in advise(found)[-1].finding
 
 
+def test_no_training_is_advised_where_there_is_no_reason():
+    # On the flow schedule shared conditions alone add 17 % to the loss of the exact x0.
+    denoiser = ExactDenoiser(mixture("m1"), "flow", target="x0")
+    found = measure(denoiser, denoiser.mixture.sample(64, generator(0, "test")), fine=3, coarse=3)
+    assert found.loss_shared.over(0, 0.1) > 1.01 * found.loss.over(0, 0.1)
+    assert [one.action for one in advise(found)] == [""] * 6
+
+
+def test_a_schedule_is_named_with_what_is_not_its_default():
+    denoiser = ExactDenoiser(mixture("m1"), "modified-linear")
+    found = measure(denoiser, denoiser.mixture.sample(1, generator(0, "test")), fine=1, coarse=1)
+    assert "'linear' (beta_start 0.0, grid paper) has a finite slope" in advise(found)[1].finding
+    assert advise(found)[2].certainty == "measured on 1 image, without a standard error"
+
+
+def test_all_times_of_a_map_over_the_whole_schedule_are_counted():
+    denoiser = ExactDenoiser(mixture("m1"), "linear", condition_map={"type": "e-tsdm", "t_tilde": 1000, "n": 2})
+    found = measure(denoiser, denoiser.mixture.sample(2, generator(0, "test")), fine=1, coarse=1)
+    assert found.updates == 1
+
+
+def test_the_share_of_drawn_times_is_an_estimate_unless_they_are_uniform():
+    for schedule, certainty in (("linear", "the share is exact"), ("edm", "the share is an estimate")):
+        denoiser = ExactDenoiser(mixture("m1"), schedule)
+        found = measure(denoiser, denoiser.mixture.sample(2, generator(0, "test")), fine=1, coarse=1)
+        assert next(one for one in advise(found) if one.topic == "training").certainty.startswith(certainty)
+
+
 class CancelledByNorm(nn.Module):
     """A network whose time embedding is removed by a group norm with one channel a group."""
 
@@ -217,7 +245,10 @@ def test_one_condition_for_all_times_is_told_from_a_blind_network(tiny_denoiser)
     found = measure(tiny_denoiser(schedule=SHORT, condition_map="constant"), torch.zeros(2, 1, 8, 8), fine=1, coarse=1)
     assert found.one_condition
     assert found.awareness.value == 0
-    assert "condition map gives all times one condition" in advise(found)[0].finding
+    first, *_, last = advise(found)
+    assert "condition map gives all times one condition" in first.finding
+    assert "condition map" in last.action
+    assert "time input" not in last.action
 
 
 def test_an_untrained_network_is_not_judged(tiny_spec):

@@ -23,11 +23,12 @@ def test_ffhq_says_what_to_get_and_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as error:
         datasets.create("ffhq").check()
-    found, expected, get, put = str(error.value).splitlines()
+    found, expected, get, prepare, put = str(error.value).splitlines()
     assert found == f"data.path: {tmp_path / 'data/ffhq'} is no folder"
     assert expected.startswith("expected in this folder: 70,000 PNG, JPEG or WebP images, of 256x256 pixels or larger;")
     # Name, number and size as in the README of NVlabs/ffhq-dataset.
     assert get == "get FFHQ's folder images1024x1024, 70,000 PNG files, 89.1 GB: see https://github.com/NVlabs/ffhq-dataset"
+    assert prepare.startswith("prepare the download with etsdm data prepare images1024x1024 --dataset ffhq ")
     assert put == "put the images there, or name another folder with data.path=FOLDER"
 
 

@@ -291,3 +291,18 @@ def test_a_network_in_place_of_a_backbone_is_named_and_not_printed():
 def test_a_tensor_of_times_outside_the_schedule_is_refused_by_the_network_too(tiny_denoiser):
     with pytest.raises(PartError, match=r"^t: 1000 is outside the times of schedule 'linear'"):
         tiny_denoiser().output(torch.zeros(1, 1, 8, 8), torch.tensor([1000.0]))
+
+
+@every_target
+@pytest.mark.parametrize(
+    ("t", "condition_t", "message"),
+    [
+        (T[:2], None, r"t: has shape \(2,\) for 3 images"),
+        (T[:, None], None, r"t: has shape \(3, 1\) for 3 images"),
+        (T, T[:2], r"condition_t: has shape \(2,\) for 3 images"),
+        (T, T[:, None], r"condition_t: has shape \(3, 1\) for 3 images"),
+    ],
+)
+def test_times_that_are_not_one_for_each_image_are_refused(recording, target, t, condition_t, message):
+    with pytest.raises(PartError, match=f"^{message}"):
+        recording(target=target).output(X, t, condition_t=condition_t)

@@ -12,17 +12,12 @@ ROOT = Path(__file__).parents[2]
 LOADED = re.compile(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"|<link[^>]*rel="(?:stylesheet|icon|preconnect)"[^>]*href="([^"]+)"')
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+@pytest.mark.slow
+def test_the_site_builds_with_public_names_and_loads_nothing_from_elsewhere(tmp_path):
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.mark.slow
-def test_public_names_are_in_the_pages(site):
     expected = {
         "reference/condition-maps.html": ["ETSDM", "t_tilde", "One condition in each sub-interval"],
         "reference/experiment.html": ["build", "Experiment"],
@@ -36,10 +31,6 @@ def test_public_names_are_in_the_pages(site):
     for page, names in expected.items():
         text = (site / page).read_text()
         assert [name for name in names if name not in text] == [], page
-
-
-@pytest.mark.slow
-def test_no_page_loads_anything_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 25
     for page in pages:

@@ -12,9 +12,11 @@ import torch
 
 import etsdm
 from etsdm.checkpoints import checkpoint_folder, latest_checkpoint, load_first_stage, read_checkpoint, write_denoiser
+from etsdm.condition_maps import ETSDM
 from etsdm.errors import EtsdmError, StorageError
+from etsdm.interop import Options, convert, export_denoiser, open_model, read_condition_map, write_condition_map
 from etsdm.recipe import find, load_arms, read
-from etsdm.registry import datasets
+from etsdm.registry import backbones, datasets
 from etsdm.report import write_report
 from etsdm.runs.folder import ExperimentFolder
 from etsdm.runs.origin import recipe_of_checkpoint
@@ -33,6 +35,16 @@ from etsdm.sampling import (
 from etsdm.storage.faults import storage_errors
 
 SECONDS = 20.0
+NETWORK = {
+    "in_channels": 1,
+    "out_channels": 1,
+    "model_channels": 8,
+    "num_res_blocks": 1,
+    "channel_mult": (1,),
+    "attention_resolutions": (),
+    "norm_groups": 4,
+}
+FIELDS = {"schedule": "linear", "backbone": {"image_size": 8, "num_head_channels": 8, "norm_groups": 4}}
 LONGEST = 1200  # characters of a message
 
 
@@ -96,6 +108,25 @@ def enlarging(tiny_spec):
     return tiny_spec(super_resolution={"factor": 2}, backbone={"in_channels": 2})
 
 
+@pytest.fixture
+def free(tmp_path):
+    return tmp_path / "free"
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_spec):
+    """A denoiser that diffusers has a class for."""
+    return tiny_spec(backbone={"type": "adm-unet", "image_size": 8, **NETWORK}).build()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of guided-diffusion."""
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(backbones.create("adm-unet", image_size=8, **NETWORK).build().state_dict(), path)
+    return path
+
+
 def folder_data(path):
     return datasets.create("image-folder", path=str(path), image_size=8, held_out=0)
 
@@ -108,6 +139,10 @@ READERS = {
     "load": lambda path, has: etsdm.load(path),
     "diagnose": lambda path, has: etsdm.diagnose(path),
     "wrap": lambda path, has: etsdm.wrap(path),
+    "open_model": lambda path, has: open_model(path),
+    "convert": lambda path, has: convert("guided-diffusion", path, has("free")),
+    "convert of diffusers": lambda path, has: convert("diffusers", path, has("free")),
+    "read_condition_map": lambda path, has: read_condition_map(path),
     "read_checkpoint": lambda path, has: read_checkpoint(path),
     "checkpoint_folder": lambda path, has: checkpoint_folder(path),
     "SampledModel": lambda path, has: SampledModel.from_checkpoint(path),
@@ -132,6 +167,10 @@ WRITERS = {
     "TensorStore.open": lambda path, has: TensorStore(path, "0" * 64).open(),
     "TensorStore.write": lambda path, has: TensorStore(path, "0" * 64).write([0], torch.zeros(1, 1, 8, 8)),
     "TensorStore.read": lambda path, has: TensorStore(path, "0" * 64).read([0]),
+    "convert into": lambda path, has: convert("guided-diffusion", has("weights"), path, Options(model=FIELDS)),
+    "export_denoiser": lambda path, has: export_denoiser(has("denoiser"), path, "safetensors"),
+    "export_denoiser to diffusers": lambda path, has: export_denoiser(has("exported"), path, "diffusers"),
+    "write_condition_map": lambda path, has: write_condition_map(path, ETSDM()),
     "write_grid": lambda path, has: write_grid(PngStore(path, {}), 1),
     "write_npz": lambda path, has: write_npz(PngStore(path, {}), 1, "samples.npz"),
     "write_zip": lambda path, has: write_zip(PngStore(path, {}), 1, "samples.zip"),
@@ -192,11 +231,12 @@ def test_other_value_errors_pass():
 def test_every_function_of_a_path_is_tried():
     """Public functions with a parameter that is a path, by name."""
     import etsdm.checkpoints
+    import etsdm.interop
     import etsdm.recipe
     import etsdm.sampling
 
     tried = {*READERS, *WRITERS, "latest_checkpoint", "Experiment"}
-    for module in (etsdm, etsdm.checkpoints, etsdm.recipe, etsdm.sampling):
+    for module in (etsdm, etsdm.checkpoints, etsdm.interop, etsdm.recipe, etsdm.sampling):
         for name in module.__all__:
             thing = getattr(module, name)
             if inspect.isfunction(thing) and any("Path" in str(p.annotation) for p in inspect.signature(thing).parameters.values()):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from foreign import Payload, filled
+from small_adm import SMALL
 
 import etsdm
 from etsdm.backbones import ADMUNet, LDMUNet
@@ -17,16 +18,6 @@ from etsdm.samplers import DDIM, DDPM
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SMALL = {
-    "image_size": 8,
-    "in_channels": 1,
-    "model_channels": 16,
-    "out_channels": 1,
-    "num_res_blocks": 1,
-    "attention_resolutions": (2,),
-    "channel_mult": (1, 2),
-    "norm_groups": 8,
-}
 THEIRS = {
     "sample_size": 8,
     "in_channels": 1,
@@ -69,7 +60,7 @@ def equal(one, other):
 )
 def test_a_denoiser_comes_back_from_diffusers_bit_by_bit(tmp_path, parts):
     ours = denoiser(**parts)
-    assert export_denoiser(ours, tmp_path / "out", "diffusers") == []
+    assert export_denoiser(ours, tmp_path / "out", "diffusers").left_out == []
     report = convert("diffusers", tmp_path / "out", tmp_path / "back")
     back = etsdm.load(tmp_path / "back")
     assert back.spec == ours.spec

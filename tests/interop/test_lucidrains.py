@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from foreign import filled
-from torch import nn
+from foreign import LucidrainsUnet, filled, lucidrains_file
 
 import etsdm
 from etsdm.errors import CheckpointError, IntegrityError
@@ -13,39 +12,12 @@ from etsdm.schedules import Cosine
 GIVEN = {"target": "v", "condition_map": "e-tsdm", "backbone": {"image_size": 8}}
 
 
-class Unet(nn.Module):
-    """A network with the first and the last layer of theirs, and their signature."""
-
-    def __init__(self, channels=1, out=1):
-        super().__init__()
-        self.init_conv = nn.Conv2d(channels, 4, 7, padding=3)
-        self.time_mlp = nn.Linear(1, 4)
-        self.final_conv = nn.Conv2d(4, out, 1)
-
-    def forward(self, x, time, x_self_cond=None):
-        return self.final_conv(self.init_conv(x) + self.time_mlp(time[:, None] / 1000)[:, :, None, None])
-
-
-def trainer(averaged, current):
-    """What `Trainer.save` writes."""
-    tables = {"betas": Cosine().betas.float(), "alphas_cumprod": Cosine().alpha_bar(torch.arange(1000)).float()}
-    tables["loss_weight"] = torch.ones(1000)
-
-    def diffusion(network):
-        return {f"model.{key}": value for key, value in network.state_dict().items()} | tables
-
-    ema = {f"ema_model.{key}": value for key, value in diffusion(averaged).items()}
-    ema |= {f"online_model.{key}": value for key, value in diffusion(current).items()}
-    ema |= {"initted": torch.tensor([True]), "step": torch.tensor([5])}
-    return {"step": 5, "model": diffusion(current), "opt": {"state": {}}, "ema": ema, "scaler": None, "version": "2.1.1"}
-
-
 @pytest.mark.parametrize("weights", ["ema", "current"])
 def test_weights_come_into_a_network_that_is_given(tmp_path, weights):
-    networks = {"ema": filled(Unet(), 1), "current": filled(Unet(), 2)}
-    torch.save(trainer(networks["ema"], networks["current"]), tmp_path / "model-1.pt")
+    networks = {"ema": filled(LucidrainsUnet(), 1), "current": filled(LucidrainsUnet(), 2)}
+    torch.save(lucidrains_file(networks["ema"], networks["current"]), tmp_path / "model-1.pt")
     report = convert("lucidrains", tmp_path / "model-1.pt", tmp_path / "out", Options(model=GIVEN, weights=weights))
-    found = etsdm.load(tmp_path / "out", backbone=Unet())
+    found = etsdm.load(tmp_path / "out", backbone=LucidrainsUnet())
     assert (found.schedule, found.target.type_name) == (Cosine(), "v")
     x, t = torch.ones(1, 1, 8, 8), torch.tensor([39.0])
     assert torch.equal(found.output(x, t), networks[weights](x, torch.tensor([20.0])))
@@ -55,7 +27,7 @@ def test_weights_come_into_a_network_that_is_given(tmp_path, weights):
 
 def test_what_is_missing_or_other_is_named(tmp_path):
     path = tmp_path / "model-1.pt"
-    good = trainer(filled(Unet(), 1), filled(Unet(), 2))
+    good = lucidrains_file(filled(LucidrainsUnet(), 1), filled(LucidrainsUnet(), 2))
     ema = good["ema"]
     uneven = {**ema, "ema_model.alphas_cumprod": torch.linspace(0.9, 0.1, 50)}
     cases = [
@@ -65,7 +37,11 @@ def test_what_is_missing_or_other_is_named(tmp_path):
         ({"model": good["model"]}, GIVEN, r"'ema' is missing or not expected"),
         ({**good, "ema": {**ema, "x": torch.ones(1)}}, GIVEN, r"ema: key 'x' is not of GaussianDiffusion"),
         ({**good, "ema": uneven}, GIVEN, r"ema: alphas_cumprod: .*give schedule"),
-        (trainer(filled(Unet(2), 1), filled(Unet(2), 2)), GIVEN, r"takes 2 channels and predicts 1, as with self_condition; .*etsdm\.wrap"),
+        (
+            lucidrains_file(filled(LucidrainsUnet(2), 1), filled(LucidrainsUnet(2), 2)),
+            GIVEN,
+            r"takes 2 channels and predicts 1, as with self_condition; .*etsdm\.wrap",
+        ),
         ({**good, "ema": {key: value for key, value in ema.items() if "final_conv" not in key}}, GIVEN, r"final_conv\.weight is missing"),
     ]
     for content, given, message in cases:

@@ -1,6 +1,7 @@
 """`open_model` and `diagnose` on what other libraries wrote: folders of diffusers and files of weights."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import etsdm
 from etsdm.backbones import ADMUNet
 from etsdm.condition_maps import ETSDM, Identity
 from etsdm.errors import CheckpointError, IntegrityError, PartError
-from etsdm.interop import condition_map_metadata, open_model, share_timesteps
+from etsdm.interop import Options, condition_map_metadata, convert, open_model, share_timesteps
 from etsdm.interop.open_model import kind_of_model
 from etsdm.report.diagnosis import diagnose
 
@@ -53,6 +54,19 @@ def test_a_folder_of_diffusers_is_opened_with_its_map(pipeline):
     assert not torch.equal(at(opened, 27.0), at(opened, 40.0))
 
 
+def test_the_argument_beside_a_map_in_a_config_is_that_of_the_schedule(pipeline, tmp_path):
+    folder = shutil.copytree(pipeline, tmp_path / "copy")
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    for horizon in (1000, 4000):
+        argument = {"argument": "timestep", "unit": "timesteps", "horizon": horizon}
+        (folder / "unet" / "config.json").write_text(json.dumps({**config, "timestep_argument": argument}))
+        if horizon == 1000:
+            convert("diffusers", folder, tmp_path / "out")
+            assert etsdm.load(tmp_path / "out").condition_map == ETSDM()
+    with pytest.raises(CheckpointError, match=r"config\.json: its condition map is in times up to 4000, and the schedule's end at 1000"):
+        convert("diffusers", folder, tmp_path / "again")
+
+
 def test_a_network_of_diffusers_needs_schedule_and_target(pipeline):
     with pytest.raises(PartError, match=r"^schedule: is missing"):
         open_model(pipeline / "unet")
@@ -82,6 +96,9 @@ def test_the_condition_map_in_the_metadata_of_a_file_is_the_denoisers(network, t
     save_file(dict(network.state_dict()), file, metadata=condition_map_metadata(ETSDM(t_tilde=60, n=3)))
     assert open_model(file, model=OF_MAP).condition_map == ETSDM(t_tilde=60, n=3)
     assert open_model(file, model={**OF_MAP, "condition_map": "identity"}).condition_map == Identity()
+    report = convert("guided-diffusion", file, tmp_path / "out", Options(model=OF_MAP))
+    assert etsdm.load(tmp_path / "out").condition_map == ETSDM(t_tilde=60, n=3)
+    assert report.choices["model.condition_map"] == "from the metadata of the file"
     with pytest.raises(CheckpointError, match=r"times up to 1000, .* at 4000; give condition_map"):
         open_model(file, model={**OF_MAP, "schedule": {"type": "cosine", "timesteps": 4000}})
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from etsdm.errors import PartError
-from etsdm.interop.schedule_search import schedule_of
+from etsdm.interop.schedule_search import find_schedule, schedule_of
 from etsdm.schedules import Cosine, Linear, Quadratic, ZeroTerminal
 
 diffusers = pytest.importorskip("diffusers")
@@ -19,10 +19,19 @@ diffusers = pytest.importorskip("diffusers")
         ({"beta_schedule": "squaredcos_cap_v2"}, Cosine()),
         ({"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 4000}, Cosine(timesteps=4000)),
         ({"rescale_betas_zero_snr": True}, ZeroTerminal(base=Linear())),
+        ({"rescale_betas_zero_snr": True, "beta_schedule": "squaredcos_cap_v2"}, ZeroTerminal(base=Cosine())),
+        ({"num_train_timesteps": 4000}, Linear(timesteps=4000)),  # ends at 2e-18
     ],
 )
 def test_tables_of_diffusers_schedulers_are_found(options, expected):
     assert schedule_of(diffusers.DDPMScheduler(**options).alphas_cumprod) == expected
+
+
+def test_one_tolerance_serves_given_ends_and_those_of_the_table():
+    table = Linear(beta_end=0.0201).alpha_bar(STEPS).float()
+    assert find_schedule(table) == find_schedule(table, [(1e-4, 0.02), (1e-4, 0.0201)]) == schedule_of(table) == Linear(beta_end=0.0201)
+    for wrong in (table * (1 - 1e-3), 1 - (1 - table) * (1 + 1e-3)):
+        assert find_schedule(wrong) is None
 
 
 STEPS = torch.arange(1000)

@@ -1,6 +1,7 @@
 """Schedulers that give mapped timesteps to a pipeline and compute with the true ones."""
 
 import copy
+import inspect
 import json
 import pickle
 
@@ -12,17 +13,12 @@ from torch import nn
 
 from etsdm.errors import CheckpointError, PartError
 from etsdm.interop import share_scheduler, share_timesteps
+from etsdm.interop.scheduler_units import NOT_SHARED, SCHEDULER_UNITS
 
-SCHEDULERS = {
-    "ddpm": (diffusers.DDPMScheduler, {}),
-    "ddim": (diffusers.DDIMScheduler, {}),
-    "pndm": (diffusers.PNDMScheduler, {}),
-    "dpm++ 2m": (diffusers.DPMSolverMultistepScheduler, {}),
-    "unipc": (diffusers.UniPCMultistepScheduler, {}),
-    "euler": (diffusers.EulerDiscreteScheduler, {}),
-    "heun": (diffusers.HeunDiscreteScheduler, {}),
-    "flow": (diffusers.FlowMatchEulerDiscreteScheduler, {}),
-}
+WITH_TORCHSDE = {"CosineDPMSolverMultistepScheduler", "DPMSolverSDEScheduler"}  # which is not among the test dependencies
+# The list of the library, by the classes of the installed diffusers.
+NAMES = sorted(name for name in SCHEDULER_UNITS if name not in WITH_TORCHSDE and hasattr(diffusers, name))
+NOISE_LEVELS = ("EDMDPMSolverMultistepScheduler", "EDMEulerScheduler")
 
 
 class Recorder(nn.Module):
@@ -37,43 +33,57 @@ class Recorder(nn.Module):
         return 0.1 * x * torch.cos(torch.as_tensor(t, dtype=torch.float32) / 100)
 
 
-def f(t):
-    return t // 20 * 20 if t < 100 else t
-
-
-def loop(scheduler, network, steps=60):
-    """The denoising loop of a pipeline."""
+def loop(scheduler, network, steps=50):
+    """The denoising loop of the pipelines with a scheduler."""
     scheduler.set_timesteps(steps)
-    x = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
-    for t in scheduler.timesteps:
+    parameters = inspect.signature(scheduler.step).parameters
+    wuerstchen = isinstance(scheduler, diffusers.DDPMWuerstchenScheduler)
+    x, old = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8), None
+    times = scheduler.timesteps[:-1] if wuerstchen else scheduler.timesteps
+    for i, t in enumerate(times):
         model_input = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
-        noise = {"generator": torch.Generator().manual_seed(0)} if isinstance(scheduler, diffusers.DDPMScheduler) else {}
-        x = scheduler.step(network(model_input, t), t, x, **noise).prev_sample
+        options = {"generator": torch.Generator().manual_seed(i)} if "generator" in parameters else {}
+        if "prev_timestep" in parameters:
+            options["prev_timestep"] = times[i + 1] if i + 1 < len(times) else None
+        if "timestep_back" in parameters:
+            options.update(timestep_back=times[i - 1] if i else None, old_pred_original_sample=old)
+        t = t.reshape(1) if wuerstchen else t
+        result = scheduler.step(model_output=network(model_input, t), timestep=t, sample=x, return_dict=False, **options)
+        x, old = result[0], result[-1]
     return x
 
 
-def shared_recorder():
+def shared_recorder(timestep_map):
     recorder = Recorder()
-    share_timesteps(recorder, argument="t", unit="timesteps")
+    share_timesteps(recorder, argument="t", unit=timestep_map.unit, condition_map=timestep_map.condition_map)
     return recorder
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_loop_is_that_of_a_shared_network_bit_for_bit(name):
-    cls, options = SCHEDULERS[name]
-    plain, mapped, network = Recorder(), Recorder(), shared_recorder()
-    expected = loop(cls(**options), network)
-    scheduler = cls(**options)
-    sharing = share_scheduler(scheduler)
+    cls = getattr(diffusers, name)
+    scheduler, mapped, plain = cls(), Recorder(), Recorder()
+    sharing = share_scheduler(scheduler, **({"condition_map": "edm-log"} if name in NOISE_LEVELS else {"t_tilde": 200, "n": 2}))
+    network = shared_recorder(sharing.timestep_map)
+    expected = loop(cls(), network)
     assert torch.equal(loop(scheduler, mapped), expected)
     assert torch.equal(loop(scheduler, Recorder()), expected)  # a second time
-    loop(cls(**options), plain)
-    assert mapped.seen == network.seen == [f(t) for t in plain.seen]
+    assert expected.isfinite().all()
+    before = loop(cls(), plain)
+    assert mapped.seen == network.seen
     assert mapped.seen != plain.seen
     sharing.remove()
     assert type(scheduler) is cls
-    assert torch.equal(loop(scheduler, Recorder()), loop(cls(**options), Recorder()))
+    assert torch.equal(loop(scheduler, Recorder()), before)
     assert "condition_map" not in scheduler.config
+
+
+def test_the_network_receives_the_condition_of_each_step():
+    scheduler, recorder = diffusers.DDIMScheduler(), Recorder()
+    share_scheduler(scheduler)
+    loop(scheduler, recorder, steps=60)
+    true = [16 * i for i in reversed(range(60))]
+    assert recorder.seen == [t // 20 * 20 if t < 100 else t for t in true]
 
 
 def test_a_pipeline_gives_the_images_of_a_shared_unet():
@@ -158,6 +168,16 @@ def test_training_draws_its_own_times():
         loop(scheduler, Recorder())
 
 
+def test_training_goes_on_beside_samples_that_were_broken_off():
+    scheduler, plain = diffusers.DDPMScheduler(), diffusers.DDPMScheduler()
+    share_scheduler(scheduler)
+    scheduler.set_timesteps(60)
+    x, noise, t = torch.ones(1000, 1, 1, 1), torch.full((1000, 1, 1, 1), 2.0), torch.arange(1000)
+    for i in range(57):
+        assert torch.equal(scheduler.add_noise(x, noise, t), plain.add_noise(x, noise, t))
+        scheduler.step(x[:1], scheduler.timesteps[i], x[:1])
+
+
 @pytest.mark.parametrize(
     ("cls", "options", "unit"),
     [
@@ -186,6 +206,8 @@ def test_timesteps_that_a_pipeline_writes_back_stay_true():
     assert torch.equal(vars(scheduler)["timesteps"], true.float())
     scheduler.timesteps = scheduler.timesteps[10:]
     assert torch.equal(vars(scheduler)["timesteps"], true[10:].float())
+    scheduler.timesteps = scheduler.timesteps[:-2]
+    assert torch.equal(vars(scheduler)["timesteps"], true[10:-2].float())
 
 
 def test_what_is_no_scheduler_or_shared_is_refused():
@@ -195,3 +217,56 @@ def test_what_is_no_scheduler_or_shared_is_refused():
     share_scheduler(scheduler)
     with pytest.raises(PartError, match="shared already"):
         share_scheduler(scheduler)
+
+
+@pytest.mark.parametrize("name", NOT_SHARED)
+def test_a_scheduler_whose_times_cannot_be_shared_is_refused(name):
+    with pytest.raises(PartError, match=rf"scheduler: found a {name}.*share_timesteps on the network"):
+        share_scheduler(getattr(diffusers, name)())
+
+
+def test_a_scheduler_of_an_unknown_class_needs_its_unit():
+    cls = type("OwnScheduler", (diffusers.SchedulerMixin, diffusers.ConfigMixin), {"step": None, "set_timesteps": None, "config": {}})
+    with pytest.raises(PartError, match=r"unit: .*OwnScheduler is not known.*unit-interval"):
+        share_scheduler(cls())
+    subclass = type("Finetuned", (diffusers.DDIMScheduler,), {})
+    assert share_scheduler(subclass()).timestep_map.unit == "timesteps"
+
+
+def test_a_tenth_of_the_training_timesteps_is_shared(tmp_path):
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=200)
+    sharing = share_scheduler(scheduler)
+    assert sharing.timestep_map(torch.tensor([3, 4, 19, 20, 199])).tolist() == [0, 4, 16, 20, 199]
+    with pytest.raises(PartError, match=r"t_tilde: 300 is beyond the horizon; give 200"):
+        share_scheduler(diffusers.DDPMScheduler(num_train_timesteps=200), 300)
+    scheduler.save_pretrained(tmp_path)
+    assert share_scheduler(diffusers.DDPMScheduler.from_pretrained(tmp_path)).timestep_map == sharing.timestep_map
+
+
+def test_a_time_that_is_none_of_the_schedulers_is_refused():
+    scheduler, x = diffusers.DDIMScheduler(), torch.zeros(1, 1, 8, 8)
+    share_scheduler(scheduler)
+    scheduler.set_timesteps(50)
+    with pytest.raises(PartError, match=r"timestep: found 39, none of scheduler.timesteps"):
+        scheduler.step(x, 39, x)
+    scheduler = diffusers.UnCLIPScheduler()
+    share_scheduler(scheduler)
+    scheduler.set_timesteps(60)
+    with pytest.raises(PartError, match=r"prev_timestep: found 900, which is not next to"):
+        scheduler.step(x, scheduler.timesteps[0], x, prev_timestep=900)
+
+
+def test_a_time_that_a_pipeline_cast_to_half_precision_is_found():
+    x = torch.full((1, 1, 8, 8), 0.5)
+    results = []
+    for scheduler in (diffusers.DDPMWuerstchenScheduler(), diffusers.DDPMWuerstchenScheduler()):
+        if results:
+            share_scheduler(scheduler)
+        scheduler.set_timesteps(60)
+        true = vars(scheduler)["timesteps"]
+        for i in range(57):
+            noise = {"generator": torch.Generator().manual_seed(0)}
+            given = scheduler.timesteps[i].reshape(1).half() if results else true[i].reshape(1)
+            result = scheduler.step(x, given, x, **noise).prev_sample
+        results.append(result)
+    assert torch.equal(*results)

@@ -7,6 +7,7 @@ import torch
 from networks import Net, class_named, unet
 from torch import nn
 
+import etsdm
 from etsdm.condition_maps import ETSDM
 from etsdm.errors import PartError
 from etsdm.interop import share_timesteps, timestep_sharing
@@ -148,7 +149,18 @@ def test_a_map_of_other_edges_is_used():
         ({**NET, "condition_map": "e-tsdm", "t_tilde": 50}, "condition_map", ("t_tilde", "one or the other")),
         ({**NET, "t_tilde": 2000}, "condition_map.t_tilde", ("2000", "1000")),
         ({**NET, "horizon": 0}, "horizon", ("0", "1000")),
+        ({**NET, "horizon": float("inf")}, "horizon", ("inf", "1000")),
+        ({**NET, "horizon": "1000"}, "horizon", ("'1000'", "such as 1000")),
+        ({**NET, "n": 0}, "condition_map", ("n: found 0",)),
         ({"argument": "t", "unit": "sigma"}, "condition_map", ("noise level", "edm-vp-equivalent")),
+        ({"argument": "t", "unit": "log-sigma", "t_tilde": 100, "n": 5}, "condition_map", ("noise level", "timestep", "edm-vp-equivalent")),
+        ({"argument": "t", "unit": "sigma", "condition_map": "e-tsdm"}, "condition_map", ("noise level", "edm-vp-equivalent")),
+        (
+            {"argument": "t", "unit": "log-sigma", "condition_map": {"type": "shared-intervals", "edges": [0, 0.1]}},
+            "condition_map",
+            ("the condition 0", "logarithm", "edm-vp-equivalent"),
+        ),
+        ({"argument": "t", "unit": "log-sigma", "condition_map": "constant"}, "condition_map", ("the condition 0", "logarithm")),
     ],
 )
 def test_what_does_not_fit_is_refused(options, field, parts):
@@ -194,6 +206,73 @@ def test_modules_whose_time_gives_coefficients_are_refused():
         share_timesteps(precond)
 
 
+class Around(nn.Module):
+    """A module around a network, of no known class."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, *args, **kwargs):
+        return self.net(*args, **kwargs)
+
+
+def test_a_module_that_passes_any_arguments_on_is_refused():
+    # A positional timestep has no name there, and would pass as it is.
+    with pytest.raises(PartError, match=message("model", "Around", "any arguments", "network inside")):
+        share_timesteps(Around(), **NET)
+
+
+def test_a_network_of_keywords_is_mapped():
+    class Keywords(Net):
+        def forward(self, x, **kwargs):
+            return super().forward(x, kwargs["t"])
+
+    net = Keywords()
+    share_timesteps(net, **NET)
+    assert torch.equal(net(X, t=39), Net()(X, 20))
+
+
+def test_positional_arguments_have_no_name():
+    class Positional(Net):
+        def forward(self, *args):
+            return super().forward(*args)
+
+    with pytest.raises(PartError, match=message("argument", "forward has no 'args'")):
+        share_timesteps(Positional(), argument="args", unit="timesteps")
+
+
+def test_a_second_map_around_a_shared_network_is_refused():
+    class Preconditioned(Around):
+        def forward(self, x, t):
+            return self.net(x, t)
+
+    around = Preconditioned()
+    share_timesteps(around.net, **NET)
+    with pytest.raises(PartError, match=message("model", "Preconditioned's Net", "shared already")):
+        share_timesteps(around, 50, 1, **NET)
+
+
+def test_a_tenth_of_the_horizon_is_shared_by_default():
+    timestep_map = share_timesteps(Net(), horizon=4000, **NET).timestep_map
+    assert timestep_map(torch.tensor([79, 80, 399, 400])).tolist() == [0, 80, 320, 400]
+
+
+def test_the_network_of_a_wrapped_denoiser_is_refused():
+    # The denoiser would record the identity, and its checkpoints with it.
+    denoiser = etsdm.wrap(Net(), schedule="linear", target="eps", shape=(1, 8, 8))
+    with pytest.raises(PartError, match=message("ExternalNetwork", "condition_map to etsdm.wrap")):
+        share_timesteps(denoiser.backbone, **NET)
+
+
+def test_a_network_that_embeds_its_timestep_outside_forward_is_refused():
+    # Chroma of sd-scripts is a subclass of its Flux, whose timestep is known.
+    flux = class_named("library", "Flux", "timesteps")
+    chroma = type("Chroma", (flux,), {"__module__": "library.chroma_models"})()
+    with pytest.raises(PartError, match=message("Chroma", "get_mod_vectors", "before both")):
+        share_timesteps(chroma)
+
+
 def test_a_replaced_forward_is_refused():
     net = Net()
     net.forward = lambda x, t: x
@@ -206,3 +285,25 @@ def test_a_network_of_etsdm_is_shared(tiny_denoiser):
     expected = backbone(X, torch.tensor([0.0, 20, 80, 100]))
     share_timesteps(backbone)
     assert torch.equal(backbone(X, torch.tensor([19.0, 20, 99, 100])), expected)
+
+
+def test_a_subclass_that_passes_its_arguments_on_is_mapped_by_position():
+    class Passing(Net):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    t = torch.tensor([5.0, 33.0, 99.0, 250.0])
+    model = Passing()
+    expected = model(X, torch.tensor([0.0, 20.0, 80.0, 250.0]))
+    share_timesteps(model, **NET)
+    assert torch.equal(model(X, t), expected)
+    assert torch.equal(model(X, t=t), expected)
+
+
+def test_a_forward_without_names_of_its_arguments_is_refused():
+    class Nameless(torch.nn.Module):
+        def forward(self, *args, **kwargs):
+            return args[0]
+
+    with pytest.raises(PartError, match=r"^model: forward of a Nameless takes any arguments, .*; give the network inside"):
+        share_timesteps(Nameless(), **NET)

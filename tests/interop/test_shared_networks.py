@@ -180,6 +180,20 @@ def test_modules_around_a_network_are_looked_through():
         share_timesteps(nn.DataParallel(net), **NET)
 
 
+def test_averaged_and_checkpointed_networks_are_looked_through():
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+    from torch.optim.swa_utils import AveragedModel
+
+    for around in (AveragedModel, checkpoint_wrapper):
+        for first in (True, False):
+            net = Net()
+            module = around(shared()) if first else around(net)
+            if not first:
+                share_timesteps(module, **NET)
+            assert torch.equal(module(X, T), Net()(X, MAPPED))
+            assert timestep_sharing(module) is not None
+
+
 def test_save_pretrained_and_from_pretrained_keep_the_map_in_the_config(tmp_path):
     model = unet()
     with torch.no_grad():

@@ -73,6 +73,21 @@ def test_half_precision_is_mapped_in_single():
     assert found[:100].unique().numel() == 5
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("unit", ARGUMENT)
+@pytest.mark.parametrize(("horizon", "t_tilde", "n"), [(1000.0, 100, 5), (1000.0, 100, 3), (4000.0, 400, 10), (1.0, 0.1, 5)])
+def test_edges_in_half_precision_are_their_own_conditions(dtype, unit, horizon, t_tilde, n):
+    timestep_map = TimestepMap(condition_maps.create("e-tsdm", t_tilde=t_tilde, n=n), "t", unit, horizon)
+    times = torch.linspace(0, horizon, 20001, dtype=torch.float64)
+    edges = torch.arange(n + 1, dtype=torch.float64) * t_tilde / n
+    edges, argument = (UNITS[unit].argument(t, horizon).to(dtype) for t in (edges, times))
+    assert torch.equal(timestep_map(edges), edges)
+    mapped = timestep_map(argument)
+    assert torch.equal(timestep_map(mapped), mapped)
+    late = times > 1.05 * t_tilde
+    assert torch.equal(mapped[late], argument[late])
+
+
 @pytest.mark.parametrize(
     ("package", "name", "unit"),
     [

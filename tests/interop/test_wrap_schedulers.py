@@ -47,7 +47,7 @@ def test_beta_schedules_of_every_scheduler(name):
 @pytest.mark.parametrize("name", DISCRETE)
 @pytest.mark.parametrize(("kind", "target"), [("epsilon", Eps()), ("v_prediction", V()), ("sample", X0())])
 def test_prediction_types(name, kind, target):
-    assert read_scheduler(make(name, prediction_type=kind)).target == target
+    assert read_scheduler(make(name, prediction_type=kind, num_train_timesteps=20)).target == target
 
 
 @pytest.mark.parametrize("count", [1, 10, 100, 1000, 4000])
@@ -66,6 +66,8 @@ def rescaled(alpha_bar):
 @pytest.mark.parametrize("name", [name for name in DISCRETE if "rescale_betas_zero_snr" in make(name).config])
 @pytest.mark.parametrize("betas", [{**BETAS, "beta_schedule": "linear"}, SD])
 def test_zero_terminal_snr(name, betas):
+    cosine = make(name, beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    assert read_scheduler(cosine).schedule == ZeroTerminal(base=Cosine())
     found = read_scheduler(make(name, **betas, rescale_betas_zero_snr=True, prediction_type="v_prediction"))
     assert isinstance(found.schedule, ZeroTerminal)
     base = found.schedule.base
@@ -79,11 +81,16 @@ def test_zero_terminal_snr(name, betas):
     [
         {"timestep_spacing": "trailing", "steps_offset": 1},
         {"timestep_spacing": "linspace", "set_alpha_to_one": False, "clip_sample": False},
-        {"thresholding": True, "clip_sample_range": 2.0},
+        {"thresholding": True, "clip_sample_range": 2.0, "sample_max_value": 2.0},
     ],
 )
 def test_conventions_of_sampling_are_no_part_of_the_schedule(config):
     assert read_scheduler(make("DDIMScheduler", **config))[:2] == (Linear(), Eps())
+
+
+@pytest.mark.parametrize("sigmas", ["use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas"])
+def test_noise_levels_of_sampling_are_no_part_of_the_schedule(sigmas):
+    assert read_scheduler(make("DPMSolverMultistepScheduler", **{sigmas: True}, **BETAS))[:2] == (Linear(), Eps())
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Quadratic(), Cosine(), Linear(timesteps=250, beta_start=4e-4, beta_end=0.08)])
@@ -120,12 +127,24 @@ def test_alphas_that_are_not_finite_are_refused():
         read_scheduler(scheduler)
 
 
-@pytest.mark.parametrize("shift", [1.0, 3.0])
-@pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"])
-def test_flow_matching(name, shift):
-    found = read_scheduler(make(name, shift=shift))
+VISITED = {"use_dynamic_shifting": True, "shift_terminal": 0.02, "use_karras_sigmas": True, "stochastic_sampling": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", {}),
+        ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        ("FlowMatchEulerDiscreteScheduler", VISITED),
+        ("FlowMatchHeunDiscreteScheduler", {"shift": 3.0}),
+    ],
+)
+def test_flow_matching_whatever_levels_are_visited(name, config):
+    scheduler = make(name, **config)
+    found = read_scheduler(scheduler)
     assert found[:2] == (Flow(), targets.Flow())
-    assert found.time_input(torch.tensor(0.25)) == 250
+    # The network's timestep at a noise level is the scheduler's.
+    torch.testing.assert_close(found.time_input(scheduler.sigmas[: len(scheduler.timesteps)]), scheduler.timesteps)
 
 
 @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"])
@@ -141,13 +160,15 @@ def test_edm(name):
     found = read_scheduler(make(name, sigma_max=20.0, sigma_data=0.6))
     assert found[:2] == (EDM(sigma_max=20.0), targets.EDM(sigma_data=0.6))
     assert found.time_input(torch.tensor(1.0)) == 0
-    with pytest.raises(PartError, match=r"^target: .*prediction_type 'v_prediction'"):
-        read_scheduler(make(name, prediction_type="v_prediction"))
+    with pytest.raises(PartError, match=r"^target: .*prediction_type 'sample', none of epsilon, v_prediction; give "):
+        read_scheduler(make(name, prediction_type="sample"))
 
 
-def test_the_form_of_edm_is_that_of_its_scheduler():
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_the_form_of_edm_is_that_of_its_scheduler(name, kind):
     # Their x0 from an output, and ours, at the same noise level.
-    scheduler = make("EDMEulerScheduler", sigma_data=0.6)
+    scheduler = make(name, sigma_data=0.6, prediction_type=kind)
     schedule, target, _ = read_scheduler(scheduler)
     x, output, sigma = torch.randn(3, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, -2.0, 0.5]), 3.0
     ours = target.coefficients(*schedule.alpha_sigma(sigma))

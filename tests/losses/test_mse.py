@@ -56,6 +56,7 @@ def test_the_loss_is_the_mean_over_the_elements_of_an_image(doubling, condition_
         "score": (x, -NOISE / sigma),
         "flow": (x, NOISE - IMAGE),
         "edm": (x / r, (2 * sigma * IMAGE - 0.5 * alpha * NOISE) / r),
+        "edm-v": (x / r, (0.5 * alpha * NOISE - 2 * sigma * IMAGE) / r),
     }
     assert set(truth) == set(targets)
     for target, (given, ideal) in truth.items():

@@ -25,13 +25,14 @@ TRAINING = {
     "warmup_images": (32, TRAIN),
     "lr_schedule": ("constant", TRAIN),
     "gradient_clip": (1.0, TRAIN),
+    "flip": (True, TRAIN),
     "ema": (0.5, TRAIN),
     "log_every": (32, []),
     "checkpoint_every": (64, []),
     "keep_checkpoints": (1, []),
     "first_stage_weights": ("vq.safetensors", []),  # counts by its content
 }
-NEEDS_LABELS = {"label_dropout"}
+NEEDS_OTHER_DATA = {"label_dropout", "random_crop"}
 SAMPLING = {
     "sampler": ({"type": "ddim", "steps": 4}, SAMPLE),
     "n": (8, SAMPLE),
@@ -71,7 +72,7 @@ def changes(**sections):
 
 
 def test_every_field_is_listed():
-    assert TRAINING.keys() | NEEDS_LABELS == Training.model_fields.keys()
+    assert TRAINING.keys() | NEEDS_OTHER_DATA == Training.model_fields.keys()
     assert SAMPLING.keys() | OF_LABELS.keys() == Sampling.model_fields.keys()
     assert EVALUATION.keys() == Evaluation.model_fields.keys()
     for name, fields in METRICS.items():

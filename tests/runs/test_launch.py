@@ -58,20 +58,17 @@ def test_side_by_side_gives_the_same_weights_as_one_after_another(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.slow
 def test_a_run_killed_with_signal_9_goes_on_and_ends_with_the_same_bits(tmp_path):
-    long = ["training.images=1600", "sampling.n=4", "compute.jobs=2"]
+    long = ["training.images=960", "sampling.n=4", "compute.jobs=2"]
     command = [sys.executable, "-m", "etsdm", "run", str(TINY), *long, "--stage", "train", "--out", str(tmp_path / "killed")]
-    for after in ("000000000128", "000000000640"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        e_tsdm = etsdm.build(TINY, *long, out=tmp_path / "killed").arm("e-tsdm").runs[0].train.folder
-        # The checkpoint may be pruned before it is seen: any later one will do.
-        wait_for(lambda folder=e_tsdm, after=after: any(path.name >= after for path in folder.all_checkpoints()))
-        # The one before may have got as far before it was killed, and the workers of this one are still to come.
-        wait_for(lambda pid=process.pid: children_of(pid))
-        workers = children_of(process.pid)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert workers
-        wait_for(lambda workers=workers: not any(alive(pid) for pid in workers))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    e_tsdm = etsdm.build(TINY, *long, out=tmp_path / "killed").arm("e-tsdm").runs[0].train.folder
+    # The first checkpoint may be pruned before it is seen: any later one will do.
+    wait_for(e_tsdm.all_checkpoints)
+    workers = children_of(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert workers
+    wait_for(lambda: not any(alive(pid) for pid in workers))
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     whole = etsdm.build(TINY, *long, out=tmp_path / "whole")
     whole.train()
@@ -137,14 +134,6 @@ def test_arms_that_share_a_training_train_it_once(tmp_path, jobs):
     assert len(experiment.folder.trainings()) == 2
     loaded = [checkpoint_folder(tmp_path / "tiny" / arm) for arm in ("baseline", "other-samples", "e-tsdm")]
     assert loaded[0] == loaded[1] != loaded[2]
-
-
-def test_an_experiment_trains_the_same_in_one_process_and_in_two(tmp_path):
-    for jobs in (1, 2):
-        events = etsdm.build(TINY, f"compute.jobs={jobs}", out=tmp_path / str(jobs)).execute(("train",))
-        assert {event.label for event in events if event.finished} == {"baseline", "e-tsdm"}
-    a, b = (checkpoint_folder(tmp_path / jobs / "tiny/e-tsdm") / "weights.safetensors" for jobs in ("1", "2"))
-    assert a.read_bytes() == b.read_bytes()
 
 
 def test_jobs_are_what_the_recipe_says_and_no_more_than_runs():

@@ -10,6 +10,7 @@ import etsdm
 from etsdm.denoisers.wrappers import ClassifierFreeGuidance
 from etsdm.errors import CheckpointError, RecipeError
 from etsdm.metrics import Lipschitz, LossPerTime
+from etsdm.runs.sample import grid_columns
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SHORT = ("training.images=320", "training.warmup_images=0", "training.learning_rate=0.02", "arms=null", "sampling.sampler.steps=3")
@@ -114,3 +115,8 @@ def test_a_recipe_without_metrics_has_those_that_its_data_allow():
     assert etsdm.build({**document, "data": folder}).recipe.evaluation.metrics == (Lipschitz(),)
     assert etsdm.build({**document, "evaluation": {"metrics": []}}).recipe.evaluation.metrics == ()
     assert etsdm.build({**document, "evaluation": {"seed": 3}}).recipe.evaluation.metrics == (LossPerTime(), Lipschitz())
+
+
+@pytest.mark.parametrize(("labels", "columns"), [(1, 8), (2, 8), (3, 9), (5, 10), (8, 8), (9, 9), (16, 16), (17, 8), (1000, 8)])
+def test_a_column_of_the_grid_has_one_label_where_there_are_few(labels, columns):
+    assert grid_columns(labels) == columns

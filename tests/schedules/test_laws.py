@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etsdm.errors import PartError
 from etsdm.registry import schedules
 from etsdm.schedules import (
     Cosine,
@@ -161,3 +162,24 @@ def test_values_can_be_differentiated_in_time(schedule):
     t = middle.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(schedule.sigma(t), t)
     torch.testing.assert_close(gradient, (schedule.sigma(middle + h) - schedule.sigma(middle - h)) / (2 * h), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 256, 257, 1000])
+@pytest.mark.parametrize(("wrong", "found"), [(-1.0, "-1"), (1000.0, "1000"), (float("nan"), "nan")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_one_time_outside_is_found_among_any_number(count, wrong, found, dtype):
+    schedule, times = schedules.create("linear"), torch.linspace(0, 999, count).to(dtype)
+    schedule.check_times(times)
+    times[count // 2] = wrong
+    for shaped in (times, times.reshape(1, -1)):
+        for call in (schedule.check_times, schedule.alpha):
+            with pytest.raises(PartError, match=rf"^t: {found} is outside the times of schedule 'linear'"):
+                call(shaped)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_integers_are_times(dtype):
+    schedule = schedules.create("linear", timesteps=100)
+    schedule.check_times(torch.tensor([0, 99], dtype=dtype))
+    with pytest.raises(PartError, match=r"^t: 100 is outside"):
+        schedule.check_times(torch.tensor([0, 100], dtype=dtype))

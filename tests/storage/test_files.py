@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from etsdm.errors import IntegrityError
-from etsdm.storage.files import atomic_folder, open_atomically, sha256_of, write_atomically
+from etsdm.storage.files import atomic_files, atomic_folder, open_atomically, sha256_of, write_atomically
 
 
 def fill(path, name, error=None):
@@ -72,7 +72,7 @@ def test_a_folder_appears_whole_at_the_end_of_the_block(tmp_path):
 
 def test_a_folder_that_exists_is_refused_before_anything_is_made(tmp_path):
     fill(tmp_path / "a", "old.txt")
-    with pytest.raises(IntegrityError, match=rf"^{tmp_path}/a: .*; remove it, or give another folder$"):
+    with pytest.raises(IntegrityError, match=rf"^{tmp_path}/a: .*; remove it, or give another path$"):
         atomic_folder(tmp_path / "a").__enter__()
     assert everything(tmp_path) == ["a", "a/old.txt"]
 
@@ -97,3 +97,19 @@ def test_an_exception_leaves_nothing(tmp_path, error):
 def test_the_digest_of_a_file_is_its_sha256(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_files_of_one_writer_appear_together(tmp_path):
+    path = tmp_path / "new" / "model.onnx"
+
+    def write():
+        with atomic_files(path) as file:
+            for suffix in ("", ".data"):
+                file.with_name(f"{file.name}{suffix}").write_text("weights")
+
+    write()
+    assert everything(tmp_path) == ["new", "new/model.onnx", "new/model.onnx.data"]
+    path.unlink()
+    with pytest.raises(IntegrityError, match=r"model\.onnx\.data: exists and is not overwritten"):
+        write()
+    assert everything(tmp_path) == ["new", "new/model.onnx.data"]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from etsdm.randomness import generator
 from etsdm.registry import schedules, targets
-from etsdm.targets import EDM, X0, Eps, Flow, Score, V
+from etsdm.targets import EDM, EDMV, X0, Eps, Flow, Score, V
 
-VARIANTS = [Eps(), Eps(scale_input=True), Score(), Score(scaled=True), V(), X0(), EDM(), EDM(sigma_data=1.7), Flow()]
+VARIANTS = [Eps(), Eps(scale_input=True), Score(), Score(scaled=True), V(), X0(), EDM(), EDM(sigma_data=1.7), EDMV(sigma_data=1.7), Flow()]
 every_target = pytest.mark.parametrize("target", VARIANTS, ids=repr)
 IMAGE, NOISE = torch.randn(2, 3, 1, 4, 4, generator=generator(0, "test/targets"), dtype=torch.float64)
 
@@ -39,6 +39,11 @@ def exact_mixture(target, alpha, sigma):
         s, sd = sigma / alpha, mpmath.mpf(target.sigma_data)
         c_skip, c_out = sd**2 / (s**2 + sd**2), s * sd / mpmath.sqrt(s**2 + sd**2)
         return (1 - c_skip) / c_out, -c_skip * s / c_out
+    if isinstance(target, EDMV):
+        # v of x0 / sd and eps (Salimans and Ho 2022) at the signal sd alpha, scaled to alpha^2 + sigma^2 = 1.
+        signal = target.sigma_data * alpha
+        norm = mpmath.sqrt(signal**2 + sigma**2)
+        return -sigma / norm / target.sigma_data, signal / norm
     if isinstance(target, Score):
         return 0, -1 if target.scaled else -1 / sigma
     return {"eps": (0, 1), "v": (-sigma, alpha), "x0": (1, 0), "flow": (-1, 1)}[target.type_name]
@@ -114,7 +119,7 @@ def test_coefficients_are_numbers_on_the_whole_of_every_schedule(schedule):
 @given(level=LEVELS)
 def test_the_scaled_input_has_unit_variance_where_a_target_scales_it(target, level):
     alpha, sigma = level
-    spread = {Eps(scale_input=True): 1.0, EDM(): 0.5, EDM(sigma_data=1.7): 1.7}.get(target)  # of the data
+    spread = {Eps(scale_input=True): 1.0, EDM(): 0.5, EDM(sigma_data=1.7): 1.7, EDMV(sigma_data=1.7): 1.7}.get(target)  # of the data
     expected = 1.0 if spread is None else (spread**2 * alpha**2 + sigma**2).rsqrt().item()
     assert target.inverse(alpha, sigma).c_in.item() == pytest.approx(expected, rel=1e-14)
 

@@ -39,7 +39,9 @@ def run(trainer, folder, until=None):
     records = []
     for progress in trainer.run(lambda seen: folder / f"{seen:06d}"):
         if progress.record:
-            records.append({key: value for key, value in progress.record.items() if key not in ("images_per_second", "seconds")})
+            records.append(
+                {key: value for key, value in progress.record.items() if key not in ("images_per_second", "seconds", "data_seconds")}
+            )
         if until and progress.images_seen >= until:
             break
     return records

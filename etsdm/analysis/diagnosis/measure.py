@@ -165,7 +165,7 @@ def measure(
             "one-shot": stability_curve(denoiser, batches(), end, scales=SCALES, reading="one-shot", seed=seed, batch_size=batch_size),
         },
         time_sampler=drawn,
-        updates=share_of_updates(drawn, schedule, end),
+        updates=share_of_updates(drawn, schedule, edges[-1]),
     )
 
 

@@ -46,6 +46,23 @@ class FirstStage(Part, family=first_stages):
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of the latents of such images."""
 
+    @property
+    def moments_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the encoder's output for such images, from which `latents` makes latents."""
+        return self.latent_shape
+
+    def latents(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Latents of the encoder's output, as `FirstStageNetwork.encode` makes them; no weights are needed.
+
+        Args:
+            moments: (B, *moments_shape), as from `FirstStageNetwork.moments`.
+            generator: as for `encode`.
+
+        Returns:
+            (B, *latent_shape), times the scale factor.
+        """
+        return self.scale_factor * moments
+
 
 class FirstStageNetwork(nn.Module, ABC):
     """Network of a `FirstStage`."""
@@ -55,6 +72,19 @@ class FirstStageNetwork(nn.Module, ABC):
         self.spec = spec
 
     @abstractmethod
+    def moments(self, x: Tensor) -> Tensor:
+        """Encodes images to what a latent is made of: the latents without the scale factor, or their means and log variances.
+
+        Args:
+            x: as for `encode`.
+
+        Returns:
+            (B, channels of the specification's `moments_shape`, H / factor, W / factor).
+
+        Raises:
+            ValueError: the shape does not fit.
+        """
+
     def encode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Encodes images to latents.
 
@@ -68,6 +98,7 @@ class FirstStageNetwork(nn.Module, ABC):
         Raises:
             ValueError: the shape does not fit.
         """
+        return self.spec.latents(self.moments(x), generator)
 
     @abstractmethod
     def decode(self, z: Tensor, *, chunk: int | None = None) -> Tensor:

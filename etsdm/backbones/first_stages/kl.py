@@ -29,6 +29,18 @@ class KLAutoencoder(Autoencoder):
     def build(self) -> KLNetwork:
         return KLNetwork(self)
 
+    @property
+    def moments_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.latent_shape
+        return 2 * channels, height, width
+
+    def latents(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        mean, log_variance = moments.chunk(2, dim=1)
+        if generator is not None:
+            noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
+            mean = mean + noise * (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp()
+        return self.scale_factor * mean
+
 
 for name, (description, fields) in KL_PRESETS.items():
     first_stages.preset(name, KLAutoencoder, description, **fields)
@@ -36,27 +48,6 @@ for name, (description, fields) in KL_PRESETS.items():
 
 class KLNetwork(AutoencoderNetwork):
     """Network of a `KLAutoencoder`."""
-
-    def moments(self, x: Tensor) -> Tensor:
-        """Means and log variances of the latents, without the scale factor, not clamped.
-
-        Args:
-            x: images, (B, C, H, W), in [-1, 1].
-
-        Returns:
-            (B, 2 * latent channels, h, w), means first.
-
-        Raises:
-            ValueError: the shape does not fit.
-        """
-        return self._encoded(x)
-
-    def encode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        mean, log_variance = self.moments(x).chunk(2, dim=1)
-        if generator is not None:
-            noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
-            mean = mean + noise * (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp()
-        return self.spec.scale_factor * mean
 
     def decode(self, z: Tensor, *, chunk: int | None = None) -> Tensor:
         return torch.cat([self._decoded(part) for part in self._chunks(z, chunk)])

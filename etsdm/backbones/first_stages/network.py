@@ -25,7 +25,7 @@ class AutoencoderNetwork(FirstStageNetwork):
         self.quant_conv = nn.Conv2d(moments * spec.z_channels, moments * spec.latent_channels, kernel_size=1)
         self.post_quant_conv = nn.Conv2d(spec.latent_channels, spec.z_channels, kernel_size=1)
 
-    def _encoded(self, x: Tensor) -> Tensor:
+    def moments(self, x: Tensor) -> Tensor:
         channels, factor = self.spec.in_channels, self.spec.factor
         if x.ndim != 4 or x.shape[1] != channels:
             raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")

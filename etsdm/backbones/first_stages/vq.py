@@ -85,9 +85,6 @@ class VQNetwork(AutoencoderNetwork):
         super().__init__(spec)
         self.quantize = Codebook(spec.n_embed, spec.latent_channels)
 
-    def encode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        return self.spec.scale_factor * self._encoded(x)
-
     def decode(self, z: Tensor, *, chunk: int | None = None, force_not_quantize: bool = False) -> Tensor:
         """Decodes latents to images.
 

@@ -14,12 +14,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from etsdm.backbones import ADMUNet
 from etsdm.condition_maps import Identity, Timesteps
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.errors import CheckpointError, PartError
+from etsdm.interop.comparison import compare_tensors
 from etsdm.interop.diffusers_unet import SPEC_KEY, TIME_TABLE, config_of, time_table, to_diffusers
 from etsdm.interop.stored_map import MAP_KEY
 from etsdm.schedules import Cosine, Linear, Quadratic, Schedule, ZeroTerminal
@@ -40,15 +41,19 @@ MAPPED = """Condition map: `{condition_map}`. It is in the network: row t of `ti
 an integer, as these pipelines do; do not map timesteps a second time, and keep `time_proj` fixed in a training."""
 
 
-def export_diffusers(denoiser: Denoiser, folder: Path) -> None:
+def export_diffusers(denoiser: Denoiser, folder: Path) -> dict[str, Any]:
     """Writes the folder of a pipeline.
 
     Args:
         denoiser: with the backbone `adm-unet`, or `ldm-unet` without cross-attention.
         folder: an empty folder.
 
+    Returns:
+        The comparison of the tensors, see `etsdm.interop.comparison`.
+
     Raises:
         CheckpointError: a part has no counterpart in diffusers.
+        IntegrityError: a written tensor differs.
     """
     spec = denoiser.spec
     try:
@@ -66,9 +71,11 @@ def export_diffusers(denoiser: Denoiser, folder: Path) -> None:
     pipeline = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
     _write_json(folder / "model_index.json", pipeline)
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file(tensors, file, {"format": "pt"})
     mapped = MAPPED.format(condition_map=json.dumps(unet[MAP_KEY])) if MAP_KEY in unet else PLAIN
     (folder / "README.md").write_text(README.format(title=f"{spec.backbone.type_name}, {spec.schedule.type_name}", condition=mapped))
+    return compare_tensors(file, tensors, load_file(file))
 
 
 def _unet(spec: DenoiserSpec) -> dict[str, Any]:

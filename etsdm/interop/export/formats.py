@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from etsdm.condition_maps import Identity
 from etsdm.denoisers.denoiser import Denoiser
@@ -13,7 +14,7 @@ from etsdm.registry import suggestion
 from etsdm.storage.faults import storage_errors
 from etsdm.storage.files import atomic_folder
 
-__all__ = ["FORMATS", "export_denoiser"]
+__all__ = ["FORMATS", "ExportReport", "export_denoiser"]
 
 # Module and function of each format.
 FORMATS = {
@@ -30,8 +31,18 @@ FOLDERS = ("diffusers",)
 WITHOUT_MAP = ("guided-diffusion", "ldm", "edm", "dit")
 
 
+class ExportReport(NamedTuple):
+    """Report of an export.
+
+    Fields: left_out, what the format does not hold, a sentence each; parity, the comparison of the written file with the denoiser.
+    """
+
+    left_out: list[str]
+    parity: dict[str, Any]
+
+
 @storage_errors()
-def export_denoiser(denoiser: Denoiser, path: str | Path, to: str) -> list[str]:
+def export_denoiser(denoiser: Denoiser, path: str | Path, to: str) -> ExportReport:
     """Exports a denoiser to another program.
 
     Args:
@@ -40,11 +51,11 @@ def export_denoiser(denoiser: Denoiser, path: str | Path, to: str) -> list[str]:
         to: one of `FORMATS`.
 
     Returns:
-        What the format does not hold, a sentence each.
+        What is left out, and the comparison of what was written.
 
     Raises:
         CheckpointError: a part has no counterpart there.
-        IntegrityError: the path exists.
+        IntegrityError: the path exists, or what was written is another network; then nothing is left of it.
         LibraryError: a library is not installed that only this format needs.
     """
     if to not in FORMATS:
@@ -52,16 +63,16 @@ def export_denoiser(denoiser: Denoiser, path: str | Path, to: str) -> list[str]:
     if not isinstance(denoiser, Denoiser):
         raise CheckpointError(f"found a {type(denoiser).__name__}, which has no weights of its own; give an etsdm.Denoiser")
     path = Path(path)
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise IntegrityError(f"{path}: exists and is not overwritten; remove it, or give another path")
     module, name = FORMATS[to]
-    write: Callable[[Denoiser, Path], None] = getattr(import_module(f"etsdm.interop.export.{module}"), name)
+    write: Callable[[Denoiser, Path], dict[str, Any]] = getattr(import_module(f"etsdm.interop.export.{module}"), name)
     if to in FOLDERS:
         with atomic_folder(path) as folder:
-            write(denoiser, folder)
+            parity = write(denoiser, folder)
     else:
-        write(denoiser, path)
-    return _left_out(denoiser, to)
+        parity = write(denoiser, path)
+    return ExportReport(_left_out(denoiser, to), parity)
 
 
 def _left_out(denoiser: Denoiser, to: str) -> list[str]:

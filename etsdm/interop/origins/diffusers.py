@@ -19,13 +19,13 @@ from torch import Tensor
 
 from etsdm.backbones import ADMUNet
 from etsdm.denoisers.denoiser import DenoiserSpec
-from etsdm.errors import CheckpointError, PartError, RegistryError
-from etsdm.interop.conversion import AS_STORED, Converted, Options, Source, check_keys, make_spec, merged, required
+from etsdm.errors import CheckpointError, PartError
+from etsdm.interop.conversion import AS_STORED, Converted, Options, Source, check_horizon, check_keys, make_spec, merged, required
 from etsdm.interop.diffusers_unet import SPEC_KEY, TIME_TABLE, config_of, fields_of, from_diffusers, time_table
 from etsdm.interop.safe_load import Contents, read_contents, read_json, tensors_of
 from etsdm.interop.schedule_search import schedule_of
-from etsdm.interop.stored_map import MAP_KEY
-from etsdm.registry import condition_maps, cut, quoted
+from etsdm.interop.stored_map import ARGUMENT_KEY, MAP_KEY, parse_map
+from etsdm.registry import cut, quoted
 from etsdm.registry.optional import optional_library
 from etsdm.storage.files import sha256_of
 
@@ -71,14 +71,17 @@ def read(path: Path, options: Options) -> Converted:
     table = theirs.pop(TIME_TABLE, None) if config["time_embedding_type"] == "learned" else None
     backbone = _backbone(config_file, config, table is not None)
     fields: dict[str, Any] = {"backbone": backbone, **({} if alone else _scheduler(path / "scheduler", library))}
-    if config.get(MAP_KEY) is not None:
-        fields["condition_map"] = _condition_map(config_file, config[MAP_KEY])
+    stored = None if config.get(MAP_KEY) is None else parse_map(config[MAP_KEY], config.get(ARGUMENT_KEY), str(config_file))
+    if stored is not None:
+        fields["condition_map"] = stored.condition_map
     choices = {"architecture": "from config.json", "schedule": "alpha_bar of the scheduler"}
     fields = merged(fields, options.model)
     required(path, fields, {"schedule": "linear"})
     spec = make_spec(path, fields)
     if not isinstance(spec.backbone, ADMUNet):
         raise CheckpointError(f"{path}: model.backbone: {spec.backbone.type_name!r} is no network of UNet2DModel; leave it out")
+    if stored is not None and stored.argument and "condition_map" not in options.model:
+        check_horizon(config_file, stored, spec)
     state, used = from_diffusers(spec.backbone, theirs)
     check_keys(folder, spec.backbone, state, f"backbone {spec.backbone.type_name!r}")
     ignored = {} if table is None else {TIME_TABLE: _checked_table(folder, table, spec)}
@@ -109,7 +112,7 @@ def _config(file: Path, kind: Any) -> dict[str, Any]:
         found = quoted(stored.get("_class_name"))
         raise CheckpointError(f"{file}: _class_name: {found} has no counterpart, {kind.__name__} has; {WRAP}")
     known = {key: parameter.default for key, parameter in inspect.signature(kind.__init__).parameters.items() if key != "self"}
-    extra = {MAP_KEY, SPEC_KEY}
+    extra = {MAP_KEY, ARGUMENT_KEY, SPEC_KEY}
     if odd := sorted(key for key in stored if key not in known and key not in extra and not key.startswith("_")):
         raise CheckpointError(f"{file}: {cut(odd[0])!r} is no key of {kind.__name__}; remove it, or update diffusers")
     return {**known, **stored}
@@ -124,6 +127,8 @@ def _weights(folder: Path) -> Contents:
 
 def _backbone(file: Path, config: Mapping[str, Any], has_table: bool) -> dict[str, Any]:
     kind = config["time_embedding_type"]
+    if kind == "learned" and config.get(MAP_KEY) is not None and not has_table:
+        raise CheckpointError(f"{file}: time_embedding_type: 'learned', and {TIME_TABLE} is missing in the weights; copy the folder again")
     if kind != "positional" and not (has_table and config.get(MAP_KEY) is not None):
         raise CheckpointError(f"{file}: time_embedding_type: {kind!r} has no counterpart, 'positional' has; {WRAP}")
     try:
@@ -167,15 +172,8 @@ def _scheduler(folder: Path, library: Any) -> dict[str, Any]:
     return {"schedule": schedule, "target": TARGETS[target]}
 
 
-def _condition_map(file: Path, value: Any) -> Any:
-    try:
-        return condition_maps.make(value)
-    except (RegistryError, TypeError) as error:
-        raise CheckpointError(f"{file}: {MAP_KEY}: {error}") from None
-
-
 def _checked_table(folder: Path, table: Tensor, spec: DenoiserSpec) -> str:
-    expected = time_table(spec)
+    expected = time_table(spec).to(table.dtype).float()
     if table.shape != expected.shape or not torch.allclose(table.float(), expected, atol=1e-5, rtol=0):
         raise CheckpointError(f"{folder}: {TIME_TABLE}: was trained, or belongs to another condition map; {WRAP}")
     return "the sinusoids of f(t), computed from the condition map"

@@ -70,7 +70,7 @@ def dit_fields(path: Path, shapes: Shapes) -> dict[str, Any]:
     try:
         width, in_channels, patch = shapes["x_embedder.proj.weight"][:3]
         side = math.isqrt(shapes["pos_embed"][1])
-        depth = 1 + max(int(key.split(".")[1]) for key in shapes if key.startswith("blocks."))
+        depth = 1 + max((int(key.split(".")[1]) for key in shapes if key.startswith("blocks.")), default=-1)
         fields: dict[str, Any] = {
             "image_size": side * patch,
             "in_channels": in_channels,

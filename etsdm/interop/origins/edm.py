@@ -26,6 +26,7 @@ __all__ = ["read"]
 BACKBONES = {"SongUNet": "song-unet", "DhariwalUNet": "dhariwal-unet"}
 RENAMED = {"img_resolution": "image_size", "label_dim": "num_classes"}
 OF_TRAINING = {"label_dropout"}
+PICKLE = b"\x80"  # of protocol 2 and later
 
 
 def read(path: Path, options: Options) -> Converted:
@@ -43,7 +44,10 @@ def read(path: Path, options: Options) -> Converted:
         raise CheckpointError("first_stage: EDM's networks are of images; leave it out")
     if options.weights == "current":
         raise CheckpointError(f"{path}: holds the moving average alone; give weights ema")
-    found = _exported(path) if describe_file(path).startswith(ZIP) else read_pickled_network(path)
+    start = describe_file(path)
+    if not start.startswith((ZIP, PICKLE)):
+        raise CheckpointError(f"{path}: is neither a pickle nor a torch file; give a snapshot of NVlabs/edm, network-snapshot-*.pkl")
+    found = _exported(path) if start.startswith(ZIP) else read_pickled_network(path)
     if found.model.name not in BACKBONES:
         message = f"its network is a {found.model.name}, and SongUNet and DhariwalUNet are known"
         raise CheckpointError(f"{path}: {message}; wrap the network instead, by etsdm.wrap")

@@ -19,6 +19,7 @@ __all__ = ["StageFile", "check_first_stage", "first_stage_fields", "read_first_s
 
 PREFIX = "first_stage_model."
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.")
+MAX_LEVELS = 16
 OF_TRAINING = ("loss.", "model_ema.")
 
 
@@ -85,7 +86,9 @@ def first_stage_fields(path: Path, shapes: Shapes, latent_size: int) -> dict[str
 
 def _fields(shapes: Shapes, latent_size: int) -> dict[str, Any]:
     width, in_channels = shapes["encoder.conv_in.weight"][:2]
-    levels = 1 + max(int(key.split(".")[2]) for key in shapes if key.startswith("encoder.down."))
+    levels = 1 + max((int(key.split(".")[2]) for key in shapes if key.startswith("encoder.down.")), default=0)
+    if levels > MAX_LEVELS:
+        raise ValueError(f"its keys are of {levels} levels")
     z_channels, moments = shapes["decoder.conv_in.weight"][1], shapes["encoder.conv_out.weight"][0]
     resolution = latent_size << (levels - 1)
     attending = [level for level in range(levels) if f"encoder.down.{level}.attn.0.q.weight" in shapes]

@@ -12,11 +12,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from etsdm.backbones import External
 from etsdm.errors import CheckpointError, PartError
-from etsdm.interop.conversion import Converted, Options, make_spec, merged
+from etsdm.interop.conversion import AbsentNetwork, Converted, Options, make_spec, merged
 from etsdm.interop.safe_load import read_contents, tensors_of
 from etsdm.interop.schedule_search import schedule_of
 from etsdm.registry import cut
@@ -53,7 +53,7 @@ def read(path: Path, options: Options) -> Converted:
     if options.first_stage is not None:
         raise CheckpointError("first_stage: the trainer's networks are of images; leave it out")
     in_channels, out_channels = _channels(path, network)
-    backbone = External(_Absent(), shape=(in_channels, size, size), out_channels=out_channels)
+    backbone = External(AbsentNetwork(), shape=(in_channels, size, size), out_channels=out_channels)
     fields: dict[str, Any] = {"backbone": backbone}
     if "schedule" not in options.model:
         try:
@@ -68,10 +68,6 @@ def read(path: Path, options: Options) -> Converted:
     used = {f"network.{key}": f"{part}.{prefix}model.{key}" for key in network}
     state = {f"network.{key}": value for key, value in network.items()}
     return Converted(make_spec(path, fields), state, used, contents.files, None, ignored, choices, options.weights)
-
-
-class _Absent(nn.Module):
-    """Stands for the network in the specification; it is never called."""
 
 
 def _split(

@@ -61,7 +61,9 @@ def _fields(shapes: Shapes) -> dict[str, Any]:
     for key in shapes:
         if found := _BLOCK.match(key):
             layers.setdefault((found[1], int(found[2])), set()).add(int(found[3]))
-    total = 1 + max(i for side, i in layers if side == "output")
+    total = 1 + max((i for side, i in layers if side == "output"), default=-1)
+    if not total:
+        raise KeyError("output_blocks.0.0.in_layers.0.weight")
     blocks = _residual_blocks(shapes, layers, total)
     if blocks < 1 or total % (blocks + 1):
         raise ValueError(f"its {total} blocks of the decoder are no levels of {blocks + 1}")

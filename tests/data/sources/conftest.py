@@ -1,7 +1,7 @@
 """The pictures of `layouts.py` on disk, written once."""
 
 import pytest
-from layouts import LAYOUTS
+from image_layouts import LAYOUTS
 
 
 @pytest.fixture(scope="module", autouse=True)

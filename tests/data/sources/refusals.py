@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from layouts import FILES, FIXED, LAYOUTS
+from image_layouts import FILES, FIXED, LAYOUTS
 
 from etsdm.errors import EtsdmError
 from etsdm.registry import datasets

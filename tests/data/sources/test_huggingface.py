@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from layouts import FILES, LABELS, LAYOUTS, LEVELS, folder, parquet, rows_on_disk
+from image_layouts import FILES, LABELS, LAYOUTS, LEVELS, folder, parquet, rows_on_disk
 from pydantic import TypeAdapter
 from refusals import garbage, refusal
 

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from layouts import LABELS, LAYOUTS, N
+from image_layouts import LABELS, LAYOUTS, N
 from scipy.stats import chisquare
 
 from etsdm.data import Augmentation, Digits, LoadedImages, TrainingLoader

@@ -4,7 +4,7 @@ import json
 from zipfile import ZipFile
 
 import pytest
-from layouts import LABELS, LAYOUTS, NAMES
+from image_layouts import LABELS, LAYOUTS, NAMES
 
 from etsdm.data import ImageFolder
 from etsdm.errors import DataError, EtsdmError

@@ -8,7 +8,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
-from layouts import LABELS, LAYOUTS, LEVELS, TEST, N, folder, zip_file
+from image_layouts import LABELS, LAYOUTS, LEVELS, TEST, N, folder, zip_file
 from torch.utils.data import DataLoader
 
 from etsdm.errors import DataError, EtsdmError

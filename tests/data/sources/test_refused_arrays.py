@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from layouts import cifar_archive, cifar_folder, python2_pickle, zip_file
+from image_layouts import cifar_archive, cifar_folder, python2_pickle, zip_file
 from refusals import ARRAYS, refusal
 from torchvision.datasets import CIFAR10 as PUBLISHED
 

@@ -7,7 +7,7 @@ import tracemalloc
 import zipfile
 
 import pytest
-from layouts import FILES, cifar_archive, folder, lmdb_folder, npz, shards, tar, zip_file
+from image_layouts import FILES, cifar_archive, folder, lmdb_folder, npz, shards, tar, zip_file
 from refusals import ARRAYS, ONE, cut, garbage, refusal
 
 from etsdm.errors import DataError

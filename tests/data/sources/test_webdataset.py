@@ -4,7 +4,7 @@ import json
 
 import pytest
 import webdataset
-from layouts import FILES, LABELS, NAMES, SHUFFLED, shards, tar, with_labels
+from image_layouts import FILES, LABELS, NAMES, SHUFFLED, shards, tar, with_labels
 
 from etsdm.errors import DataError
 from etsdm.registry import datasets, optional
