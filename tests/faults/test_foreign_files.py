@@ -75,13 +75,15 @@ def test_no_code_of_the_package_reads_a_format_that_runs_code():
     assert {one[:2] for one in found if re.fullmatch(unsafe, one[1])} == CHECKED
     assert all("weights_only" in one[2] for one in found if one[1] == "torch.load")
     imported = {
-        alias.name
+        (file.name, alias.name)
         for file in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Import)
         for alias in node.names
     }
-    assert imported.isdisjoint({"pickle", "dill", "joblib", "marshal", "shelve"})
+    # CIFAR-10's batches are pickles; the reader knows stand-ins of numpy's arrays and nothing else, as tests/data/sources shows.
+    unsafe = {"pickle", "dill", "joblib", "marshal", "shelve"}
+    assert {one for one in imported if one[1] in unsafe} == {("plain_pickle.py", "pickle")}
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system [true]", "!!python/name:os.system", "!!python/module:os", "!run x"])
