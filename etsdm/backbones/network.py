@@ -58,19 +58,19 @@ class Network(nn.Module):
         return out
 
     def _check(self, x: Tensor, time: Tensor, y: Tensor | None) -> None:
-        check_inputs(self.spec, x, time, y)
-        size = self.spec.image_size
-        if self.fixed_size and x.shape[2:] != (size, size):
-            raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give {size} by {size}, the image_size")
+        check_inputs(self.spec, x, time, y, fixed_size=self.fixed_size)
 
 
-def check_inputs(spec: Backbone, x: Tensor, time: Tensor, y: Tensor | None) -> None:
-    """Raises ValueError if the arguments of a network do not fit its specification."""
+def check_inputs(spec: Backbone, x: Tensor, time: Tensor, y: Tensor | None, *, fixed_size: bool = False) -> None:
+    """Raises ValueError if the arguments of a network do not fit its specification. Args: fixed_size: takes `image_size` alone."""
     channels, divisor, classes = spec.in_channels, spec.divisor, spec.num_classes
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, {channels}, height, width)")
     if x.shape[2] % divisor or x.shape[3] % divisor:
         raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give multiples of {divisor}")
+    if fixed_size and x.shape[2:] != (spec.image_size, spec.image_size):
+        size = f"{spec.image_size} by {spec.image_size}"
+        raise ValueError(f"x has height {x.shape[2]} and width {x.shape[3]}; give {size}, the image_size")
     if time.shape != x.shape[:1]:
         raise ValueError(f"time has shape {tuple(time.shape)}; give one value an image, ({x.shape[0]},)")
     if classes is None and y is not None:

@@ -14,8 +14,9 @@ import etsdm
 from etsdm.backbones import ADMUNet, LDMUNet
 from etsdm.backbones.dit import DiT
 from etsdm.errors import CheckpointError, IntegrityError
-from etsdm.interop import comparison, export_denoiser, optional
+from etsdm.interop import comparison, export_denoiser
 from etsdm.interop.export import graph
+from etsdm.registry import optional
 
 UNET = {**SMALL, "model_channels": 8, "channel_mult": (1,), "attention_resolutions": (), "norm_groups": 4, "num_head_channels": 4}
 DIT = {"image_size": 8, "in_channels": 1, "out_channels": 2, "patch_size": 4, "hidden_size": 12, "depth": 1, "num_heads": 2}
