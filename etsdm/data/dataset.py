@@ -49,6 +49,11 @@ class Dataset(Part, family=datasets):
         """The same images as pixels, None where there are latents alone."""
         return self
 
+    @property
+    def holds_latents(self) -> bool:
+        """Whether its images are what a first stage made of images; see `Images.encoded`."""
+        return False
+
     def check_training(self, first_stage: Part | None, weights_sha256: str | None, flips: bool) -> None:
         """Checks that a training can use the images, beside their shape.
 

@@ -38,7 +38,7 @@ def encode_recipe(recipe: Recipe, folder: Path | str, *, batch_size: int = 16) -
     stage, weights = recipe.model.first_stage, recipe.training.first_stage_weights
     if stage is None:
         raise RecipeError("model.first_stage: the recipe has none, so there is nothing to encode with; give one")
-    if recipe.data.pixels is not recipe.data:
+    if recipe.data.holds_latents:
         raise RecipeError("data: these are latents already; give the recipe that has the images")
     if weights is None or not Path(weights).is_file():
         found = "none are given" if weights is None else f"{Path(weights).absolute()} is missing"

@@ -44,6 +44,8 @@ class Join(Dataset):
         for k, source in enumerate(self.sources):
             if isinstance(source, Join):
                 raise PartError(("sources", k), "is a join itself; list its sources here")
+            if source.holds_latents:
+                raise PartError(("sources", k), f"{source.type_name!r} holds latents; join the images, and encode the join")
             if source.shape != first.shape:
                 found, wanted = ("x".join(map(str, shape)) for shape in (source.shape, first.shape))
                 message = f"images of {source.type_name!r} are {found}, and those of {first.type_name!r} are {wanted}; give one shape"

@@ -54,6 +54,10 @@ class Latents(Dataset):
         return self.images
 
     @property
+    def holds_latents(self) -> bool:
+        return True
+
+    @property
     def root(self) -> Path:
         """`path` as an absolute path."""
         return Path(self.path).expanduser().absolute()

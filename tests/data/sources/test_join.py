@@ -140,6 +140,7 @@ def test_mixtures_join_as_mixtures():
             r"sources\.1: images of 'cifar10' are 3x32x32, and .* 1x8x8; give one shape",
         ),
         ({"sources": ["digits", {"type": "join", "sources": ["digits"]}]}, r"sources\.1: is a join itself; list its sources here"),
+        ({"sources": [{"type": "latents", "path": "x"}]}, r"sources\.0: 'latents' holds latents; join the images, and encode the join"),
         ({"sources": ["digits"], "weights": [1, 2]}, r"weights: 2 for 1 sources; give one for each"),
         (
             {"sources": ["digits", "digits"], "weights": [1, 1e-6]},
