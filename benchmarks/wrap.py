@@ -6,8 +6,9 @@ The network is the smallest that our examples train, and the aim is below 1 % of
 whose coefficients are made once for a trajectory; by hand, it gives the network a tensor of the time. At a tensor of times, as in training,
 a denoiser refuses times outside the schedule and maps each; by hand, the network is called with t, or with the map written out.
 
-One CPU thread, a pass of 10 ms: 0.07 ms or 0.7 % at points, and 0.11 ms or 1.0 to 1.2 % at tensors of times. What is left there is the
-check of the times, 0.03 ms, and the Python of three calls with their checks of shapes, each cold after a pass; a hot loop takes a sixth.
+One CPU thread, a pass of 8 to 10 ms: 0.07 ms, 0.7 to 0.8 %, at points, and 0.11 ms, 1.0 to 1.3 %, at tensors of times. What is left
+there is the check of the times, 0.03 ms, and the Python of three calls with their checks of shapes, each cold after a pass; a hot loop
+takes a sixth.
 """
 
 from __future__ import annotations
