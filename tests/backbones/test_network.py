@@ -130,7 +130,9 @@ def test_checkpointing_keeps_less(spec):
 
 @pytest.mark.parametrize("name", ["adm-unet", "dit"])
 def test_a_checkpointed_network_is_one_graph(name):
-    network = filled(SPECS[name])
+    # One level of the U-Net has every kind of its blocks but resampling, and a quarter of the graph.
+    one_level = {"channel_mult": (1,), "attention_resolutions": (1,)} if name == "adm-unet" else {}
+    network = filled(SPECS[name].model_copy(update=one_level))
     network.gradient_checkpointing = True
     expected = gradients(network, images(2))
     # Capture is what can fail; this backend needs no C++ compiler and, unlike "eager", takes dropout's masks into the backward pass.
