@@ -1,6 +1,7 @@
 """E-TSDM for a text-to-image UNet2DConditionModel: min-SNR weights at the true t, and the map in the metadata of the weights' one file."""
 
 import sys
+from tempfile import mkdtemp
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from etsdm.interop import condition_map_metadata, read_condition_map, share_timesteps
 
-file = sys.argv[1]
+file = (sys.argv[1:] or [f"{mkdtemp()}/unet.safetensors"])[0]
 
 
 def make():

@@ -1,6 +1,7 @@
 """E-TSDM in a loop as in diffusers' unconditional training script: one line added, kept by the moving average and by from_pretrained."""
 
 import sys
+from tempfile import mkdtemp
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from diffusers.training_utils import EMAModel
 from etsdm import share_timesteps
 from etsdm.data import Digits
 
-folder, digits = sys.argv[1], Digits().open("train")
+folder, digits = (sys.argv[1:] or [mkdtemp()])[0], Digits().open("train")
 blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
 model = UNet2DModel(
     sample_size=8, in_channels=1, out_channels=1, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, **blocks

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from tempfile import mkdtemp
 
 import torch
 from diffusers import UNet2DModel
@@ -15,7 +16,7 @@ layers = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_type
 unet = UNet2DModel(sample_size=8, in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=1, **layers)
 denoiser = etsdm.wrap(unet, schedule="linear", target="eps", condition_map={"type": "e-tsdm", "t_tilde": 100, "n": 5})
 
-digits, folder = Digits().open("train"), Path(sys.argv[1])
+digits, folder = Digits().open("train"), Path((sys.argv[1:] or [f"{mkdtemp()}/unet"])[0])
 trainer = Trainer(denoiser.spec, Training(images=20 * 64, batch_size=64, learning_rate=1e-3, ema=0.9), digits, seed=0)
 for _ in range(20):
     trainer.step()  # trains the given UNet

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from etsdm.backbones import External
+from etsdm.backbones.first_stages import FirstStageNetwork
 from etsdm.denoisers.denoiser import Denoiser, DenoiserSpec
 from etsdm.devices import usable_device
 from etsdm.errors import CheckpointError, IntegrityError, PartError
@@ -185,7 +186,7 @@ def read_checkpoint(
     if denoiser.first_stage is not None:
         if record.first_stage is None:
             raise CheckpointError(f"{folder / DENOISER_FILE}: has no 'first_stage', which its denoiser needs; copy the checkpoint again")
-        _load_first_stage(denoiser, folder, read_tensors(folder, record.first_stage))
+        _load_first_stage(denoiser.first_stage, folder, read_tensors(folder, record.first_stage))
     return Checkpoint(denoiser.eval().requires_grad_(False).to(device), record.facts, file.sha256)
 
 
@@ -208,11 +209,11 @@ def _read_spec(file: Path, record: dict[str, Any], network: Callable[..., Any] |
 
 
 @storage_errors()
-def load_first_stage(denoiser: Denoiser, path: Path | str) -> None:
-    """Loads published weights into the first stage of a denoiser, with strict keys.
+def load_first_stage(target: Denoiser | FirstStageNetwork, path: Path | str) -> None:
+    """Loads published weights into a first stage, with strict keys.
 
     Args:
-        denoiser: a denoiser with a first stage.
+        target: a first stage, or a denoiser with one.
         path: safetensors file of the first stage's state dict, with the keys of CompVis/latent-diffusion.
 
     Raises:
@@ -223,18 +224,20 @@ def load_first_stage(denoiser: Denoiser, path: Path | str) -> None:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error}); give the first stage's state dict") from None
-    _load_first_stage(denoiser, Path(path), weights)
-    if denoiser.has_weightless_first_stage:
-        denoiser.first_stage_file = Path(path)
+    if isinstance(target, FirstStageNetwork):
+        _load_first_stage(target, Path(path), weights)
+        return
+    assert target.first_stage is not None
+    if not target.has_weightless_first_stage:
+        _load_first_stage(target.first_stage, Path(path), weights)
+        return
+    # A copy checks the weights, and lets go of them.
+    _load_first_stage(copy.deepcopy(target.first_stage), Path(path), weights, assign=True)
+    target.first_stage_file = Path(path)
 
 
-def _load_first_stage(denoiser: Denoiser, place: Path, weights: dict[str, Tensor]) -> None:
-    assert denoiser.first_stage is not None
-    kind = f"first stage {denoiser.first_stage.spec.type_name!r}"
-    if denoiser.has_weightless_first_stage:  # then a copy checks the weights, and lets go of them
-        _load(copy.deepcopy(denoiser.first_stage), weights, place, kind, assign=True)
-    else:
-        _load(denoiser.first_stage, weights, place, kind)
+def _load_first_stage(network: FirstStageNetwork, place: Path, weights: dict[str, Tensor], *, assign: bool = False) -> None:
+    _load(network, weights, place, f"first stage {network.spec.type_name!r}", assign=assign)
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], place: Path, whose: str, *, assign: bool = False) -> None:

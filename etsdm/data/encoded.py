@@ -177,7 +177,7 @@ class EncodedDataset(SplitDataset):
         return None if self.release is None else prepare_command(self.release, self.image_size, self.path)
 
     def _layout(self) -> str:
-        """How classes are laid out in the container, for messages."""
+        """Layout of the classes in the container, for messages."""
         if self.classes is None or self.labels is not None:
             return ""
         return f", in one sub-folder for each {'class' if self.classes == 'auto' else f'of {self.classes} classes'}"
@@ -191,11 +191,11 @@ class EncodedDataset(SplitDataset):
         return decode_resized(content, self.location(name), crop=crop, **self.decoding())
 
     def decoding(self) -> dict[str, Any]:
-        """The fields that pixels depend on, besides the images."""
+        """Settings of the decoding."""
         return {field: getattr(self, field) for field in DECODING}
 
     def decoding_text(self) -> str:
-        """What pixels depend on besides the images, for the digest of images."""
+        """Settings of the decoding as a text, for the digest of images."""
         others = ("" if self.resize == "center-crop" else self.resize) + ("draft" if self.draft else "")
         return f"{self.shape}{self.filter}{self.background or ''}{others}"
 

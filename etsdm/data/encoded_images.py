@@ -37,7 +37,7 @@ class Decoder(Protocol):
         """Reads and decodes one image, uint8, `shape`."""
 
     def decoding_text(self) -> str:
-        """What pixels depend on besides the images."""
+        """Settings of the decoding as a text, for digests."""
 
 
 class EncodedImages(Images):

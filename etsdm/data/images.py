@@ -70,7 +70,7 @@ class Images(ABC):
         return self.loaded(*self.read(indices, draws))
 
     def loaded(self, stored: Tensor, labels: Tensor) -> LoadedImages:
-        """What `read` gave, in float32 and on `device`."""
+        """Converts stored images to float32 on `device`. Args: as `read` returns them."""
         return LoadedImages(to_signal(stored.to(self.device, non_blocking=True)), labels.to(self.device, non_blocking=True))
 
     def batches(self, batch_size: int) -> Iterator[tuple[range, LoadedImages]]:

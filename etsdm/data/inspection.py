@@ -52,7 +52,7 @@ class Inspection(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """What the header of an image says."""
+    """Format, size and marks in the header of an image."""
 
     format: str
     size: str
@@ -178,7 +178,7 @@ def _class_counts(classes: Classes | None) -> dict[str, int]:
 
 
 def _header(content: bytes) -> _Header | None:
-    """What the header of an image says, None where Pillow reads none."""
+    """Reads the header of an image. Returns: None where Pillow reads none."""
     try:
         with Image.open(BytesIO(content), formats=PILLOW_FORMATS) as opened:
             # Pillow decodes a PNG in search of EXIF, unless it has found it.

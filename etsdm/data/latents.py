@@ -51,7 +51,7 @@ class SplitRecord(Record):
 
 
 class LatentsRecord(Record):
-    """What a folder of latents holds.
+    """Record of a folder of latents.
 
     Fields: image_shape and moments_shape, (C, H, W); num_classes of the labels; flips, whether mirror images are there; first_stage, its
     fields, and weights_sha256 of the file of its weights; splits by name.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from etsdm.backbones.size import check_fits_memory
 from etsdm.checkpoints.format import load_first_stage
 from etsdm.devices import resolve_device
-from etsdm.errors import DataError, RecipeError
+from etsdm.errors import DataError, PartError, RecipeError
+from etsdm.randomness import seeded_global_rng
 from etsdm.recipe import Recipe
 from etsdm.runs.stages import Progress
 from etsdm.runs.threads import threads_set
@@ -46,10 +48,14 @@ def encode_recipe(recipe: Recipe, folder: Path | str, *, batch_size: int = 16) -
     recipe.data.check()
     for done, total in recipe.data.check_files():
         yield Progress("encode", "check images", done, total, "images")
-    denoiser = recipe.model.build()
-    load_first_stage(denoiser, weights)
-    assert denoiser.first_stage is not None
-    network = denoiser.first_stage.to(resolve_device(recipe.compute.device))
+    try:
+        check_fits_memory(stage, "model.first_stage")
+    except PartError as error:
+        raise RecipeError(str(error)) from None
+    with seeded_global_rng(0, "model/first-stage"):
+        network = stage.build().requires_grad_(False).eval()
+    load_first_stage(network, weights)
+    network.to(resolve_device(recipe.compute.device))
     with threads_set(recipe.compute.threads):
         for done, total in encode_latents(
             network, sha256_of(Path(weights)), recipe.data, folder, flips=recipe.training.flip, batch_size=batch_size

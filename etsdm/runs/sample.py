@@ -64,7 +64,7 @@ class Sample(Stage):
         return finished and not self._store.missing(range(self.sampling.n))
 
     def plan(self, *, trained: bool) -> StagePlan:
-        """What is left of the samples. Args: trained: whether the training is done."""
+        """Plan of the samples that are left. Args: trained: whether the training is done."""
         total = self.sampling.n
         missing = len(self._store.missing(range(total)))
         planned = StagePlan(self.kind, self.name, total - missing, total, self.unit, finished=self.is_done())

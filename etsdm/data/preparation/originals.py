@@ -50,7 +50,7 @@ class Originals(ABC):
 
     @abstractmethod
     def decoding(self) -> dict[str, Any]:
-        """What the pixels depend on, besides the stored content, as JSON values."""
+        """Settings of the decoding, as JSON values."""
 
 
 class EncodedOriginals(Originals):

@@ -41,7 +41,7 @@ class Finished(NamedTuple):
 
 
 class Request(Record):
-    """How images are decoded. Attributes: decoding, as of `Originals`; pillow, the version that decodes and encodes."""
+    """Settings of a preparation. Attributes: decoding, as of `Originals`; pillow, the version that decodes and encodes."""
 
     FORMAT: ClassVar[int] = 1
     MEND: ClassVar[str] = "remove its folder and prepare the images again"

@@ -60,7 +60,7 @@ class Join(Dataset):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """That of all sources."""
+        """(C, H, W), equal in all sources."""
         return self.sources[0].shape
 
     @property
@@ -71,17 +71,17 @@ class Join(Dataset):
 
     @property
     def are_pictures(self) -> bool:
-        """Whether those of the sources are."""
+        """Whether the images of the sources are pictures."""
         return self.sources[0].are_pictures
 
     @property
     def crops_at_random(self) -> bool:
-        """Whether all sources do."""
+        """Whether all sources take crops."""
         return all(source.crops_at_random for source in self.sources)
 
     @property
     def holds_out(self) -> bool:
-        """Whether a source does."""
+        """Whether a source holds out images."""
         return any(source.holds_out for source in self.sources)
 
     def check(self) -> None:
@@ -95,7 +95,7 @@ class Join(Dataset):
             yield from source.check_files()
 
     def passed_over(self) -> dict[str, str]:
-        """Those of all sources, with the number of the source before the name where several have one."""
+        """Images of all sources that a training does without, with the number of the source before the name where several have one."""
         return {f"{k}: {name}": why for k, source in enumerate(self.sources) for name, why in source.passed_over().items()}
 
     def files(self) -> Files | None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from etsdm.data.dataset import Dataset, Files
 from etsdm.data.latents import LATENTS_FILE, LatentImages, LatentsRecord
+from etsdm.data.opened import OpenedOnce, state_of
 from etsdm.data.split import Split
 from etsdm.errors import CheckpointError, DataError, IntegrityError
 from etsdm.registry import Part, datasets
@@ -20,6 +21,13 @@ from etsdm.storage.records import read_record
 from etsdm.storage.tensors import check_tensors
 
 __all__ = ["Latents"]
+
+
+def _read(path: Path) -> LatentsRecord | None:
+    return read_record(path, LatentsRecord)
+
+
+_records = OpenedOnce(_read, state_of)
 
 
 @datasets.register("latents")
@@ -64,11 +72,13 @@ class Latents(Dataset):
 
     @property
     def record(self) -> LatentsRecord:
-        """What the folder holds. Raises: DataError if it holds no latents."""
+        """Record of the folder, read once until the file changes. Raises: DataError if it holds no latents."""
         try:
-            record = read_record(self.root / LATENTS_FILE, LatentsRecord)
+            record = _records(self.root / LATENTS_FILE)
         except IntegrityError as error:
             raise DataError(str(error)) from None
+        except OSError:
+            record = None
         if record is None:
             command = f"etsdm data encode RECIPE --out {self.path}, with the recipe that has the images as its data"
             raise DataError(f"data.path: {self.root} holds no {LATENTS_FILE}; make the latents with {command}")
